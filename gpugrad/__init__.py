@@ -1,0 +1,3 @@
+"""gpugrad: automatic differentiation of any order for NumPy and CuPy arrays."""
+
+from gpugrad.version import __version__ as __version__

@@ -1,0 +1,1 @@
+"""CUDA kernels, each with its wrapper and its NumPy twin; installed as gpugrad.kernels."""
