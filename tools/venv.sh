@@ -60,9 +60,12 @@ make_venv() {
     "$python" -m venv "$venv" >>"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "$python -m venv failed, see above."; }
 }
 
+# An extra counts as installed until a file that says what it contains has changed.
 missing_extras() {
     for extra in $(echo "$extras" | tr ',' ' '); do
-        [ "$venv/has-$extra" -nt pyproject.toml ] && [ "$venv/has-$extra" -nt setup.py ] || echo "$extra"
+        for source in pyproject.toml setup.py gpugrad/version.py; do
+            [ "$venv/has-$extra" -nt $source ] || { echo "$extra"; break; }
+        done
     done
 }
 
