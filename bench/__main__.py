@@ -1,0 +1,5 @@
+import sys
+
+from gpugrad.bench.main import main
+
+sys.exit(main())

@@ -1,0 +1,150 @@
+"""The command line: `gpugrad bench` and `python -m gpugrad.bench`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import gpugrad.bench.cases  # noqa: F401  fills the registry
+from gpugrad.bench import report
+from gpugrad.bench.case import Case, select
+from gpugrad.bench.peers import ADAPTERS, ALWAYS, MissingPeer, Peer, load
+from gpugrad.bench.result import Run, append
+from gpugrad.bench.roofline import cpu_name, roofline
+from gpugrad.bench.runner import measure
+from gpugrad.errors import ArgumentError, GpugradError
+
+QUICK = ("w1", "w2", "w4", "w7b", "w3")
+QUICK_SECONDS, SECONDS = 0.6, 3.0  # timed for each variant of a case
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser, or a subcommand's, the benchmark's options."""
+    parser.add_argument(
+        "cases", nargs="*", metavar="case", help="numbers (w3), words (mlp) or whole names; all by default"
+    )
+    parser.add_argument(
+        "--against",
+        default="",
+        metavar="LIBS",
+        help="comma-separated: " + ", ".join(n for n in ADAPTERS if n not in ALWAYS),
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a gpugrad device such as cuda (default: auto)")
+    parser.add_argument(
+        "--quick", action="store_true", help="five cases, small budgets: under half a minute without peers"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help=f"timed for each variant (default: {SECONDS:g}, quick {QUICK_SECONDS:g})",
+    )
+    parser.add_argument("--json", metavar="FILE", help="append one JSON line per measurement")
+    parser.add_argument("--plot", metavar="FILE", help="bar chart, as png, svg or pdf (needs matplotlib)")
+    parser.add_argument("--readme", metavar="FILE", help=f"rewrite the table between {report.BEGIN} and {report.END}")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the parsed options say; 0, or 1 where a gpugrad variant failed."""
+    if args.list:
+        for entry in select():
+            kind = "timed" if isinstance(entry, Case) else entry.unit
+            print(f"{entry.name:22}{kind:8}{entry.title}")
+        return 0
+    against = [name for name in args.against.split(",") if name]
+    done = bench(args.cases, against, args.device, args.quick, args.seconds)
+    report.show(done)
+    if args.json:
+        append(done, args.json)
+    if args.plot:
+        report.plot(done, args.plot)
+    if args.readme:
+        report.write_readme(done, args.readme)
+    ours = [r for m in done.measured for r in m.results if r.variant == "gpugrad"]
+    return 1 if any(r.problem for r in ours) else 0
+
+
+def bench(
+    cases: Sequence[str] = (),
+    against: Sequence[str] = (),
+    device: str = "auto",
+    quick: bool = False,
+    seconds: float | None = None,
+) -> Run:
+    """Measure cases against libraries, and return what was found.
+
+    cases     names as `select` takes them; none means all, or with `quick` the five quick ones
+    against   libraries beside gpugrad and NumPy by hand, by the names in peers/
+    device    "auto", "cpu", or a device of gpugrad's; other than on the CPU, NumPy by hand serves as reference only
+    seconds   timed for each variant
+
+    Raises ArgumentError for a case or library of no known name. A library that is not installed is reported, not an error.
+    """
+    unknown = [name for name in against if name not in ADAPTERS]
+    if unknown:
+        raise ArgumentError(
+            f"bench: expected libraries among {', '.join(ADAPTERS)}, got {', '.join(unknown)}. Correct --against."
+        )
+    chosen = select(cases or (QUICK if quick else ()))
+    if device == "auto":
+        device = default_device()
+    names = [name for name in ADAPTERS if name in ALWAYS or name in against]
+    if device != "cpu":
+        names = [name for name in names if not name.startswith("numpy")]
+    peers, missing = present(names, device)
+    done = Run(describe(device), versions(peers))
+    for entry in chosen:
+        done.measured.append(
+            measure(entry, peers, missing, seconds or (QUICK_SECONDS if quick else SECONDS), roofline(), say)
+        )
+    say("")
+    return done
+
+
+def present(names: Sequence[str], device: str) -> tuple[list[Peer], dict[str, str]]:
+    """The adapters of the libraries that are installed, and why the others are not there."""
+    peers, missing = [], {}
+    for name in names:
+        say(f"importing {name}")
+        try:
+            peers.append(load(name, device))
+        except MissingPeer as error:
+            missing[name] = str(error)
+    return peers, missing
+
+
+def versions(peers: Sequence[Peer]) -> dict[str, str]:
+    """Library -> version, each once."""
+    return {peer.library: peer.version for peer in peers}
+
+
+def default_device() -> str:
+    """The name of gpugrad's own default device."""
+    import gpugrad
+
+    return str(gpugrad.default_device())
+
+
+def describe(device: str) -> str:
+    """The device in words, for the head of the table and the records."""
+    return cpu_name() if device == "cpu" else f"{device} on {cpu_name()}"
+
+
+def say(line: str) -> None:
+    """Progress on the terminal, one line that overwrites itself; nothing where nobody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K" + line[:100])
+        sys.stderr.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m gpugrad.bench`."""
+    parser = argparse.ArgumentParser(
+        prog="gpugrad bench", description="Time gpugrad beside NumPy by hand and other libraries."
+    )
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except (GpugradError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2

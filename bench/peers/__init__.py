@@ -1,0 +1,76 @@
+"""The libraries measured: one adapter each, imported only when asked for, all with the machine's cores to themselves."""
+
+import importlib
+import os
+from typing import Any
+
+import numpy as np
+
+from gpugrad.bench.case import leaves
+from gpugrad.bench.clock import wall_seconds
+
+# name on the command line -> module of the adapter; the order is the report's
+ADAPTERS = {
+    "gpugrad": "peer_gpugrad",
+    "numpy": "peer_numpy",
+    "numpy-kept": "peer_numpy",
+    "torch": "peer_torch",
+    "torch-compile": "peer_torch",
+    "jax": "peer_jax",
+    "autograd": "peer_autograd",
+    "mygrad": "peer_mygrad",
+}
+ALWAYS = ("gpugrad", "numpy", "numpy-kept")  # measured in every run: the yardstick needs NumPy alone
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class MissingPeer(ImportError):
+    """A library that was asked for and is not there."""
+
+
+class Peer:
+    """What the harness needs of a library. `name` is the variant's, `version` that of the library, `module` the library."""
+
+    library = ""
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        self.name, self.device = name, device
+        try:
+            self.module = importlib.import_module(self.library)
+        except ImportError as error:
+            raise MissingPeer(f"{name}: not installed (pip install gpugrad[peers])") from error
+        self.version = getattr(self.module, "__version__", "")
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Set threads and precision once, after the import."""
+
+    def array(self, x: np.ndarray) -> Any:
+        """The library's own array with these values, without a gradient."""
+        return x
+
+    def leaf(self, x: np.ndarray) -> Any:
+        """The library's own array that wants a gradient."""
+        return self.array(x)
+
+    def numpy(self, tree: Any) -> list[np.ndarray]:
+        """The arrays of a result as NumPy arrays."""
+        return [np.asarray(leaf) for leaf in leaves(tree)]
+
+    def compile(self, f: Any) -> Any:
+        """f, compiled where this variant compiles."""
+        return f
+
+    def timer(self) -> Any:
+        """Who measures: the wall clock, or on a GPU a pair of its events."""
+        return wall_seconds
+
+    wait: Any = None  # or a function of a step's result that blocks until it is computed
+
+
+def load(name: str, device: str = "cpu") -> Peer:
+    """The adapter of a library.
+
+    Raises MissingPeer where the library is not installed, KeyError for a name that no adapter bears.
+    """
+    return importlib.import_module(f"gpugrad.bench.peers.{ADAPTERS[name]}").adapter(name, device)

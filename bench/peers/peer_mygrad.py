@@ -1,0 +1,24 @@
+"""MyGrad: tensors over NumPy, reverse mode."""
+
+from typing import Any
+
+import numpy as np
+
+from gpugrad.bench.case import leaves
+from gpugrad.bench.peers import Peer
+
+
+class MygradPeer(Peer):
+    library = "mygrad"
+
+    def prepare(self) -> None:
+        self.module.turn_memory_guarding_off()  # its own advice for speed
+
+    def leaf(self, x: np.ndarray) -> Any:
+        return self.module.tensor(x, constant=False)
+
+    def numpy(self, tree: Any) -> list[np.ndarray]:
+        return [np.asarray(leaf.data if isinstance(leaf, self.module.Tensor) else leaf) for leaf in leaves(tree)]
+
+
+adapter = MygradPeer
