@@ -1,0 +1,126 @@
+"""Devices: their names, the default one, and moving arrays between them."""
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays.modules import cuda_usable, cupy_module, module_of
+from gpugrad.errors import ArgumentError, DeviceError
+
+
+class Device:
+    """A device by name, "cpu" or "cuda:N"; equal to its name; as a context manager, the default device inside.
+
+    with gg.device("cuda:1"):
+        x = gg.zeros(3)
+
+    Raises DeviceError where there is no such device, with CuPy's own reason.
+    """
+
+    __slots__ = ("kind", "index", "_tokens")
+
+    def __init__(self, name: str | Device):
+        match = re.fullmatch(r"(cpu)|(cuda)(?::(\d+))?", str(name))
+        if not match:
+            raise DeviceError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {name!r}. See `gpugrad info`.")
+        self.kind = match[1] or match[2]
+        self.index = 0
+        self._tokens: list = []
+        if self.kind == "cuda":
+            cupy = cupy_module(str(name))
+            count = cupy.cuda.runtime.getDeviceCount()
+            self.index = int(match[3]) if match[3] else cupy.cuda.Device().id
+            if self.index >= count:
+                raise DeviceError(f"device: expected cuda:0 to cuda:{count - 1}, got {name!r}. See `gpugrad info`.")
+
+    def __repr__(self) -> str:
+        return f"device({str(self)!r})"
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return str(self) == (other + ":0" if other == "cuda" else other)
+        return isinstance(other, Device) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __enter__(self) -> Device:
+        self._tokens.append(_DEFAULT.set(self))
+        if self.kind == "cuda":
+            cupy_module(str(self)).cuda.Device(self.index).__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.kind == "cuda":
+            cupy_module(str(self)).cuda.Device(self.index).__exit__(*exc)
+        _DEFAULT.reset(self._tokens.pop())
+
+    @property
+    def xp(self) -> Any:
+        """The array module of this device."""
+        return numpy if self.kind == "cpu" else cupy_module(str(self))
+
+
+CPU = Device("cpu")
+_DEFAULT: ContextVar[Device | None] = ContextVar("gpugrad_device", default=None)
+
+
+def default_device() -> Device:
+    """The device of new arrays: the innermost `with gg.device(...)`, else the GPU where one is usable, else the CPU."""
+    return _DEFAULT.get() or (Device("cuda") if cuda_usable() else CPU)
+
+
+def device_of(array: Any) -> Device:
+    return CPU if module_of(array) is numpy else Device(f"cuda:{array.device.id}")
+
+
+def move(array: Any, device: Device) -> Any:
+    """The array on that device: itself where it is there already, else one explicit copy."""
+    here = device_of(array)
+    if here == device:
+        return array
+    if device.kind == "cpu":
+        return array.get()
+    cupy = device.xp
+    with cupy.cuda.Device(device.index):
+        return cupy.asarray(array)
+
+
+def synchronize(device: Device | str | None = None) -> None:
+    """Wait until the device has done all it was given. Nothing to do on the CPU."""
+    device = default_device() if device is None else Device(device)
+    if device.kind == "cuda":
+        device.xp.cuda.Device(device.index).synchronize()
+
+
+def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, copy: bool = True) -> Any:
+    """An array from anything NumPy accepts. Arrays stay on their device unless one is named."""
+    if device is not None:
+        device = Device(device)
+    try:
+        xp = module_of(data)
+    except TypeError:
+        device = device or default_device()
+        xp = device.xp
+    try:
+        array = xp.array(data, dtype=dtype) if copy else xp.asarray(data, dtype=dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ArgumentError(f"tensor: expected numbers in a regular shape, got {short(data)} ({error}). "
+                            "Check nesting and dtype.") from error
+    if type(array) is not xp.ndarray:                    # matrix, recarray and other subclasses carry other operators
+        array = array.view(xp.ndarray)
+    if array.dtype.kind not in "biufc":
+        raise ArgumentError(f"tensor: expected numbers, got dtype {array.dtype} from {short(data)}. "
+                            "Convert the data to a numeric dtype.")
+    return array if device is None else move(array, device)
+
+
+def short(x: Any, limit: int = 60) -> str:
+    text = repr(x)
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,55 @@
+"""Who else can see an array: what makes in-place work safe.
+
+Two questions decide every in-place operation. May this buffer be overwritten without anybody noticing (`exclusive`)?
+Has a buffer been overwritten since it was saved (`changed_since`)?
+"""
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+import numpy
+
+#: id of the array that owns a buffer -> (weak reference to it, clock time of the last in-place change)
+CHANGED: dict[int, tuple[weakref.ref, int]] = {}
+
+
+def exclusive(array: Any, holders: int = 1) -> bool:
+    """True where `array` owns its memory and has at most `holders` references, the caller's own: nobody else can see it.
+
+    CPython counts references, and a view counts because it keeps its base alive. Counts that are not exact are too high,
+    and the answer is then a cautious False. The array must be in a local variable of the caller, one of the holders.
+    """
+    return sys.getrefcount(array) <= CALL + holders and array.base is None and array.flags.owndata
+
+
+def _references_of_a_call() -> int:
+    """How many references a call like `exclusive(array)` adds in this Python: 3.14 passes some without counting."""
+    def count(array):
+        return sys.getrefcount(array)
+    array = numpy.empty(0)
+    return count(array) - 1
+
+
+CALL = _references_of_a_call()
+
+
+def owner(array: Any) -> Any:
+    """The array that owns the memory of a view."""
+    while type(array.base) is type(array):
+        array = array.base
+    return array
+
+
+def mark_changed(array: Any, time: int) -> None:
+    """Note that the memory of `array` was overwritten at `time`."""
+    root = owner(array)
+    key = id(root)
+    CHANGED[key] = (weakref.ref(root, lambda _: CHANGED.pop(key, None)), time)
+
+
+def changed_since(array: Any, time: int) -> bool:
+    """True where the memory of `array` was overwritten after `time`."""
+    entry = CHANGED.get(id(owner(array)))
+    return entry is not None and entry[1] > time
