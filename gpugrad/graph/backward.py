@@ -1,0 +1,95 @@
+"""`Tensor.backward`: the reverse sweep to every leaf, accumulating into `.grad`."""
+from __future__ import annotations
+
+from typing import Any
+
+from gpugrad.arrays import exclusive, is_array, module_of, short
+from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.sweep import pullback
+from gpugrad.graph.tensor import Leaf, Tensor
+
+
+def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add the gradient of this Tensor with respect to every leaf that needs one to that leaf's `.grad`.
+
+    gradient      the cotangent of this Tensor, of its shape; may be left out for a single real element, where it is 1
+    retain_graph  keep what the graph saved, so that backward can run again; by default it is let go
+    create_graph  record the sweep itself, so that the gradients can be differentiated
+
+    Raises GraphError where no gradient is needed or the graph was freed, ShapeError for a gradient of another shape.
+    """
+    if self._node is None:
+        raise GraphError("backward: expected a Tensor that needs a gradient, got one computed from none. "
+                         "Make an input with requires_grad=True.")
+    g = seed(self) if gradient is None else cotangent("backward", gradient, self)
+    found = pullback([(self._node, g)], create_graph=create_graph, retain_graph=retain_graph)
+    while found:
+        node, g = found.popitem()
+        leaf = node.tensor() if type(node) is Leaf else None
+        if leaf is not None:
+            accumulate(leaf, g)
+
+
+Tensor.backward = backward          # type: ignore[attr-defined]
+
+
+def seed(y: Tensor) -> Any:
+    """The cotangent 1 of a single real output."""
+    if y.size != 1:
+        raise ShapeError(f"backward: expected one element, got shape {y.shape}. Sum it first, or pass gradient= of that shape.")
+    if y.dtype.kind == "c":
+        raise DtypeError(f"backward: expected a real output, got {y.dtype}. Take its real part first, or pass gradient=.")
+    return ones_like(y)
+
+
+def ones_like(y: Tensor) -> Any:
+    if is_array(y._data):
+        return module_of(y._data).ones_like(y._data)
+    import numpy
+    return numpy.ones(y.shape, y.dtype)
+
+
+def cotangent(op: str, g: Any, y: Tensor) -> Any:
+    """A given cotangent, checked against the output it belongs to: an array or a Tensor of y's shape and dtype."""
+    value = g
+    if not isinstance(g, Tensor):
+        if not is_array(y._data):
+            return g
+        xp = module_of(y._data)
+        if is_array(g) and module_of(g) is not xp:
+            raise DeviceError(f"{op}: expected a gradient on {y.device}, got one on {Tensor(g).device}. Use .to(device).")
+        try:
+            value = g = xp.asarray(g)
+        except (ValueError, TypeError) as error:
+            raise DtypeError(f"{op}: expected a gradient of shape {y.shape}, got {short(g)} ({error}). Pass an array.") from error
+    elif is_array(g._data) and is_array(y._data) and g.device != y.device:
+        raise DeviceError(f"{op}: expected a gradient on {y.device}, got one on {g.device}. Use .to(device).")
+    if value.shape != y.shape:
+        raise ShapeError(f"{op}: expected a gradient of shape {y.shape}, got {value.shape}. A cotangent has its output's shape.")
+    if value.dtype != y.dtype:
+        if value.dtype.kind not in "biufc" or (value.dtype.kind == "c" and y.dtype.kind != "c"):
+            raise DtypeError(f"{op}: expected a gradient of dtype {y.dtype}, got {value.dtype}. Use .astype({y.dtype}).")
+        g = g.astype(y.dtype)
+    return g
+
+
+def accumulate(leaf: Tensor, g: Any) -> None:
+    """leaf.grad += g, in the buffer that is there where nobody else can see it."""
+    old = leaf.grad
+    if old is None:
+        leaf._grad = g if isinstance(g, Tensor) else Tensor(owned(g))
+        return
+    data = old._data
+    if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype:
+        if exclusive(data, 2):
+            data += g
+        else:
+            leaf._grad = Tensor(data + g)
+        return
+    leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))      # type: ignore[operator]
+
+
+def owned(g: Any) -> Any:
+    """A gradient the caller may keep and write to: a view or a shared array is copied."""
+    g = module_of(g).asarray(g)
+    return g if exclusive(g, 2) else g.copy()

@@ -1,0 +1,119 @@
+"""Values that carry more than themselves: a Dual has a tangent, a Batch stands for many.
+
+`jvp` and `vmap` each open a level, numbered by the clock, so that an inner one is always the higher. An operation on
+several levels is taken apart from the highest down, which tells nested transforms apart (no perturbation confusion).
+
+Reverse mode mixes in freely. A node may sit *on* a layered Tensor (reverse inside forward: its saved values are layered,
+so the sweep computes layered gradients) or *inside* it (forward inside reverse: primal and tangent have nodes).
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import is_array
+from gpugrad.graph.namespace import RAW, TRACED
+from gpugrad.graph.tensor import Shaped, Tensor
+
+
+class Layered(Tensor):
+    """What `_layer` holds is (level, content...). The array, or its shape and dtype, stays in `_data`."""
+
+    __slots__ = ()
+
+    @property
+    def level(self) -> int:
+        return self._layer[0]
+
+
+class Dual(Layered):
+    """primal + epsilon * tangent, with epsilon of one level. Both are arrays, or Tensors where they carry more."""
+
+    __slots__ = ()
+
+    def __init__(self, level: int, primal: Any, tangent: Any):
+        self._data = primal._data if isinstance(primal, Tensor) else as_array(primal)
+        self._node = None
+        self._layer = (level, primal, tangent)
+
+    primal = property(lambda self: self._layer[1])
+    tangent = property(lambda self: self._layer[2])
+
+    @staticmethod
+    def apply(prim: Any, xs: list, params: dict, level: int) -> Any:
+        """y = prim(primals), dy = the rule's jvp: on bare arrays where nothing else is going on, else on Tensors."""
+        moving = [type(x) is Dual and x._layer[0] == level for x in xs]
+        primals = [x._layer[1] if moves else lowered(x) for x, moves in zip(xs, moving, strict=True)]
+        tangents = [x._layer[2] if moves else None for x, moves in zip(xs, moving, strict=True)]
+        m = namespace_for(primals)
+        y = getattr(m, prim.name)(*primals, **params)
+        dy = prim.jvp(namespace_for(primals, tangents), tangents, y, *primals, **params)
+        if prim.outputs == 1:
+            return tensor_of(y) if dy is None else Dual(level, y, dy)
+        return tuple(tensor_of(v) if dv is None else Dual(level, v, dv)
+                     for v, dv in zip(y, [None] * len(y) if dy is None else dy, strict=True))
+
+
+class Batch(Layered):
+    """`size` values at once, stacked on axis 0 of an array or Tensor; to the program it looks like one of them."""
+
+    __slots__ = ()
+
+    def __init__(self, level: int, value: Any):
+        self._data = Shaped(value.shape[1:], value.dtype)
+        self._node = None
+        self._layer = (level, value)
+
+    value = property(lambda self: self._layer[1])
+
+    @staticmethod
+    def apply(prim: Any, xs: list, params: dict, level: int) -> Any:
+        batched = [type(x) is Batch and x._layer[0] == level for x in xs]
+        values = [x._layer[1] if b else lowered(x) for x, b in zip(xs, batched, strict=True)]
+        size = next(v.shape[0] for v, b in zip(values, batched, strict=True) if b)
+        y = prim.batch(namespace_for(values), size, batched, *values, **params)
+        return Batch(level, y) if prim.outputs == 1 else tuple(Batch(level, v) for v in y)
+
+
+def apply_layers(prim: Any, xs: list, params: dict) -> tuple[Any, int]:
+    """The result of an operation with layered inputs, and the level that was taken apart first."""
+    top = max((x for x in xs if isinstance(x, Layered)), key=lambda x: x._layer[0])
+    return type(top).apply(prim, xs, params, top._layer[0]), top._layer[0]
+
+
+def snapshot(x: Any, node: Any = None) -> Any:
+    """Another Tensor of the same value, so that rebinding the first does not change it; with `node` if one is given."""
+    if not isinstance(x, Tensor):
+        return x
+    twin = Tensor(x._data, node or x._node)
+    if isinstance(x, Layered):
+        twin.__class__, twin._layer = type(x), x._layer
+    return twin
+
+
+def lowered(x: Any) -> Any:
+    """A plain Tensor without a node is its array: the rule then runs at full speed."""
+    return x._data if type(x) is Tensor and x._node is None else x
+
+
+def namespace_for(*groups: list) -> Any:
+    """TRACED where any value is a Tensor, else the namespace of the arrays' own module."""
+    array = None
+    for group in groups:
+        for x in group:
+            if isinstance(x, Tensor):
+                return TRACED
+            if array is None and is_array(x):
+                array = x
+    return RAW[type(array)]
+
+
+def as_array(x: Any) -> Any:
+    """A 0-d array where NumPy gave a scalar."""
+    xp = RAW[type(x)].xp if is_array(x) else numpy
+    return x if type(x) is xp.ndarray else xp.asarray(x)
+
+
+def tensor_of(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(as_array(x))

@@ -1,0 +1,78 @@
+"""The namespaces that rules run over: one per array module, and one that records.
+
+A rule receives `m` and calls `m.<name>`. On a raw namespace `m.exp` *is* `numpy.exp` or `cupy.exp`; on TRACED it makes a
+node, so the same rule run there gives a gradient that can be differentiated again.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpugrad.arrays import module_of_type
+
+PRIMITIVES: dict[str, Any] = {}                 # name -> Primitive
+DERIVED: dict[str, Callable] = {}               # name -> function of m and its arguments, made of primitives
+
+
+class Raw:
+    """The functions of one array module under the primitives' names. Each is looked up at its first use."""
+
+    def __init__(self, xp: Any):
+        self.xp = xp
+
+    def __getattr__(self, name: str) -> Callable:
+        if name in PRIMITIVES:
+            function = PRIMITIVES[name].impl(self.xp)
+        elif name in DERIVED:
+            function = bind(DERIVED[name], self)
+        else:
+            raise AttributeError(f"rules: expected the name of a primitive, got {name!r}. Define it in gpugrad/rules.")
+        setattr(self, name, function)
+        return function
+
+
+class Traced:
+    """The same names on Tensors: every call records a node where a gradient is needed."""
+
+    def __getattr__(self, name: str) -> Callable:
+        if name not in DERIVED:
+            raise AttributeError(f"rules: expected the name of a primitive, got {name!r}. Define it in gpugrad/rules.")
+        function = bind(DERIVED[name], self)
+        setattr(self, name, function)
+        return function
+
+
+class RawTable(dict):
+    """array type -> Raw. Scalars of a module share the namespace of its arrays."""
+
+    def __missing__(self, array_type: type) -> Raw:
+        xp = module_of_type(array_type)
+        raw = Raw(xp) if array_type is xp.ndarray else self[xp.ndarray]
+        self[array_type] = raw
+        return raw
+
+
+class Implementations(dict):
+    """array type -> the raw function of one primitive."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def __missing__(self, array_type: type) -> Callable:
+        function = self[array_type] = getattr(RAW[array_type], self.name)
+        return function
+
+
+RAW = RawTable()
+TRACED = Traced()
+
+
+def bind(function: Callable, m: Any) -> Callable:
+    return lambda *args, **kwargs: function(m, *args, **kwargs)
+
+
+def derived(function: Callable) -> Callable:
+    """Register a function of `m` that is made of primitives, so that rules may call `m.<its name>`."""
+    DERIVED[function.__name__] = function
+    return function

@@ -1,0 +1,243 @@
+"""Primitive: an operation with its derivative rules, and the kinds that write most rules themselves.
+
+A rule is a function over a namespace `m` (see `namespace.py`). Letters: g cotangent of y, t tangents, y output, x or
+a, b inputs. Complex numbers follow PyTorch: the gradient of a real loss is the direction of steepest ascent, so a
+cotangent is multiplied by the conjugate of the derivative (JAX returns the conjugate).
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gpugrad.errors import NoRuleError
+from gpugrad.graph.namespace import PRIMITIVES, TRACED, Implementations
+from gpugrad.graph.record import binary_recorder, record, unary_recorder
+
+Rule = Callable[..., Any]
+
+
+class Primitive:
+    """One operation.
+
+    vjp(m, g, want, y, *xs, **params) -> a cotangent for each input; what is not wanted may be None
+    jvp(m, ts, y, *xs, **params)      -> the tangent of y; ts[i] is None where x_i does not move
+    batch(m, size, batched, *xs, **params) -> y for inputs stacked on axis 0 where batched[i]; without one, a loop
+    impl(xp)                          -> the function on arrays of module xp; by default xp.<name>
+    keep     the arguments that vjp reads, by their names in vjp: one string for all, or one string per input, so that
+             what only serves an input that needs no gradient is not kept. The rest arrive as `Shaped`.
+    outputs  the number of results, or 0 for a tuple whose length depends on the arguments
+
+    vjp=None says that the derivative is zero wherever it exists: results leave the graph.
+    """
+
+    fits = False          # cotangents are to be summed and cast back to their inputs by the machinery
+
+    def __init__(self, name: str, vjp: Rule | None, jvp: Rule | None = None, *, impl: Callable | None = None,
+                 keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1):
+        self.name = name
+        self.impl = impl or (lambda xp: getattr(xp, name))
+        self.outputs = outputs
+        self.home = sys._getframe(1).f_globals["__name__"]
+        if self.home == __name__:
+            self.home = sys._getframe(2).f_globals["__name__"]
+        self.vjp = vjp
+        self.jvp = jvp or (no_jvp(self) if vjp else lambda m, ts, y, *xs, **params: None)
+        self.batch = batch or loop_over(self)
+        self.pull = pull_of(vjp, outputs)
+        self.impls = Implementations(name)
+        self._keep = keep
+        self._kept: dict[tuple[bool, ...], tuple[bool, frozenset[int]]] = {}
+        PRIMITIVES[name] = self
+        self.traced = self.recorder()
+        setattr(TRACED, name, self.traced)
+
+    def recorder(self) -> Callable:
+        def op(*xs, **params):
+            return record(self, xs, params)
+        op.__name__ = self.name
+        return op
+
+    def kept(self, parents: tuple) -> tuple[bool, frozenset[int]]:
+        """Whether y, and which inputs, the rule reads when the inputs with a parent need a gradient."""
+        wanted = tuple([p is not None for p in parents])
+        if wanted not in self._kept:
+            self._kept[wanted] = self._find_kept(wanted)
+        return self._kept[wanted]
+
+    def _find_kept(self, wanted: tuple[bool, ...]) -> tuple[bool, frozenset[int]]:
+        if self.vjp is None or not self._keep:
+            return False, frozenset()
+        names = self.vjp.__code__.co_varnames[3:self.vjp.__code__.co_argcount]
+        read = set()
+        for i, w in enumerate(wanted):
+            if w:
+                read |= set((self._keep if isinstance(self._keep, str) else self._keep[i]).split())
+        if "xs" in read:                                  # a rule over any number of inputs
+            return names[0] in read, frozenset(range(len(wanted)))
+        return names[0] in read, frozenset(i for i, name in enumerate(names[1:]) if name in read)
+
+    def __repr__(self) -> str:
+        return f"Primitive({self.name!r})"
+
+
+class Elementwise(Primitive):
+    """y = f(x, ...) by element, with broadcasting. partials[i] is dy/dx_i: a number, a formula (m, y, *xs), or None."""
+
+    fits = True
+
+    def __init__(self, name: str, *partials: Any, impl: Callable | None = None):
+        self.partials = partials
+        self.reads = [reads_of(d, len(partials)) for d in partials]
+        super().__init__(name, self._vjp, self._jvp, impl=impl, batch=aligned(name))
+        self.pull = unary_pull(*partials) if len(partials) == 1 else nary_pull(partials)
+
+    def recorder(self) -> Callable:
+        unrolled = {1: unary_recorder, 2: binary_recorder}.get(len(self.partials))
+        if unrolled is None:
+            return super().recorder()
+        op = unrolled(self)
+        op.__name__ = self.name
+        return op
+
+    def _find_kept(self, wanted: tuple[bool, ...]) -> tuple[bool, frozenset[int]]:
+        read = frozenset().union(*(r for r, w in zip(self.reads, wanted, strict=True) if w))
+        return "y" in read, read - {"y"}
+
+    def _vjp(self, m, g, want, y, *xs, likes=None):
+        return self.pull(m, g, want, y, xs, {"likes": likes} if likes else {})
+
+    def _jvp(self, m, ts, y, *xs, likes=None):
+        dy = None
+        for d, t in zip(self.partials, ts, strict=True):
+            if t is not None and d is not None:
+                term = scaled(t, d, m, y, xs)
+                dy = term if dy is None else dy + term
+        return None if dy is None else m.like(dy, y)
+
+
+def elementwise(name: str, *partials: Any, impl: Callable | None = None) -> Elementwise:
+    """An elementwise operation from its partial derivatives; both modes, and what to keep, follow from the formulas.
+
+    elementwise("tanh", lambda m, y, x: 1 - y * y)
+    """
+    return Elementwise(name, *partials, impl=impl)
+
+
+def linear(name: str, transpose: Rule, *, impl: Callable | None = None, batch: Rule | None = None) -> Primitive:
+    """y = L(x): the tangent goes through L itself, the cotangent through transpose(m, g, x, **params)."""
+    def vjp(m, g, want, y, x, **params):
+        return (transpose(m, g, x, **params),)
+
+    def jvp(m, ts, y, x, **params):
+        return getattr(m, name)(ts[0], **params)
+    return Primitive(name, vjp, jvp, impl=impl, batch=batch)
+
+
+def constant(name: str, *, impl: Callable | None = None, batch: Rule | None = None) -> Primitive:
+    """A function with derivative zero wherever it has one (floor, sign, comparisons): its results leave the graph."""
+    return Primitive(name, None, impl=impl, batch=batch or aligned(name))
+
+
+# what the kinds are made of --------------------------------------------------------------------------------------------
+
+def scaled(g: Any, d: Any, m: Any, y: Any, xs: tuple) -> Any:
+    """g times the partial d. The partial comes first: NumPy reuses the buffer of a temporary on the left."""
+    if callable(d):
+        return d(m, y, *xs) * g
+    return g if d == 1 else -g if d == -1 else g * d
+
+
+def conjugated(g: Any, d: Any, m: Any, y: Any, xs: tuple) -> Any:
+    return m.conj(d(m, y, *xs)) * g if callable(d) else scaled(g, d, m, y, xs)
+
+
+def pull_of(vjp: Rule | None, outputs: int) -> Rule:
+    """The rule as the sweep calls it. Of several outputs it gets the cotangents as a dict of those that were used."""
+    if outputs == 1:
+        return lambda m, g, want, y, xs, params: vjp(m, g, want, y, *xs, **params)
+    return lambda m, g, want, y, xs, params: vjp(m, tuple(map(g.get, range(len(y)))), want, y, *xs, **params)
+
+
+def unary_pull(d: Any) -> Callable:
+    def pull(m, g, want, y, xs, params):
+        if g.dtype.kind == "c":
+            return (conjugated(g, d, m, y, xs),)
+        return (d(m, y, xs[0]) * g,)
+    return pull if callable(d) else lambda m, g, want, y, xs, params: (scaled(g, d, m, y, xs),)
+
+
+def nary_pull(partials: tuple) -> Callable:
+    def pull(m, g, want, y, xs, params):
+        times = conjugated if g.dtype.kind == "c" else scaled
+        terms = [times(g, d, m, y, xs) if w is not None and d is not None else None for w, d in zip(want, partials, strict=True)]
+        if params:
+            terms = [None if gx is None else m.fit(gx, like) for gx, like in zip(terms, params["likes"], strict=True)]
+        return terms
+    return pull
+
+
+class Formula:
+    """Stands in for an array while a partial is read: collects which of its arguments the formula uses."""
+
+    __slots__ = ("reads",)
+    dtype = property(lambda self: self)
+    __array_ufunc__ = None
+
+    def __init__(self, *parts: Any):
+        self.reads = frozenset().union(*(p.reads for p in parts if isinstance(p, Formula)))
+
+    def __getattr__(self, name: str) -> Any:          # m.<name>(...), and attributes of a dtype
+        return lambda *parts, **params: Formula(self, *parts, *params.values())
+
+
+def _operator(self, *others):
+    return Formula(self, *others)
+
+
+for _name in ("add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg pos abs "
+              "lt le gt ge eq ne and or xor rand ror rxor invert getitem").split():
+    setattr(Formula, f"__{_name}__", _operator)
+Formula.__hash__ = object.__hash__
+
+
+def reads_of(partial: Any, inputs: int) -> frozenset:
+    """Which of "y", 0, 1, ... a partial's formula uses."""
+    if not callable(partial):
+        return frozenset()
+    arguments = []
+    for name in ("y", *range(inputs)):
+        argument = Formula()
+        argument.reads = frozenset([name])
+        arguments.append(argument)
+    result = partial(Formula(), *arguments)
+    return result.reads if isinstance(result, Formula) else frozenset()
+
+
+def aligned(name: str) -> Rule:
+    """The batch rule of elementwise operations: put the batch axis before the axes of the input of highest rank."""
+    def batch(m, size, batched, *xs, **params):
+        ranks = [getattr(x, "ndim", 0) - b for x, b in zip(xs, batched, strict=True)]
+        top = max(ranks)
+        xs = [m.reshape(x, shape=(size, *(1,) * (top - r), *x.shape[1:])) if b and r < top else x
+              for x, b, r in zip(xs, batched, ranks, strict=True)]
+        return getattr(m, name)(*xs, **params)
+    return batch
+
+
+def loop_over(prim: Primitive) -> Rule:
+    """The batch rule of last resort: one call for each value, stacked."""
+    def batch(m, size, batched, *xs, **params):
+        call = getattr(m, prim.name)
+        rows = [call(*(x[i] if b else x for x, b in zip(xs, batched, strict=True)), **params) for i in range(size)]
+        if prim.outputs == 1:
+            return m.stack(*rows)
+        return tuple(m.stack(*column) for column in zip(*rows, strict=True))
+    return batch
+
+
+def no_jvp(prim: Primitive) -> Rule:
+    def jvp(m, ts, y, *xs, **params):
+        i = next(i for i, t in enumerate(ts) if t is not None)
+        raise NoRuleError(f"{prim.name}: no JVP for argument {i}. Add one in {prim.home.replace('.', '/')}.py.")
+    return jvp

@@ -1,0 +1,244 @@
+"""Recording: run a primitive on the arrays and, where a gradient is needed, make its node.
+
+`record` handles every case. The two closures at the end do the same for the commonest one, an elementwise operation on
+Tensors and Python numbers in the default mode, without looking at anything twice.
+"""
+from __future__ import annotations
+
+import linecache
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import device_of, is_array, module_of
+from gpugrad.errors import AnomalyError, ArgumentError, AxisError, DeviceError, DtypeError, GpugradError, ShapeError
+from gpugrad.graph.layers import Layered, apply_layers, snapshot
+from gpugrad.graph.namespace import RAW
+from gpugrad.graph.state import RECORD, Mode, current
+from gpugrad.graph.tensor import LevelNode, Node, Shaped, Tensor
+
+SCALARS = frozenset({float, int, complex, bool, type(None)})
+NO_PARAMS: dict = {}
+
+#: The user's line that made a node, kept while `detect_anomaly` is on.
+LINES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
+
+
+class Item(Node):
+    """One output of an operation with several. Its parent collects a list of cotangents."""
+
+    __slots__ = ("index", "level")
+
+    def __init__(self, parent: Node, index: int):
+        super().__init__(None, (parent,), (), None, None)
+        self.index = index
+        self.level = parent.level
+
+
+def record(prim: Any, xs: tuple, params: dict) -> Any:
+    """prim(*xs, **params) on Tensors, arrays, lists and numbers, as a Tensor or a tuple of them."""
+    mode = current()
+    inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
+    if any(isinstance(x, Layered) for x in inputs):
+        y, level = apply_layers(prim, inputs, params)
+        saved_inputs = list(map(snapshot, inputs))
+        keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None and x._node.level > level for x in inputs)
+    else:
+        values = [x._data if isinstance(x, Tensor) else x for x in inputs]
+        y = run(prim, values, params)
+        saved_inputs = values
+        keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None for x in inputs)
+    if not keeps_graph or prim.vjp is None:
+        result = y if isinstance(y, Tensor) else wrap(y)
+    else:
+        parents = tuple([x._node if isinstance(x, Tensor) else None for x in inputs])
+        node = make_node(prim, parents, saved_inputs, xs, y, params, mode)
+        result = attach(y, node)
+    if mode.anomaly:
+        check_finite(prim, xs, result)
+    return result
+
+
+def constant(prim: Any, x: Any, xs: tuple) -> Any:
+    """A bare array stays outside the graph; lists become arrays on the device of the Tensors beside them."""
+    if is_array(x):
+        return x if isinstance(x, numpy.generic) else Tensor(x)
+    like = next((t._data for t in xs if isinstance(t, Tensor)), None)
+    xp = module_of(like) if is_array(like) else numpy
+    try:
+        array = xp.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise DtypeError(f"{prim.name}: expected arrays or numbers, got {type(x).__name__} ({error}). Use gpugrad.asarray(x).") from error
+    if array.dtype.kind not in "biufc":
+        raise DtypeError(f"{prim.name}: expected arrays or numbers, got {type(x).__name__}. Use gpugrad.asarray(x).")
+    return Tensor(array)
+
+
+def run(prim: Any, values: list, params: dict) -> Any:
+    """The raw function of the arrays' device on the arrays. NumPy scalars become 0-d arrays."""
+    xp = RAW[next((type(v) for v in values if is_array(v)), numpy.ndarray)].xp
+    try:
+        y = prim.impls[xp.ndarray](*values, **params)
+    except Exception as error:
+        raise explained(error, prim, values, params) from error
+    if prim.outputs == 1:
+        return y if type(y) is xp.ndarray else xp.asarray(y)
+    return tuple([v if type(v) is xp.ndarray else xp.asarray(v) for v in y])
+
+
+def make_node(prim: Any, parents: tuple, values: list, originals: tuple, y: Any, params: dict, mode: Mode) -> Node:
+    """A node that keeps what the rule reads for the inputs that need a gradient, and the shapes of the rest."""
+    keep_y, kept = prim.kept(parents)
+    xs = tuple([save(v, x) if i in kept or v is None else shape_only(v)
+                for i, (v, x) in enumerate(zip(values, originals, strict=True))])
+    saved = y if keep_y else shape_only(y)
+    if prim.fits and any(x.shape != y.shape or x.dtype != y.dtype for x, p in zip(xs, parents, strict=True) if p is not None):
+        params = {**params, "likes": tuple(map(shape_only, xs))}
+    make = LevelNode if mode.levels else Node
+    node = make(prim, parents, xs, saved, params)
+    if mode.levels:
+        node.level = max(p.level for p in parents if p is not None)
+    if mode.anomaly:
+        LINES[node] = user_line()
+    return node
+
+
+def save(value: Any, original: Any) -> Any:
+    """A bare array belongs to the caller, who may write to it before the backward sweep: the node takes a copy."""
+    if isinstance(original, Tensor | numpy.generic) or not is_array(original) or not getattr(original.flags, "writeable", True):
+        return value
+    return Tensor(value._data.copy()) if isinstance(value, Tensor) else value.copy()
+
+
+def shape_only(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(shape_only, value))
+    return Shaped(value.shape, value.dtype) if hasattr(value, "shape") else value
+
+
+def wrap(y: Any) -> Any:
+    return Tensor(y) if type(y) is not tuple else tuple([v if isinstance(v, Tensor) else Tensor(v) for v in y])
+
+
+def attach(y: Any, node: Node) -> Any:
+    """Name `node` as the maker of y."""
+    if type(y) is tuple:
+        return tuple([attach(v, Item(node, i)) for i, v in enumerate(y)])
+    if isinstance(y, Layered):                  # the node may hold y itself: no cycle
+        return snapshot(y, node)
+    return y if isinstance(y, Tensor) else Tensor(y, node)
+
+
+def explained(error: Exception, prim: Any, values: list, params: dict) -> Exception:
+    """The same error as one of ours, with the live shapes and dtypes."""
+    if isinstance(error, GpugradError):
+        return error
+    got = ", ".join(describe(v) for v in values)
+    options = "".join(f", {k}={v!r}" for k, v in (params or {}).items())
+    devices = {str(device_of(v)) for v in values if is_array(v) and not isinstance(v, numpy.generic)}
+    text = " ".join(str(error).split())
+    if len(devices) > 1:
+        return DeviceError(f"{prim.name}: expected inputs on one device, got {got} on {', '.join(sorted(devices))}. Use .to(device).")
+    if isinstance(error, numpy.exceptions.AxisError):
+        return AxisError(f"{prim.name}: expected an axis of the input, got {got}{options}: {text}. Check the axis.")
+    if isinstance(error, numpy.linalg.LinAlgError):
+        return error
+    if isinstance(error, ValueError):
+        return ShapeError(f"{prim.name}: expected shapes that fit, got {got}{options}: {text}. Check the shapes.")
+    if isinstance(error, TypeError):
+        return DtypeError(f"{prim.name}: expected dtypes that NumPy accepts here, got {got}{options}: {text}. Use .astype.")
+    if isinstance(error, IndexError):
+        return ArgumentError(f"{prim.name}: expected valid indices, got {got}{options}: {text}. Check the index.")
+    return error
+
+
+def describe(v: Any) -> str:
+    return f"{v.shape} {v.dtype}" if hasattr(v, "shape") else repr(v)
+
+
+def check_finite(prim: Any, xs: tuple, y: Any) -> None:
+    """Anomaly mode: raise where an operation made a NaN out of inputs that had none."""
+    def has_nan(t: Any) -> bool:
+        array = t._data if isinstance(t, Tensor) else t
+        return is_array(array) and array.dtype.kind in "fc" and bool((array != array).any())
+    if any(map(has_nan, y if type(y) is tuple else (y,))) and not any(map(has_nan, xs)):
+        raise AnomalyError(f"{prim.name}: expected no NaN, got one from {', '.join(describe(x) for x in xs)} at {user_line()}. "
+                           "Look at the inputs of that line.")
+
+
+def user_line() -> str:
+    """file:line and text of the innermost frame outside gpugrad."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gpugrad."):
+        frame = frame.f_back
+    name, number = frame.f_code.co_filename, frame.f_lineno
+    return f"{name}:{number}: {linecache.getline(name, number).strip()}"
+
+
+# the hot path ----------------------------------------------------------------------------------------------------------
+
+def unary_recorder(prim: Any) -> Callable:
+    """record(prim, (x,), {}) for an elementwise primitive, unrolled."""
+    impls, (keep_y, kept) = prim.impls, prim.kept((True,))
+    keep_x = 0 in kept
+
+    def op(x):
+        if type(x) is not Tensor or current() is not RECORD:
+            return record(prim, (x,), NO_PARAMS)
+        data = x._data
+        try:
+            y = impls[type(data)](data)
+        except Exception as error:
+            raise explained(error, prim, [data], NO_PARAMS) from error
+        if type(y) is not type(data):
+            y = RAW[type(data)].xp.asarray(y)
+        node = x._node
+        if node is None:
+            return Tensor(y)
+        return Tensor(y, Node(prim, (node,), (data if keep_x else None,), y if keep_y else None, NO_PARAMS))
+    return op
+
+
+def binary_recorder(prim: Any) -> Callable:
+    """record(prim, (a, b), {}) for an elementwise primitive, unrolled."""
+    impls = prim.impls
+    keeps = {(wa, wb): (keep_y, 0 in kept, 1 in kept) for wa in (False, True) for wb in (False, True)
+             for keep_y, kept in [prim.kept((wa or None, wb or None))]}
+
+    def op(a, b):
+        if current() is not RECORD:
+            return record(prim, (a, b), NO_PARAMS)
+        if type(a) is Tensor:
+            va, na = a._data, a._node
+            if type(b) is Tensor:
+                vb, nb = b._data, b._node
+            elif type(b) in SCALARS:
+                vb, nb = b, None
+            else:
+                return record(prim, (a, b), NO_PARAMS)
+            kind = type(va)
+        elif type(b) is Tensor and type(a) in SCALARS:
+            va, na = a, None
+            vb, nb = b._data, b._node
+            kind = type(vb)
+        else:
+            return record(prim, (a, b), NO_PARAMS)
+        try:
+            y = impls[kind](va, vb)
+        except Exception as error:
+            raise explained(error, prim, [va, vb], NO_PARAMS) from error
+        if type(y) is not kind:
+            y = RAW[kind].xp.asarray(y)
+        if na is None and nb is None:
+            return Tensor(y)
+        keep_y, keep_a, keep_b = keeps[na is not None, nb is not None]
+        shape, dtype = y.shape, y.dtype
+        params = NO_PARAMS
+        if ((na is not None and (va.shape != shape or va.dtype is not dtype))
+                or (nb is not None and (vb.shape != shape or vb.dtype is not dtype))):
+            params = {"likes": (shape_only(va), shape_only(vb))}       # their cotangents must be summed or cast back
+        return Tensor(y, Node(prim, (na, nb), (va if keep_a else None, vb if keep_b else None), y if keep_y else None, params))
+    return op

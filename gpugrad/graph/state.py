@@ -1,0 +1,78 @@
+"""The recording mode, one immutable value in a context variable, so threads and async tasks do not disturb each other."""
+from __future__ import annotations
+
+import itertools
+from contextlib import ContextDecorator
+from contextvars import ContextVar
+from typing import NamedTuple
+
+#: Creation order of nodes, start of transforms, time of in-place changes: one clock, so that any two can be compared.
+clock = itertools.count(1).__next__
+
+
+class Mode(NamedTuple):
+    record: bool = True      # make nodes for reverse mode
+    levels: bool = False     # a jvp or vmap is running: nodes say at which nesting level they live
+    anomaly: bool = False    # look for NaN after every operation and remember the line that made each node
+
+
+MODES: dict[Mode, Mode] = {}
+
+
+def mode_for(**change: bool) -> Mode:
+    """The current mode with some fields changed. Equal modes are one object: the hot path compares with `is`."""
+    mode = current()._replace(**change)
+    return MODES.setdefault(mode, mode)
+
+
+RECORD = MODES.setdefault(Mode(), Mode())
+_MODE: ContextVar[Mode] = ContextVar("gpugrad_mode", default=RECORD)
+current = _MODE.get
+
+
+class switch(ContextDecorator):
+    """Context manager and decorator that changes the mode; re-entrant, and restored on any exit."""
+
+    def __init__(self, **change: bool):
+        self.change = change
+        self.tokens: list = []
+
+    def __enter__(self):
+        self.tokens.append(_MODE.set(mode_for(**self.change)))
+        return self
+
+    def __exit__(self, *exc):
+        _MODE.reset(self.tokens.pop())
+
+    def _recreate_cm(self):          # each call of a decorated function gets tokens of its own
+        return type(self)()
+
+
+class no_grad(switch):
+    """Inside, operations record no graph: results need no gradient. Also a decorator.
+
+    with gg.no_grad():
+        w -= 0.1 * w.grad
+    """
+
+    def __init__(self):
+        super().__init__(record=False)
+
+
+class enable_grad(switch):
+    """Inside, operations record their graph, also within `no_grad`. Also a decorator."""
+
+    def __init__(self):
+        super().__init__(record=True)
+
+
+class detect_anomaly(switch):
+    """Inside, the first NaN raises AnomalyError naming the forward line that made it, in forward and in backward. Slow."""
+
+    def __init__(self):
+        super().__init__(anomaly=True)
+
+
+def is_grad_enabled() -> bool:
+    """True where operations record their graph."""
+    return current().record

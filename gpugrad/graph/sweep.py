@@ -1,0 +1,228 @@
+"""The reverse sweep: cotangents from outputs to inputs, in order of creation, without recursion.
+
+The mode is chosen once. A raw sweep runs every rule on arrays. A traced sweep runs the same rules on Tensors, so that the
+gradient can be differentiated again; it is needed where the graph reaches beyond the inputs asked for, or carries
+tangents or batches.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+from gpugrad.arrays import CHANGED, changed_since, exclusive, is_array
+from gpugrad.errors import AnomalyError, GraphError, NoRuleError, ShapeError
+from gpugrad.graph.layers import Layered, snapshot, tensor_of
+from gpugrad.graph.namespace import RAW, TRACED
+from gpugrad.graph.record import LINES, Item
+from gpugrad.graph.state import current, switch
+from gpugrad.graph.tensor import HOOKS, Leaf, Node, Tensor
+
+by_age = attrgetter("seq")
+
+#: Below this many elements a fresh sum costs less than finding out whether the old buffer may be reused.
+SMALL = 2048
+
+
+class Plan:
+    """The nodes between `wrt` and the outputs, youngest first.
+
+    live     the nodes that depend on `wrt`; None where all do
+    outside  True where the graph reaches inputs other than `wrt`
+    """
+
+    __slots__ = ("order", "live", "outside")
+
+    def __init__(self, outputs: Sequence[Node], wrt: Sequence[Node] | None):
+        targets = frozenset(wrt or ())
+        oldest = min(map(by_age, targets), default=0)
+        self.outside = False
+        stranger = False                                  # a root that is not in wrt: some nodes may not depend on wrt
+        seen = {n for n in outputs if n.seq >= oldest}
+        order = list(seen)
+        for node in order:                                # grows while it is walked
+            if node in targets:
+                if any(p is not None for p in node.parents):
+                    self.outside = True
+                continue
+            root = True
+            for parent in node.parents:
+                if parent is None:
+                    continue
+                root = False
+                if parent.seq < oldest:
+                    self.outside = stranger = True
+                elif parent not in seen:
+                    seen.add(parent)
+                    order.append(parent)
+            if root:
+                stranger = True
+                if type(node) is Leaf:
+                    self.outside = True
+        order.sort(key=by_age, reverse=True)
+        self.order = order
+        self.live = None
+        if wrt is not None and stranger:
+            live = set(targets)
+            for node in reversed(order):
+                for parent in node.parents:
+                    if parent in live:
+                        live.add(node)
+                        break
+            self.order = [n for n in order if n in live]
+            self.live = live
+
+
+def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = None, *, create_graph: bool = False,
+             retain_graph: bool = False, plan: Plan | None = None) -> dict[Node, Any]:
+    """The cotangent of each node in `wrt` (of each leaf, if None) for the cotangents given at the outputs.
+
+    outputs       pairs of a node and the cotangent of its output, an array or a Tensor
+    create_graph  run traced and record: the results can be differentiated
+    retain_graph  keep what the nodes saved; otherwise each lets go as the sweep passes it
+    return        node -> array, or Tensor from a traced sweep; nodes that no path reaches are absent
+    """
+    plan = plan or Plan([node for node, _ in outputs], wrt)
+    targets = frozenset(wrt or ())
+    layers = [g for _, g in outputs if isinstance(g, Layered)] + saved_layers(plan) if current().levels else []
+    if not create_graph and not layers:
+        return _sweep(outputs, targets, plan, False, retain_graph)
+    record = create_graph or plan.outside or Plan(nodes_inside(layers), wrt).outside
+    with switch(record=record and current().record):
+        return _sweep(outputs, targets, plan, True, True)
+
+
+def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, traced: bool, retain: bool) -> dict[Node, Any]:
+    found: dict[Node, Any] = {}
+    grads: dict[Node, Any] = {}
+    take = grads.pop
+    live = plan.live
+    careful = bool(CHANGED or HOOKS or current().anomaly)
+    m = TRACED
+    for node, g in outputs:
+        if live is None or node in live:
+            g = tensor_of(g) if traced else bare_array(g)
+            grads[node] = g if node not in grads else grads[node] + g
+    if not traced and grads:
+        m = RAW[type(g)]
+    for node in plan.order:
+        g = take(node, None)
+        if g is None:
+            continue
+        if careful:
+            g = look_closely(node, g, traced)
+        prim = node.prim
+        if prim is None or node in targets:
+            if type(node) is Item and node not in targets:
+                collect(grads, node, g)
+            else:
+                found[node] = g
+            continue
+        xs, y, parents = node.xs, node.y, node.parents
+        if xs is None:
+            raise freed(node)
+        if traced:
+            xs, y = read_inputs(xs, parents), read_output(y, node)
+        if not retain:
+            node.xs = node.y = None
+        want = parents if live is None else [p if p in live else None for p in parents]
+        for parent, gx in zip(want, prim.pull(m, g, want, y, xs, node.params)):  # noqa: B905 - strict costs 50 ns
+            if parent is None or gx is None:
+                continue
+            old = grads.get(parent)
+            if old is None:
+                grads[parent] = gx
+            elif not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
+                old += gx
+            else:
+                grads[parent] = old + gx
+    return found
+
+
+def bare_array(g: Any) -> Any:
+    return g._data if isinstance(g, Tensor) else g
+
+
+def look_closely(node: Node, g: Any, traced: bool) -> Any:
+    """What most sweeps need not ask: hooks, arrays changed in place since they were saved, NaN."""
+    if node in HOOKS:
+        g = run_hooks(node, g, traced)
+    if CHANGED and node.xs:
+        check_unchanged(node, node.xs, node.y)
+    if current().anomaly:
+        check_gradient(node, g)
+    return g
+
+
+def read_inputs(xs: tuple, parents: tuple) -> list:
+    """The saved inputs as the Tensors they were."""
+    return [Tensor(x, parent) if is_array(x) else x for x, parent in zip(xs, parents, strict=True)]
+
+
+def read_output(y: Any, node: Node) -> Any:
+    if type(y) is tuple:
+        return tuple([read_output(v, Item(node, i)) for i, v in enumerate(y)])
+    return Tensor(y, node) if is_array(y) else snapshot(y, node)
+
+
+def collect(grads: dict, item: Item, g: Any) -> None:
+    """Put the cotangent of one output into its operation's list."""
+    parts = grads.setdefault(item.parents[0], {})
+    parts[item.index] = g if item.index not in parts else parts[item.index] + g
+
+
+def saved_layers(plan: Plan) -> list[Layered]:
+    """The layered Tensors that the nodes saved: these were recorded inside a running jvp or vmap."""
+    return [x for node in plan.order for x in (*(node.xs or ()), node.y) if isinstance(x, Layered)]
+
+
+def nodes_inside(layered: Sequence[Any]) -> list[Node]:
+    """The nodes of what layered Tensors are made of, which belong to reverse sweeps pending further out."""
+    found, todo = [], [part for x in layered for part in x._layer[1:]]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, Tensor):
+            if x._node is not None:
+                found.append(x._node)
+            if isinstance(x, Layered):
+                todo.extend(x._layer[1:])
+    return found
+
+
+def run_hooks(node: Node, g: Any, traced: bool) -> Any:
+    for function in tuple(HOOKS[node].values()):
+        given = g if isinstance(g, Tensor) else Tensor(RAW[type(g)].xp.asarray(g))
+        new = function(given)
+        if new is not None:
+            new = new if isinstance(new, Tensor) else Tensor(new)
+            if new.shape != given.shape:
+                raise ShapeError(f"register_hook: expected a gradient of shape {given.shape} or None, got {new.shape}. "
+                                 "Return the shape that came in.")
+            g = new if traced else new._data
+    return g
+
+
+def check_unchanged(node: Node, xs: tuple, y: Any) -> None:
+    for x in (*xs, *(y if type(y) is tuple else (y,))):
+        x = x._data if isinstance(x, Tensor) else x
+        if is_array(x) and hasattr(x, "base") and changed_since(x, node.seq):
+            raise GraphError(f"{node.prim.name}: expected its saved array of shape {x.shape} as it was, got one that was changed "
+                             "in place since. Change a copy, or call backward first.")
+
+
+def check_gradient(node: Node, g: Any) -> None:
+    for part in (g.values() if type(g) is dict else (g,)):
+        array = part._data if isinstance(part, Tensor) else part
+        if is_array(array) and array.dtype.kind in "fc" and bool((array != array).any()):
+            name = node.prim.name if node.prim else "leaf"
+            raise AnomalyError(f"{name}: expected a gradient without NaN, got one of shape {array.shape} for the result made at "
+                               f"{LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
+
+
+def freed(node: Node) -> GraphError:
+    return GraphError(f"backward: expected a graph that is still there, got one that an earlier backward has freed (at "
+                      f"{node.prim.name}). Use backward(retain_graph=True) the first time; update parameters under gg.no_grad().")
+
+
+def no_rule(node: Node) -> NoRuleError:
+    return NoRuleError(f"{node.prim.name}: no VJP. Add one in {node.prim.home.replace('.', '/')}.py.")
