@@ -184,7 +184,8 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0, mode: str = "auto") 
         ys, rebuild = flatten(y)
         real_to_complex = not any(map(is_complex, xs)) and any(map(is_complex, ys))
         if mode == "reverse" and real_to_complex:
-            raise DtypeError("jacobian: expected real outputs of real inputs in reverse mode, got complex ones. Use mode='forward'.")
+            raise DtypeError("jacobian: expected real outputs of real inputs in reverse mode, got complex ones. "
+                             "Use mode='forward'.")
         if real_to_complex or (mode == "auto" and count(ys) > count(xs)):
             return by_columns(g, xs, build)
         return by_rows(pull, xs, build, ys, rebuild)
@@ -333,7 +334,8 @@ def as_output(op: str, y: Any) -> Tensor:
 def scalar_output(y: Any) -> Tensor:
     y = as_output("grad", y)
     if y.size != 1:
-        raise ShapeError(f"grad: expected a function with one output element, got shape {y.shape}. Sum it, or use jacobian or vjp.")
+        raise ShapeError(f"grad: expected a function with one output element, got shape {y.shape}. "
+                         "Sum it, or use jacobian or vjp.")
     if y.dtype.kind == "c":
         raise DtypeError(f"grad: expected a real output, got {y.dtype}. Take its real part, or use vjp.")
     return y
@@ -377,7 +379,8 @@ def stacked(level: int, x: Any, axis: int, sizes: set) -> Batch:
     """An argument of vmap with its mapped axis in front."""
     x = x if isinstance(x, Tensor) else Tensor(new_array(x, copy=False))
     if not x.ndim or not -x.ndim <= axis < x.ndim:
-        raise ArgumentError(f"vmap: expected axis {axis} to map over, got shape {x.shape}. Use in_axes=None for shared arguments.")
+        raise ArgumentError(f"vmap: expected axis {axis} to map over, got shape {x.shape}. "
+                            "Use in_axes=None for shared arguments.")
     sizes.add(x.shape[axis])
     if axis % x.ndim:
         x = PRIMITIVES["moveaxis"].traced(x, source=axis % x.ndim, destination=0)

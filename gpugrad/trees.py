@@ -28,7 +28,8 @@ def flatten_like(tree: Any, other: Any, op: str = "tree") -> list:
     theirs: list = []
     expected, got = _describe(tree, mine), _describe(other, theirs)
     if expected != got:
-        raise ArgumentError(f"{op}: expected the structure {_show(expected)}, got {_show(got)}. Pass a tree with the same containers.")
+        raise ArgumentError(f"{op}: expected the structure {_show(expected)}, got {_show(got)}. "
+                            "Pass a tree with the same containers.")
     return theirs
 
 

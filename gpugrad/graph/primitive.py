@@ -195,8 +195,10 @@ def _operator(self, *others):
     return Formula(self, *others)
 
 
-for _name in ("add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg pos abs "
-              "lt le gt ge eq ne and or xor rand ror rxor invert getitem").split():
+for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor"]:
+    setattr(Formula, f"__{_name}__", _operator)
+    setattr(Formula, f"__r{_name}__", _operator)
+for _name in ["neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "getitem"]:
     setattr(Formula, f"__{_name}__", _operator)
 Formula.__hash__ = object.__hash__
 

@@ -71,7 +71,8 @@ def constant(prim: Any, x: Any, xs: tuple) -> Any:
     try:
         array = xp.asarray(x)
     except (ValueError, TypeError) as error:
-        raise DtypeError(f"{prim.name}: expected arrays or numbers, got {type(x).__name__} ({error}). Use gpugrad.asarray(x).") from error
+        raise DtypeError(f"{prim.name}: expected arrays or numbers, got {type(x).__name__} ({error}). "
+                         "Use gpugrad.asarray(x).") from error
     if array.dtype.kind not in "biufc":
         raise DtypeError(f"{prim.name}: expected arrays or numbers, got {type(x).__name__}. Use gpugrad.asarray(x).")
     return Tensor(array)
@@ -141,7 +142,8 @@ def explained(error: Exception, prim: Any, values: list, params: dict) -> Except
     devices = {str(device_of(v)) for v in values if is_array(v) and not isinstance(v, numpy.generic)}
     text = " ".join(str(error).split())
     if len(devices) > 1:
-        return DeviceError(f"{prim.name}: expected inputs on one device, got {got} on {', '.join(sorted(devices))}. Use .to(device).")
+        return DeviceError(f"{prim.name}: expected inputs on one device, got {got} on {', '.join(sorted(devices))}. "
+                           "Use .to(device).")
     if isinstance(error, numpy.exceptions.AxisError):
         return AxisError(f"{prim.name}: expected an axis of the input, got {got}{options}: {text}. Check the axis.")
     if isinstance(error, numpy.linalg.LinAlgError):

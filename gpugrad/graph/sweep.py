@@ -126,7 +126,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         if not retain:
             node.xs = node.y = None
         want = parents if live is None else [p if p in live else None for p in parents]
-        for parent, gx in zip(want, prim.pull(m, g, want, y, xs, node.params)):  # noqa: B905 - strict costs 50 ns
+        for parent, gx in zip(want, prim.pull(m, g, want, y, xs, node.params)):
             if parent is None or gx is None:
                 continue
             old = grads.get(parent)
