@@ -111,6 +111,7 @@ def test_wheel_holds_every_module_kernel_and_data_file(checkout, tmp_path):
     names = names_in(wheel)
     assert shipped(checkout) - names == set()
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert "gpugrad/data/digits.md" in names  # the digits' licence travels with them
     assert not any(name.startswith(("tests/", "kernels/", "bench/")) for name in names)
     python("-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
     check_import(tmp_path / "site", path=tmp_path / "site")
@@ -122,7 +123,8 @@ def test_wheel_from_sdist_is_the_same(checkout, tmp_path):
     (sdist,), (wheel,) = tmp_path.glob("*.tar.gz"), tmp_path.glob("*.whl")
     assert shipped(checkout) - names_in(wheel) == set()
     with tarfile.open(sdist) as archive:
-        assert any(name.endswith("/LICENSE") for name in archive.getnames())
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "Makefile", "tools/venv.sh", "tests/test_packaging.py"} <= names  # `make test` works in it
     python("-m", "pip", "install", "--no-deps", "--target", tmp_path / "site", wheel)
     check_import(tmp_path / "site", path=tmp_path / "site")
 
