@@ -14,10 +14,6 @@ from typing import NamedTuple
 
 from gpugrad.draw.ranks import longest_paths, ranks
 
-LINE_HEIGHT = 10.0  # what a passing line keeps free round itself
-SWEEPS = 16
-PATIENCE = 4  # sweeps without fewer crossings before the ordering stops
-
 
 class Size(NamedTuple):
     """A box in pixels: its width, and how far it reaches above and below the line through it."""
@@ -25,6 +21,11 @@ class Size(NamedTuple):
     width: float
     up: float
     down: float
+
+
+PASSING = Size(0.0, 5.0, 5.0)  # what a line keeps free round itself
+SWEEPS = 16
+PATIENCE = 4  # sweeps without fewer crossings before the ordering stops
 
 
 class Link(NamedTuple):
@@ -37,7 +38,7 @@ class Link(NamedTuple):
 
 @dataclass(slots=True)
 class Cell:
-    """A node, a label, or the place where a line passes a column. `depth` is its source's longest path from an input."""
+    """A node, a label, or the place where a line passes a column. `depth`: the longest path from an input to it."""
 
     column: int
     size: Size
@@ -93,7 +94,7 @@ def _paths(cells: list[Cell], links: Sequence[Link]) -> tuple[list[list[int]], l
         last = cells[link.target].column - 1  # the label stands next to the target, where branches have parted
         steps = last - cells[link.source].column
         while len(trunk) < steps:
-            trunk.append(add(cells[trunk[-1]].column + 1, Size(0.0, LINE_HEIGHT / 2, LINE_HEIGHT / 2), "line", trunk[-1]))
+            trunk.append(add(cells[trunk[-1]].column + 1, PASSING, "line", trunk[-1]))
         label = add(last, link.label, "label", trunk[steps - 1])
         join(label, link.target)
         paths.append([*trunk[:steps], label, link.target])

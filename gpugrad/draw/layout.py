@@ -14,7 +14,8 @@ from gpugrad.draw.layers import Cell, Layers, Link, Size, layers
 Point = tuple[float, float]
 
 GAP = {"node": 22.0, "label": 8.0, "line": 6.0}  # above and below a cell, half of each neighbour's
-NARROW, WIDE, SLOPE = 18.0, 80.0, 1.8  # pixels between columns: at least, at most, and the climb for each
+NARROW, WIDE, SLOPE = 16.0, 80.0, 1.8  # pixels between columns: at least, at most, and the climb for each
+TIP = 10.0  # more of them before a node, where a line ends level under its arrowhead
 PORT = 12.0  # between two lines that enter the same node
 ROUNDS = 10  # of settling to the left and to the right
 
@@ -35,7 +36,7 @@ class Layout:
     height: float
     centres: list[Point]
     routes: list[Route]
-    crossings: int | None = None  # where they were counted
+    crossings: int = 0  # known of our own layout only
 
 
 def layout(sizes: Sequence[Size], links: Sequence[Link]) -> Layout:
@@ -76,7 +77,7 @@ def _heights(grid: Layers) -> list[float]:
             _settle(cells, column, [_mean(ys, cells[v].right, ys[v]) for v in column], ys)
         for column in grid.columns:
             _settle(cells, column, [_mean(ys, mains[v], ys[v]) for v in column], ys)
-    for _ in range(2):  # the first leaves room for the second
+    for _ in range(3):  # each leaves more room to the next
         _straighten(grid, mains, ys)
     top = min(y - cell.size.up for y, cell in zip(ys, cells, strict=True))
     return [y - top for y in ys]
@@ -177,12 +178,14 @@ def _column_edges(grid: Layers, ys: list[float]) -> tuple[list[float], list[floa
     for v, cell in enumerate(grid.cells):
         for w in cell.left:
             climb[cell.column] = max(climb[cell.column], abs(ys[w] - ys[v]))
-    lefts, rights, x = [], [], 0.0
-    for column, height in zip(grid.columns, climb, strict=True):
-        if lefts:
-            x += min(max(NARROW, height / SLOPE), WIDE)
+    lefts: list[float] = []
+    rights: list[float] = []
+    x = 0.0
+    for c, height in enumerate(climb):
+        if c:
+            x += min(max(NARROW, height / SLOPE), WIDE) + (TIP if c % 2 == 0 else 0.0)
         lefts.append(x)
-        x += max((grid.cells[v].size.width for v in column), default=0.0)
+        x += max(grid.cells[v].size.width for v in grid.columns[c])
         rights.append(x)
     return lefts, rights
 
@@ -222,7 +225,7 @@ def _route(grid: Layers, path: list[int], link: Link, port: float, xs: list[floa
     start, end = grid.cells[link.source].size.width / 2, grid.cells[link.target].size.width / 2
     levels = [(xs[link.source] + start, rights[grid.cells[link.source].column], ys[link.source])]
     levels += [(lefts[grid.cells[v].column], rights[grid.cells[v].column], ys[v]) for v in path[1:-1]]
-    levels.append((lefts[grid.cells[link.target].column], xs[link.target] - end, ys[link.target] + port))
+    levels.append((lefts[grid.cells[link.target].column] - TIP, xs[link.target] - end, ys[link.target] + port))
     x, right, y = levels[0]
     points = [(x, y)]
     for left, next_right, next_y in levels[1:]:

@@ -11,7 +11,8 @@ def topological_order(count: int, links: Sequence[tuple[int, int]]) -> list[int]
 
     Raises GraphError if the links form a cycle.
     """
-    missing, consumers = [0] * count, [[] for _ in range(count)]
+    missing = [0] * count
+    consumers: list[list[int]] = [[] for _ in range(count)]
     for source, target in links:
         missing[target] += 1
         consumers[source].append(target)
