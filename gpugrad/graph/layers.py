@@ -47,7 +47,7 @@ class Dual(Layered):
         primals = [x._layer[1] if moves else lowered(x) for x, moves in zip(xs, moving, strict=True)]
         tangents = [x._layer[2] if moves else None for x, moves in zip(xs, moving, strict=True)]
         m = namespace_for(primals)
-        y = getattr(m, prim.name)(*primals, **params)
+        y = prim.on(m)(*primals, **params)
         dy = prim.jvp(namespace_for(primals, tangents), tangents, y, *primals, **params)
         if prim.outputs == 1:
             return tensor_of(y) if dy is None else Dual(level, y, dy)

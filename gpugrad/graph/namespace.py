@@ -22,7 +22,7 @@ class Raw:
 
     def __getattr__(self, name: str) -> Callable:
         if name in PRIMITIVES:
-            function = PRIMITIVES[name].impl(self.xp)
+            function = PRIMITIVES[name].impls[self.xp.ndarray]
         elif name in DERIVED:
             function = bind(DERIVED[name], self)
         else:
@@ -53,14 +53,15 @@ class RawTable(dict):
 
 
 class Implementations(dict):
-    """array type -> the raw function of one primitive."""
+    """array type -> the raw function of one primitive, asked for once."""
 
-    def __init__(self, name: str):
+    def __init__(self, impl: Callable):
         super().__init__()
-        self.name = name
+        self.impl = impl
 
     def __missing__(self, array_type: type) -> Callable:
-        function = self[array_type] = getattr(RAW[array_type], self.name)
+        xp = RAW[array_type].xp
+        function = self[array_type] = self.impl(xp) if array_type is xp.ndarray else self[xp.ndarray]
         return function
 
 

@@ -27,6 +27,7 @@ class Primitive:
     keep     the arguments that vjp reads, by their names in vjp: one string for all, or one string per input, so that
              what only serves an input that needs no gradient is not kept. The rest arrive as `Shaped`.
     outputs  the number of results, or 0 for a tuple whose length depends on the arguments
+    register let rules call it as m.<name>; what users define is not registered, so that their names may repeat
 
     vjp=None says that the derivative is zero wherever it exists: results leave the graph.
     """
@@ -34,9 +35,9 @@ class Primitive:
     fits = False          # cotangents are to be summed and cast back to their inputs by the machinery
 
     def __init__(self, name: str, vjp: Rule | None, jvp: Rule | None = None, *, impl: Callable | None = None,
-                 keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1):
+                 keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1,
+                 register: bool = True):
         self.name = name
-        self.impl = impl or (lambda xp: getattr(xp, name))
         self.outputs = outputs
         self.home = sys._getframe(1).f_globals["__name__"]
         if self.home == __name__:
@@ -45,12 +46,17 @@ class Primitive:
         self.jvp = jvp or (no_jvp(self) if vjp else lambda m, ts, y, *xs, **params: None)
         self.batch = batch or loop_over(self)
         self.pull = pull_of(vjp, outputs)
-        self.impls = Implementations(name)
+        self.impls = Implementations(impl or (lambda xp: getattr(xp, name)))
         self._keep = keep
         self._kept: dict[tuple[bool, ...], tuple[bool, frozenset[int]]] = {}
-        PRIMITIVES[name] = self
         self.traced = self.recorder()
-        setattr(TRACED, name, self.traced)
+        if register:
+            PRIMITIVES[name] = self
+            setattr(TRACED, name, self.traced)
+
+    def on(self, m: Any) -> Callable:
+        """The operation over a namespace."""
+        return self.traced if m is TRACED else self.impls[m.xp.ndarray]
 
     def recorder(self) -> Callable:
         def op(*xs, **params):
@@ -130,8 +136,9 @@ def linear(name: str, transpose: Rule, *, impl: Callable | None = None, batch: R
         return (transpose(m, g, x, **params),)
 
     def jvp(m, ts, y, x, **params):
-        return getattr(m, name)(ts[0], **params)
-    return Primitive(name, vjp, jvp, impl=impl, batch=batch)
+        return prim.on(m)(ts[0], **params)
+    prim = Primitive(name, vjp, jvp, impl=impl, batch=batch)
+    return prim
 
 
 def constant(name: str, *, impl: Callable | None = None, batch: Rule | None = None) -> Primitive:
@@ -230,7 +237,7 @@ def aligned(name: str) -> Rule:
 def loop_over(prim: Primitive) -> Rule:
     """The batch rule of last resort: one call for each value, stacked."""
     def batch(m, size, batched, *xs, **params):
-        call = getattr(m, prim.name)
+        call = prim.on(m)
         rows = [call(*(x[i] if b else x for x, b in zip(xs, batched, strict=True)), **params) for i in range(size)]
         if prim.outputs == 1:
             return m.stack(*rows)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import Device, device_of, is_array, mark_changed, module_of, move, short
+from gpugrad.arrays import Device, device_of, is_array, mark_changed, module_of, move, new_array, short
 from gpugrad.errors import ConversionError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.state import clock, current
 
@@ -321,6 +321,24 @@ class Tensor:
 
     def __copy__(self) -> Tensor:
         return Tensor(self._data, self._node)
+
+
+def tensor(data: Any, dtype: Any = None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of the data: numbers, nested lists or an array.
+
+    dtype          NumPy's rules: Python floats are float64, arrays keep theirs
+    device         "cpu" or "cuda:N"; arrays stay where they are, Python data goes to `gg.default_device()`
+    requires_grad  make it a leaf: `backward` will accumulate into its `.grad`; needs a float or complex dtype
+
+    Raises ArgumentError for ragged or non-numeric data, DtypeError for requires_grad with an integer dtype. A Tensor is copied
+    out of its graph; to build one from Tensors that need gradients use gg.array or gg.stack.
+    """
+    if isinstance(data, Tensor):
+        data = bare("tensor", data)
+    result = Tensor(new_array(data, dtype, device))
+    if requires_grad:
+        result.requires_grad = True
+    return result
 
 
 def bare(op: str, tensor: Tensor) -> Any:
