@@ -18,7 +18,7 @@ from gpugrad.errors import AnomalyError, ArgumentError, AxisError, DeviceError, 
 from gpugrad.graph.layers import Layered, apply_layers, snapshot
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import RECORD, Mode, current
-from gpugrad.graph.tensor import LevelNode, Node, Shaped, Tensor
+from gpugrad.graph.tensor import Borrowed, LevelNode, Node, Shaped, Tensor, borrowed
 
 SCALARS = frozenset({float, int, complex, bool, type(None)})
 NO_PARAMS: dict = {}
@@ -55,7 +55,7 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
         result = y if isinstance(y, Tensor) else wrap(y)
     else:
         parents = tuple([x._node if isinstance(x, Tensor) else None for x in inputs])
-        node = make_node(prim, parents, saved_inputs, xs, y, params, mode)
+        node = make_node(prim, parents, saved_inputs, inputs, y, params, mode)
         result = attach(y, node)
     if mode.anomaly:
         check_finite(prim, xs, result)
@@ -65,7 +65,7 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
 def constant(prim: Any, x: Any, xs: tuple) -> Any:
     """A bare array stays outside the graph; lists become arrays on the device of the Tensors beside them."""
     if is_array(x):
-        return x if isinstance(x, numpy.generic) else Tensor(x)
+        return x if isinstance(x, numpy.generic) else borrowed(x)
     like = next((t._data for t in xs if isinstance(t, Tensor)), None)
     xp = module_of(like) if is_array(like) else numpy
     try:
@@ -90,11 +90,11 @@ def run(prim: Any, values: list, params: dict) -> Any:
     return tuple([v if type(v) is xp.ndarray else xp.asarray(v) for v in y])
 
 
-def make_node(prim: Any, parents: tuple, values: list, originals: tuple, y: Any, params: dict, mode: Mode) -> Node:
+def make_node(prim: Any, parents: tuple, values: list, inputs: list, y: Any, params: dict, mode: Mode) -> Node:
     """A node that keeps what the rule reads for the inputs that need a gradient, and the shapes of the rest."""
     keep_y, kept = prim.kept(parents)
-    xs = tuple([save(v, x) if i in kept or v is None else shape_only(v)
-                for i, (v, x) in enumerate(zip(values, originals, strict=True))])
+    xs = tuple([v if v is None else save(v, x) if i in kept else shape_only(v)
+                for i, (v, x) in enumerate(zip(values, inputs, strict=True))])
     saved = y if keep_y else shape_only(y)
     if prim.fits and any(x.shape != y.shape or x.dtype != y.dtype for x, p in zip(xs, parents, strict=True) if p is not None):
         params = {**params, "likes": tuple(map(shape_only, xs))}
@@ -107,11 +107,11 @@ def make_node(prim: Any, parents: tuple, values: list, originals: tuple, y: Any,
     return node
 
 
-def save(value: Any, original: Any) -> Any:
-    """A bare array belongs to the caller, who may write to it before the backward sweep: the node takes a copy."""
-    if isinstance(original, Tensor | numpy.generic) or not is_array(original) or not getattr(original.flags, "writeable", True):
+def save(value: Any, x: Any) -> Any:
+    """What a node keeps of an input. A borrowed array is copied: its owner may write to it before the backward sweep."""
+    if type(x) is not Borrowed:
         return value
-    return Tensor(value._data.copy()) if isinstance(value, Tensor) else value.copy()
+    return Tensor(x._data.copy()) if isinstance(value, Tensor) else value.copy()
 
 
 def shape_only(value: Any) -> Any:

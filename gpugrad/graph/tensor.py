@@ -117,7 +117,7 @@ class Tensor:
         self._node = node
 
     def __init_subclass__(cls, **kwargs: Any):
-        if cls.__module__ != "gpugrad.graph.layers":
+        if not cls.__module__.startswith("gpugrad.graph."):
             raise TypeError("Tensor: expected to be used as it is, got a subclass. Hold a Tensor in your class instead.")
 
     # what it is ------------------------------------------------------------------------------------------------------
@@ -321,6 +321,17 @@ class Tensor:
 
     def __copy__(self) -> Tensor:
         return Tensor(self._data, self._node)
+
+
+class Borrowed(Tensor):
+    """A caller's bare array on its way into an operation. The caller may write to it at any time: a node that saves it copies."""
+
+    __slots__ = ()
+
+
+def borrowed(array: Any) -> Tensor:
+    """A bare array as a Tensor, without a copy."""
+    return (Borrowed if getattr(array.flags, "writeable", True) else Tensor)(array)
 
 
 def tensor(data: Any, dtype: Any = None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
