@@ -3,7 +3,7 @@
 Most are linear, and each is the transpose of another: spread and sum_to, pad and a slice, concatenate and split. Where
 one operation says what another can, it is derived (end of file) and needs no rule.
 """
-from gpugrad.arrays.levelled import spread
+from gpugrad.arrays.cheap import spread
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, constant, linear
 
