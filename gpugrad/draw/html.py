@@ -10,7 +10,9 @@ from gpugrad.draw.svg import escape, svg_text
 def html_text(scene: Scene) -> str:
     """The scene as an HTML page that loads nothing from anywhere."""
     title = escape(scene.title or "Computational graph")
-    return _PAGE.replace("@TITLE@", title).replace("@SVG@", svg_text(scene))
+    head, rest = _PAGE.split("@TITLE@")  # split, not replaced: the title may hold any text
+    body, end = rest.split("@SVG@")
+    return head + title + body + svg_text(scene) + end
 
 
 _PAGE = """\
@@ -64,11 +66,11 @@ function fit() {
   at = { x: (whole.w - view.clientWidth * scale) / 2, y: (whole.h - view.clientHeight * scale) / 2 };
   show();
 }
-function start() {  // 100 %, and more only where the whole drawing fits; the beginning of a long one is its left end
+function start() {  // all of it where that needs no shrinking, else 100 % from the upper left corner
   fit();
   if (scale > 1) {
     scale = 1;
-    at = { x: whole.w > view.clientWidth ? 0 : (whole.w - view.clientWidth) / 2, y: (whole.h - view.clientHeight) / 2 };
+    at = { x: Math.min(0, (whole.w - view.clientWidth) / 2), y: Math.min(0, (whole.h - view.clientHeight) / 2) };
     show();
   }
 }

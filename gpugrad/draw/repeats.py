@@ -47,16 +47,16 @@ def repeats(ops: Sequence[Op]) -> list[Repeat]:
 
 
 def _periods(ops: Sequence[Op]) -> list[int]:
-    """The commonest distances from an operation to the last one that looked alike, with its two predecessors."""
+    """The commonest distances between two places where the same names end."""
     last: dict[Hashable, int] = {}
     distances: Counter[int] = Counter()
-    looks = [(op.name, *(a if isinstance(a, str) else min(i - a, LONGEST_PERIOD) for a in op.arguments))
-             for i, op in enumerate(ops)]
-    for i in range(len(ops)):
-        for look in (looks[i], tuple(looks[max(0, i - 2) : i + 1])):
-            if look in last:
-                distances[i - last[look]] += 1
-            last[look] = i
+    names = [op.name for op in ops]
+    for i in range(len(names)):
+        for length in (1, 3, 8):  # a name alone may come twice in a layer, eight names hardly
+            ending = tuple(names[max(0, i - length + 1) : i + 1])
+            if ending in last:
+                distances[i - last[ending]] += 1
+            last[ending] = i
     return [p for p, _ in distances.most_common(CANDIDATES) if p <= LONGEST_PERIOD]
 
 

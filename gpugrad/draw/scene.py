@@ -190,7 +190,8 @@ def _with_arrow(points: list[Point], target: Box) -> tuple[list[Point], list[Poi
     base_x, base_y = tip_x - ARROW_LENGTH * ux, tip_y - ARROW_LENGTH * uy
     half = ARROW_WIDTH / 2
     arrow = [(tip_x, tip_y), (base_x - half * uy, base_y + half * ux), (base_x + half * uy, base_y - half * ux)]
-    return [*points[:-1], (base_x, base_y)], arrow
+    bends = [(min(x, base_x), y) for x, y in points[-3:-1]]  # every line arrives from the left
+    return [*points[:-3], *bends, (base_x, base_y)], arrow
 
 
 def _title(text: str) -> Text:
