@@ -1,0 +1,356 @@
+"""Loads and stores: where an address leads, whether the access is allowed, what it costs, and the bytes themselves."""
+
+import numpy as np
+
+from . import coalesce, memory
+from .errors import Misaligned, OutOfBounds, Race, ReadOnly, Uninitialised, show_index
+from .types import UNSIGNED
+
+BYTES_SET = {1: np.uint8(1), 2: np.uint16(0x0101), 4: np.uint32(0x01010101), 8: np.uint64(0x0101010101010101)}
+VERBS = {"read": "a load", "write": "a store", "atomic": "an atomic"}
+
+
+class Part:
+    """Lanes whose addresses lead into one region: byte offsets `at`, or a plain run of them starting at `run`."""
+
+    __slots__ = ("at", "lanes", "region", "run", "selector", "space")
+
+    def __init__(self, space, region, lanes, at, run=None, selector=None):
+        self.space, self.region, self.lanes, self.at, self.run, self.selector = space, region, lanes, at, run, selector
+
+
+class Access:
+    """One load, store or atomic of the program: `count` elements of `dtype` at base + offset."""
+
+    def __init__(self, place, space, dtype, count, offset, strong=False):
+        self.place, self.space, self.dtype, self.count = place, space, np.dtype(dtype), count
+        self.offset, self.size = offset, self.dtype.itemsize * count
+        self.strong = strong  # ordered by itself (.volatile, .relaxed, .acquire): no race with its like
+        self.shift = self.size.bit_length() - 1
+        self.bits = UNSIGNED[self.dtype.itemsize]
+
+    # --- the operations ------------------------------------------------------------------------------------------
+
+    def load(self, lanes, base):
+        """The element at each lane's address (a tuple of them when count > 1)."""
+        parts = self.locate(lanes, base, "read")
+        if len(parts) == 1:
+            columns = self.load_part(parts[0])
+        else:
+            columns = [np.empty(lanes.count, self.dtype) for _ in range(self.count)]
+            for part in parts:
+                for column, values in zip(columns, self.load_part(part), strict=True):
+                    column[part.selector] = values
+        return columns[0] if self.count == 1 else columns
+
+    def load_part(self, part):
+        self.account(part, "read")
+        rows = part.region.view(self.dtype, self.count)
+        if part.run is not None:
+            first = part.run >> self.shift
+            rows = rows[first: first + part.lanes.count]
+            return [rows.copy()] if self.count == 1 else [rows[:, j].copy() for j in range(self.count)]
+        rows = rows[part.at >> self.shift]
+        if self.count == 1:
+            return [rows]
+        return [rows[..., j].copy() for j in range(self.count)]
+
+    def store(self, lanes, base, *values):
+        for part in self.locate(lanes, base, "write"):
+            pick = (lambda v: v) if part.selector is None else (lambda v, s=part.selector: v if v.ndim == 0 else v[s])
+            self.store_part(part, [pick(value) for value in values])
+
+    def store_part(self, part, values):
+        self.account(part, "write", values)
+        rows = part.region.view(self.dtype, self.count)
+        if part.run is not None:
+            first = part.run >> self.shift
+            rows = rows[first: first + part.lanes.count]
+            if self.count == 1:
+                rows[...] = values[0]
+            else:
+                for column, value in enumerate(values):
+                    rows[:, column] = value
+            return
+        where = part.at >> self.shift
+        if self.count == 1:
+            rows[where] = values[0]
+        else:
+            for column, value in enumerate(values):
+                rows[where, column] = value
+        if part.space == "shared" and part.lanes.batch.checks.races:
+            self.same_instruction_conflict(part, rows, where, values)
+
+    # --- where addresses lead ------------------------------------------------------------------------------------
+
+    def locate(self, lanes, base, kind):
+        """The Parts that the lanes' addresses lead to, checked for bounds and alignment."""
+        if self.space == "generic":
+            return self.locate_generic(lanes, base, kind)
+        if self.space in ("global", "const"):
+            return self.locate_global(lanes, base + np.uint64(self.offset & (1 << 64) - 1), kind)
+        at = base.astype(np.int64) + self.offset
+        return [self.locate_window(lanes, at, kind, self.space)]
+
+    def locate_generic(self, lanes, base, kind):
+        address = base + np.uint64(self.offset & (1 << 64) - 1)
+        window = address >> np.uint64(40)
+        if window.ndim == 0 or (window == window[0]).all():
+            window = int(window.flat[0] if window.ndim else window)
+            if window not in (1, 2, 3):
+                return self.locate_global(lanes, address, kind)
+            at = address.astype(np.int64) - (window << 40)
+            return [self.locate_window(lanes, at, kind, ("shared", "local", "param")[window - 1])]
+        parts = []
+        for one in np.unique(window):
+            selector = np.flatnonzero(window == one)
+            sub = self.locate_generic_one(lanes.subset(selector), address[selector], kind, int(one))
+            for part in sub:
+                part.selector = selector if part.selector is None else selector[part.selector]
+            parts += sub
+        return parts
+
+    def locate_generic_one(self, lanes, address, kind, window):
+        if window not in (1, 2, 3):
+            return self.locate_global(lanes, address, kind)
+        space = ("shared", "local", "param")[window - 1]
+        return [self.locate_window(lanes, address.astype(np.int64) - (window << 40), kind, space)]
+
+    def locate_global(self, lanes, address, kind):
+        if address.ndim == 0:
+            if kind != "read":
+                address = np.full(lanes.count, address)
+            else:
+                region = self.region_at(lanes, address.reshape(1), int(address), kind)
+                return [Part("global", region, lanes, np.int64(int(address) - region.start))]
+        count = lanes.count
+        first, last = int(address[0]), int(address[-1])
+        if last - first == (count - 1) * self.size and count > 1:
+            run = bool((address - address[0] == lanes.batch.ramp(self.size, count)).all())
+        else:
+            run = count == 1
+        low, high = (first, last) if run else (int(address.min()), int(address.max()))
+        region = memory.SPACE.find(low)
+        if region is None or high + self.size > region.start + region.size:
+            return self.split_global(lanes, address, kind)
+        misaligned = first & self.size - 1 if run else int(np.bitwise_or.reduce(address)) & self.size - 1
+        if misaligned:
+            self.misaligned(lanes, address, kind, region)
+        if kind != "read" and not region.writable:
+            self.fault(ReadOnly, lanes, 0, int(address[0]), region, kind, "must leave read-only memory alone",
+                       "Pass a writable array.")
+        if run:
+            return [Part("global", region, lanes, None, first - region.start)]
+        return [Part("global", region, lanes, (address - np.uint64(region.start)).view(np.int64))]
+
+    def split_global(self, lanes, address, kind):
+        """Addresses in several allocations, or outside of all."""
+        starts = np.array(memory.SPACE.starts, np.uint64)
+        which = np.searchsorted(starts, address, side="right") - 1
+        ends = np.array([a.start + a.size for a in memory.SPACE.allocations] or [0], np.uint64)
+        bad = (which < 0) | (address + np.uint64(self.size) > ends[which])
+        if bad.any():
+            position = int(np.flatnonzero(bad)[0])
+            self.out_of_bounds(lanes, position, int(address[position]), kind, int(bad.sum()))
+        parts = []
+        for one in np.unique(which):
+            selector = np.flatnonzero(which == one)
+            for part in self.locate_global(lanes.subset(selector), address[selector], kind):
+                part.selector = selector
+                parts.append(part)
+        return parts
+
+    def region_at(self, lanes, address, value, kind):
+        region = memory.SPACE.find(value)
+        if region is None or value + self.size > region.start + region.size:
+            self.out_of_bounds(lanes, 0, value, kind, lanes.count)
+        if value & self.size - 1:
+            self.misaligned(lanes, address, kind, region)
+        return region
+
+    def locate_window(self, lanes, at, kind, space):
+        """Shared, local or parameter memory: the bounds are those of the variables, the row that of block or lane."""
+        batch = lanes.batch
+        region, variables, stride, row = batch.window(space, lanes)
+        low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
+        if low < 0 or high + self.size > variables.end or (variables.gaps and not variables.covers(at, self.size)):
+            bad = np.atleast_1d(~variables.inside(at, self.size))
+            position = int(np.flatnonzero(bad)[0])
+            self.outside_window(lanes, position, int(np.atleast_1d(at)[position]), kind, space, variables,
+                                int(bad.sum()) if at.ndim else lanes.count)
+        if (low if at.ndim == 0 else int(np.bitwise_or.reduce(at))) & self.size - 1:
+            self.misaligned(lanes, np.atleast_1d(at), kind, None, space)
+        if row is not None:
+            at = row * stride + at
+        elif at.ndim == 0 and kind != "read":
+            at = np.full(lanes.count, at)
+        return Part(space, region, lanes, at)
+
+    # --- what an access is checked for, and what it costs -----------------------------------------------------------
+
+    def account(self, part, kind, values=None):
+        checks, region = part.lanes.batch.checks, part.region
+        if part.space == "global":
+            if self.space != "const":
+                self.count_global(part, kind, checks)
+            if region.initialised is not None:
+                self.initialise(part, kind, checks)
+        elif part.space == "shared":
+            if checks.races and part.lanes.batch.races is not None:
+                self.race(part, kind, values)
+            self.initialise(part, kind, checks)
+            self.count_shared(part, checks)
+        elif part.space == "local":
+            self.initialise(part, kind, checks)
+            part.lanes.batch.counters.local_bytes += self.size * part.lanes.count
+
+    def marks(self, shadow, part):
+        """The part of a byte shadow under this access, as an indexable array and an index."""
+        rows = shadow[: shadow.size // self.size * self.size].view(self.bits)
+        if self.count > 1:
+            rows = rows.reshape(-1, self.count)
+        if part.run is not None:
+            first = part.run >> self.shift
+            return rows, slice(first, first + part.lanes.count)
+        return rows, part.at >> self.shift
+
+    def initialise(self, part, kind, checks):
+        if not checks.uninitialised:
+            return
+        rows, where = self.marks(part.region.initialised, part)
+        ones = BYTES_SET[self.dtype.itemsize]
+        if kind != "write":
+            missing = rows[where] != ones
+            if missing.any():
+                bad = missing.reshape(missing.shape[0], -1).any(axis=1) if missing.ndim else np.array([True])
+                self.uninitialised(part, int(np.flatnonzero(bad)[0]), kind, int(bad.sum()))
+        if kind != "read":
+            rows[where] = ones
+
+    def count_global(self, part, kind, checks):
+        lanes, counters = part.lanes, part.lanes.batch.counters
+        moved = self.size * lanes.count
+        if kind != "write":
+            counters.bytes_read += moved
+        if kind != "read":
+            counters.bytes_written += moved
+        if not checks.counters:
+            return
+        counters.global_requests += lanes.warps
+        if part.run is not None and lanes.whole_warps and (part.region.start + part.run) % 32 == 0:
+            asked = needed = moved // 32
+        elif part.run is None and part.at.ndim == 0:
+            asked = needed = lanes.warps
+        else:
+            at = part.run + lanes.batch.ramp(self.size, lanes.count).view(np.int64) if part.at is None else part.at
+            asked, needed = coalesce.sectors(lanes.dense(at + part.region.start), self.size)
+        counters.global_sectors += asked
+        counters.sectors_needed += needed
+        ones = BYTES_SET[self.dtype.itemsize]
+        for shadow, touched in ((part.region.read, kind != "write"), (part.region.written, kind != "read")):
+            if touched and shadow is not None:
+                rows, where = self.marks(shadow, part)
+                rows[where] = ones
+
+    def count_shared(self, part, checks):
+        lanes, counters = part.lanes, part.lanes.batch.counters
+        counters.shared_requests += lanes.warps
+        if checks.counters and part.at.ndim:
+            counters.bank_conflicts += coalesce.conflicts(lanes.dense(part.at), self.size)
+
+    def race(self, part, kind, values):
+        lanes = part.lanes
+        at = lanes.spread(np.asarray(part.at))
+        found = lanes.batch.races.record("atomic" if self.strong else kind, at, self.size, lanes.warp_bit)
+        if found is None:
+            return
+        positions, other, foreign = found
+        if kind == "write" and other == "write":
+            # Warps that store the same value race only in name: the outcome does not depend on their order.
+            now = part.region.view(self.dtype, self.count)[at[positions] >> self.shift].reshape(positions.size, -1)
+            mine = np.stack([lanes.spread(v)[positions] for v in values], axis=1)
+            differs = (now.view(self.bits) != np.ascontiguousarray(mine).view(self.bits)).any(axis=1)
+            if not differs.any():
+                return
+            positions, foreign = positions[differs], foreign[differs]
+        warp = int(foreign[0]).bit_length() - 1
+        self.racing(part, int(positions[0]), kind, f"warp {warp} {PAST[other]} it since the last barrier", at)
+
+    def same_instruction_conflict(self, part, rows, where, values):
+        """Lanes that stored different values to one address in this very instruction."""
+        for column, value in enumerate(values):
+            now = rows[where] if self.count == 1 else rows[where, column]
+            lost = now.view(self.bits) != value.view(self.bits)
+            if lost.any():
+                position = int(np.flatnonzero(lost)[0])
+                self.racing(part, position, "write", "another thread stores a different value in the same instruction",
+                            part.at)
+
+    # --- diagnoses -------------------------------------------------------------------------------------------------
+
+    def out_of_bounds(self, lanes, position, address, kind, count):
+        nearest = memory.SPACE.nearest(address)
+        if nearest is None:
+            where = "there is no array at all"
+        elif address < nearest.start:
+            where = f"{nearest.start - address} bytes before the start of {lanes.batch.name_of(nearest)}"
+        else:
+            past = address - nearest.start - nearest.size
+            where = (f"{past} bytes past the end of {lanes.batch.name_of(nearest)} ({nearest.size} bytes)"
+                     if past >= 0 else f"{-past} bytes before the end of {lanes.batch.name_of(nearest)}")
+        advice = "Check the index against the size."
+        if address < 1 << 40:
+            where, advice = "which is near the null pointer", "Check the pointer argument."
+        elif nearest is not None and not -memory.GAP // 4 < address - nearest.start < nearest.size + memory.GAP // 4:
+            advice = "So far away an index has probably overflowed 32 bits: compute it in 64."
+        for start, size, title in memory.SPACE.freed:
+            if start <= address < start + size:
+                where, advice = f"inside {title}, which has been freed", "Keep the array alive until the launch is over."
+        self.fault(OutOfBounds, lanes, position, address, nearest, kind, "must lie inside an array",
+                   advice, where, count)
+
+    def outside_window(self, lanes, position, at, kind, space, variables, count):
+        self.fault(OutOfBounds, lanes, position, at, None, kind, f"must lie inside a {space} variable",
+                   "Check the index against the size." if space != "shared" else
+                   "Check the index, and the shared= bytes of the launch for `extern __shared__`.",
+                   variables.describe(at, self.size), count)
+
+    def misaligned(self, lanes, address, kind, region, space="global"):
+        bad = address & address.dtype.type(self.size - 1) != 0
+        position = int(np.flatnonzero(bad)[0])
+        self.fault(Misaligned, lanes, position, int(address[position]), region, kind,
+                   f"must start at a multiple of {self.size}", "Align the pointer, or take the scalar path.",
+                   f"{int(address[position]) % self.size} past one", int(bad.sum()))
+
+    def uninitialised(self, part, position, kind, count):
+        at = part.run + position * self.size if part.at is None else int(np.atleast_1d(part.at)[position])
+        inside = part.lanes.batch.window_offset(part.space, at)
+        self.fault(Uninitialised, part.lanes, position, inside + part.region.start, part.region, kind,
+                   "must find written bytes", "Write them first.",
+                   f"{self.size} bytes of {part.lanes.batch.describe_offset(part.space, part.region, inside)} "
+                   "that nobody wrote", count)
+
+    def racing(self, part, position, kind, other, at):
+        batch = part.lanes.batch
+        inside = batch.window_offset("shared", int(at[position]))
+        block, thread = part.lanes.coordinates(position)
+        raise Race(
+            f"{self.place.kernel}: accesses of different warps must be ordered by a barrier, got {VERBS[kind]} of "
+            f"{self.size} bytes of {batch.describe_offset('shared', part.region, inside)} by thread {show_index(thread)} "
+            f"of block {show_index(block)} at {self.place} while {other}. Put __syncthreads() between the two.",
+            kernel=self.place.kernel, block=block, thread=thread, address=inside, array=batch.variable_at("shared", inside),
+            line=self.place.line, source=self.place.source, ptx=self.place.ptx)
+
+    def fault(self, error, lanes, position, address, region, kind, expected, advice, where="", count=1):
+        block, thread = lanes.coordinates(position)
+        others = f" ({count - 1} more threads alike)" if count > 1 else ""
+        name = None if region is None else lanes.batch.name_of(region)
+        raise error(
+            f"{self.place.kernel}: {VERBS[kind]} of {self.size} bytes {expected}, got address {address:#x}"
+            f"{', ' + where if where else ''}, from thread {show_index(thread)} of block {show_index(block)}{others} at "
+            f"{self.place}. {advice}",
+            kernel=self.place.kernel, block=block, thread=thread, address=address, array=name, line=self.place.line,
+            source=self.place.source, ptx=self.place.ptx)
+
+
+PAST = {"read": "read", "write": "wrote", "atomic": "changed"}

@@ -1,0 +1,224 @@
+"""A batch of blocks that run together: its registers and memories, and the loop that schedules its basic blocks.
+
+The scheduler keeps, for every basic block, the lanes that wait to execute it, and always runs the lowest-numbered one.
+Blocks are numbered so that lanes which part at a branch meet again where its paths join (see flow.py). Lanes at a barrier
+wait outside of the queue.
+"""
+
+import numpy as np
+
+from . import memory
+from .barriers import Barriers
+from .errors import Timeout
+from .lanes import WARP, Lanes
+from .memory import Region
+from .races import Races
+from .types import storage
+
+SHARED_ROW = 128
+
+
+class Batch:
+    def __init__(self, launch, first_block, blocks):
+        self.launch, self.kernel, self.checks, self.counters = launch, launch.kernel, launch.checks, launch.counters
+        self.first_block, self.blocks, self.rng = first_block, blocks, launch.rng
+        self.block_shape, self.grid_shape, self.threads = launch.block, launch.grid, launch.threads
+        self.dynamic_shared, self.shared_variables = launch.shared, launch.shared_variables
+        self.lane_count = blocks * self.threads
+        self.steps, self.any_exited = 0, False
+        self.registers = [storage(kind).type(0) for kind in self.kernel.code.register_types]
+        self.exited = np.zeros(self.lane_count, bool)
+        self.geometry()
+        self.memories()
+        self.ramps = {}
+        self.everyone = Lanes(self)
+
+    def geometry(self):
+        """Who is where: block, thread and warp coordinates of every lane."""
+        shape, numbers = launch_geometry(self.block_shape, self.blocks)
+        self.thread_index, self.place_in_warp, self.warp_in_block, self.lane_bit, self.warp_bit, thread = shape
+        self.block_of_lane = numbers
+        warps_per_block = -(-self.threads // WARP)
+        self.warp_of_lane = numbers * warps_per_block + thread // WARP
+        self.warp_count = self.blocks * warps_per_block
+        block = (self.first_block + numbers).astype(np.uint64)
+        gx, gy, _ = (np.uint64(n) for n in self.grid_shape)
+        x, rest = block % gx, block // gx
+        self.block_index = tuple(v.astype(np.uint32) for v in (x, rest % gy, rest // gy))
+        if self.blocks == 1:
+            self.block_index = tuple(v[:1].repeat(self.lane_count) for v in self.block_index)
+
+    def memories(self):
+        stride = max(-(-self.shared_variables.end // SHARED_ROW) * SHARED_ROW, SHARED_ROW)
+        self.shared_stride = stride
+        uninitialised = self.checks.uninitialised
+        self.shared = Region(np.zeros(stride * self.blocks, np.uint8), title="shared memory",
+                             initialised=np.zeros(stride * self.blocks, np.uint8) if uninitialised else None)
+        self.races = None
+        if self.checks.races and self.threads > WARP and self.shared_variables.end:
+            self.races = Races(stride * self.blocks, self.blocks, self.kernel.code.granule)
+        frame = -(-self.kernel.layout.locals.end // 16) * 16
+        self.frame = frame
+        self.local = Region(np.zeros(frame * self.lane_count, np.uint8), title="local memory",
+                            initialised=np.zeros(frame * self.lane_count, np.uint8) if uninitialised else None)
+
+    # --- what accesses ask ---------------------------------------------------------------------------------------
+
+    def window(self, space, lanes):
+        """(region, variables, bytes per row, row per lane) of shared, local or parameter memory."""
+        if space == "shared":
+            return self.shared, self.shared_variables, self.shared_stride, lanes.block
+        if space == "local":
+            row = np.arange(self.lane_count) if lanes.index is None else lanes.index
+            return self.local, self.kernel.layout.locals, self.frame, row
+        return self.launch.parameters, self.kernel.layout.params, 0, None
+
+    def window_offset(self, space, at):
+        stride = {"shared": self.shared_stride, "local": self.frame}.get(space)
+        return at % stride if stride else at
+
+    def describe_offset(self, space, region, offset):
+        if space == "global":
+            return f"{self.name_of(region)} from byte {offset}"
+        variables = self.shared_variables if space == "shared" else self.kernel.layout.locals
+        name, inside = variables.at(offset)
+        from .layout import short
+        return f"{space} `{short(name)}` from byte {inside}" if name else f"{space} memory from byte {offset}"
+
+    def variable_at(self, space, offset):
+        from .layout import short
+        name, _ = (self.shared_variables if space == "shared" else self.kernel.layout.locals).at(offset)
+        return short(name) if name else None
+
+    def name_of(self, region):
+        return self.launch.names.get(id(region), region.title)
+
+    def local_bytes_of(self, lanes, position, offset):
+        lane = position if lanes.index is None else int(lanes.index[position])
+        return self.local.data[lane * self.frame + offset: (lane + 1) * self.frame]
+
+    def ramp(self, step, count):
+        """0, step, 2 * step, ... as uint64."""
+        ramp = self.ramps.get(step)
+        if ramp is None:
+            ramp = self.ramps[step] = np.arange(0, self.lane_count * step, step, dtype=np.uint64)
+        return ramp if count == ramp.size else ramp[:count]
+
+    def coordinates(self, lane):
+        """(block, thread) of a lane, three coordinates each."""
+        return (tuple(int(axis[lane]) for axis in self.block_index), tuple(int(axis[lane]) for axis in self.thread_index))
+
+    def living(self, lanes):
+        """Per warp with a lane in `lanes`, the mask of its lanes that exist and have not returned."""
+        masks = np.zeros(self.warp_count, np.uint32)
+        alive = np.flatnonzero(~self.exited)
+        np.bitwise_or.at(masks, self.warp_of_lane[alive], self.lane_bit[alive])
+        return masks[lanes.of_batch(self.warp_of_lane)[lanes.firsts]]
+
+    def write_register(self, register, lanes, values):
+        number = self.kernel.code.numbers.get(register)
+        if number is not None:
+            dtype = storage(register.type)
+            lanes.write(number, values if values.dtype == dtype else values.astype(dtype))
+
+    # --- the scheduler ---------------------------------------------------------------------------------------------
+
+    def run(self):
+        """Run all threads of the batch to their end."""
+        functions, blocks = self.kernel.code.functions, self.kernel.blocks
+        self.barriers = Barriers(self, self.kernel.code.barriers)
+        pending = {0: [self.everyone]}
+        threads, warps = self.launch.block_threads, self.launch.block_warps
+        while pending or self.wake(pending):
+            number = self.next_block(pending)
+            lanes = self.merged(pending.pop(number))
+            self.steps += 1
+            if self.steps > self.checks.step_limit:
+                self.timeout(number, lanes)
+            threads[number] += lanes.count
+            warps[number] += lanes.warps
+            answer = functions[number](lanes)
+            block = blocks[number]
+            if block.kind == "jump":
+                pending.setdefault(block.targets[0], []).append(lanes)
+            elif block.kind == "branch":
+                self.branch(block, lanes, answer, pending)
+            elif block.kind == "exit":
+                self.exited[slice(None) if lanes.index is None else lanes.index] = True
+                self.any_exited = True
+            elif block.kind == "table":
+                self.table(block, lanes, answer, pending)
+            else:
+                self.proceed(self.barriers.arrive(number, lanes, answer), pending)
+
+    def next_block(self, pending):
+        """The lowest block; but one that spins on memory lets all others go first, or nobody would set it free."""
+        if len(pending) == 1:
+            return next(iter(pending))
+        blocks = self.kernel.blocks
+        return min(pending, key=lambda number: (blocks[number].spins, number))
+
+    def wake(self, pending):
+        self.proceed(self.barriers.stuck(), pending)
+        return bool(pending)
+
+    def proceed(self, moving, pending):
+        for number, lanes in moving:
+            pending.setdefault(self.kernel.blocks[number].targets[0], []).append(lanes)
+
+    def merged(self, groups):
+        if len(groups) == 1:
+            lanes = groups[0]
+        else:
+            lanes = Lanes(self, np.sort(np.concatenate([g.index for g in groups])))
+        return self.everyone if lanes.count == self.lane_count else lanes
+
+    def branch(self, block, lanes, taken, pending):
+        self.counters.branches += lanes.warps
+        hits = lanes.count * bool(taken) if taken.ndim == 0 else np.count_nonzero(taken)
+        if hits == lanes.count or hits == 0:
+            pending.setdefault(block.targets[0 if hits else 1], []).append(lanes)
+            return
+        self.counters.divergent_branches += self.divided(lanes, taken)
+        for target, chosen in zip(block.targets, (taken, ~taken), strict=True):
+            pending.setdefault(target, []).append(lanes.subset(chosen))
+
+    @staticmethod
+    def divided(lanes, taken):
+        """How many warps have lanes on both sides."""
+        if lanes.whole_warps:
+            took = taken.reshape(-1, WARP).sum(axis=1)
+            return int(((took > 0) & (took < WARP)).sum())
+        took = np.add.reduceat(taken.astype(np.int64), lanes.firsts)
+        return int(((took > 0) & (took < np.diff(lanes.firsts, append=lanes.count))).sum())
+
+    def table(self, block, lanes, index, pending):
+        self.counters.branches += lanes.warps
+        if index.ndim == 0:
+            pending.setdefault(block.targets[int(index)], []).append(lanes)
+            return
+        for value in np.unique(index):
+            pending.setdefault(block.targets[int(value)], []).append(lanes.subset(index == value))
+
+    def timeout(self, number, lanes):
+        block, thread = lanes.coordinates(0)
+        instruction = (self.kernel.blocks[number].instructions or [self.kernel.blocks[number].last])[0]
+        place = self.kernel.place(instruction)
+        raise Timeout(
+            f"{self.kernel.name}: a batch of blocks must end within {self.checks.step_limit:,} basic blocks, got thread "
+            f"{thread} of block {block} still at {place}. Look for an endless loop, or raise Checks.step_limit.",
+            kernel=self.kernel.name, block=block, thread=thread, line=place.line, source=place.source, ptx=place.ptx)
+
+
+def launch_geometry(block_shape, blocks):
+    """Per lane: thread coordinates, place in the warp, warp, their bits and the thread number; and the block."""
+    bx, by, bz = block_shape
+    threads = bx * by * bz
+    thread = np.tile(np.arange(threads), blocks)
+    index = tuple(v.astype(np.uint32) for v in (thread % bx, thread // bx % by, thread // (bx * by)))
+    place, warp = (thread % WARP).astype(np.uint32), (thread // WARP).astype(np.uint32)
+    one = np.uint32(1)
+    return (index, place, warp, one << place, one << warp, thread), np.repeat(np.arange(blocks), threads)
+
+
+__all__ = ["Batch", "memory"]

@@ -1,0 +1,318 @@
+"""Modules and kernels: the public side of the executor."""
+
+import ctypes
+import re
+
+import numpy as np
+
+from . import memory
+from .batch import Batch
+from .counters import Checks, Counters
+from .decode import place_of
+from .errors import ArgumentError
+from .flow import blocks_of, flatten
+from .generate import generate
+from .layout import Layout, ModuleVariables, Variables, demangled
+from .memory import Region
+from .nvrtc import compile_ptx
+from .ptx import parse, size_of
+
+LANES_PER_BATCH = 65536
+LOCAL_BYTES_PER_BATCH = 1 << 26
+SHARED_LIMITS = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+
+
+def compile_cuda(source, arch="sm_90", options=(), names=()):
+    """Compile CUDA C++ with NVRTC and load it on the simulated device.
+
+    source   CUDA C++ text
+    arch     "sm_75", "sm_80", "sm_90", "sm_100", "sm_120" and their like
+    options  NVRTC options, as CuPy takes them
+    names    name expressions of templates and of kernels that are not extern "C": "softmax<float>"
+    return   Module; module["softmax<float>"].launch(grid, block, args, shared=0) runs a kernel
+
+    Raises CompileError, with the compiler's log and the line of the source. Needs the wheels nvidia-cuda-nvrtc and, for
+    cuda_fp16.h and its neighbours, nvidia-cuda-runtime; no GPU.
+    """
+    return Module(compile_ptx(source, arch, tuple(options), tuple(names)), arch)
+
+
+class Module:
+    """A loaded compilation: kernels by name, __device__ and __constant__ variables by `variable`."""
+
+    def __init__(self, compiled, arch):
+        self.compiled, self.arch, self.ptx = compiled, arch, compiled.ptx
+        self.program = parse(compiled.ptx)
+        self.variables = ModuleVariables(self.program)
+        self.kernels = {}
+
+    def __getitem__(self, name):
+        """The Kernel of a name expression, of an extern "C" name, or of a plain name that is unique. KeyError if none."""
+        lowered = self.lowered(name)
+        if lowered not in self.kernels:
+            self.kernels[lowered] = Kernel(self, lowered, name)
+        return self.kernels[lowered]
+
+    def __iter__(self):
+        return iter(self.names())
+
+    def names(self):
+        """The mangled names of all kernels."""
+        return [name for name, function in self.program.functions.items() if function.entry]
+
+    def lowered(self, name):
+        entries = self.names()
+        if self.compiled.lowered.get(name) in entries:
+            return self.compiled.lowered[name]
+        if name in entries:
+            return name
+        plain = [entry for entry in entries if demangled_kernel(entry) == name]
+        if len(plain) == 1:
+            return plain[0]
+        known = ", ".join(sorted({*self.compiled.lowered, *entries})) or "none"
+        raise KeyError(f"module: a kernel's name was expected, got {name!r}. The module has {known}; "
+                       "templates must be named in names=.")
+
+    def variable(self, name, dtype=np.uint8):
+        """The memory of a __device__ or __constant__ variable as an array: assign to it, or read it after a launch."""
+        found = [key for key in self.variables.buffers if name in (key, demangled(key))]
+        if len(found) != 1:
+            raise KeyError(f"module: a variable's name was expected, got {name!r}. The module has "
+                           f"{', '.join(map(demangled, self.variables.buffers)) or 'none'}.")
+        return self.variables.buffers[found[0]].view(dtype)
+
+
+def demangled_kernel(name):
+    """The plain name of a kernel: `_Z4copyIfEvPT_` is copy."""
+    found = re.match(r"_ZN?(\d+)", name)
+    return name[found.end(): found.end() + int(found[1])] if found else name
+
+
+class Kernel:
+    """One kernel, decoded once; `launch` runs it."""
+
+    def __init__(self, module, lowered, shown):
+        self.module, self.lowered = module, lowered
+        self.name = shown if shown != lowered else demangled_kernel(lowered)
+        self.entry = module.program.functions[lowered]
+        flat = flatten(module.program, self.entry)
+        self.blocks, self.loops = blocks_of(flat)
+        self.layout = Layout(self.entry, flat, module.program, module.variables)
+        self.codes = {}
+        self.code = self.generated(False)
+        self.mark_spinning()
+        self.parameter_names = parameter_names(module.compiled.source, demangled_kernel(lowered), len(self.entry.params))
+
+    @property
+    def python_source(self):
+        """The Python that executes the kernel, one function per basic block."""
+        return self.code.source
+
+    def generated(self, exact):
+        if exact not in self.codes:
+            self.codes[exact] = generate(self.blocks, self.name, self.module.compiled, self.module.program.files,
+                                         self.layout, exact)
+        return self.codes[exact]
+
+    def place(self, instruction):
+        return place_of(instruction, self.name, self.module.compiled, self.module.program.files)
+
+    def mark_spinning(self):
+        """Loops whose iterations hand no register on can only end when memory changes."""
+        for header, nodes in self.loops:
+            if not self.code.live_in[header] & set().union(*(self.code.defines[n] for n in nodes)):
+                for number in nodes:
+                    self.blocks[number].spins = True
+
+    def launch(self, grid, block, args, shared=0, checks=None):
+        """Run the kernel to its end on the simulated device.
+
+        grid, block   an int, or up to three: blocks in the grid, threads in a block
+        args          arrays (their memory is the device's), NumPy scalars or ctypes of the exact C type, structs as bytes
+                      or np.void; a Python int is a long long, a float a double, a bool a bool, None a null pointer
+        shared        bytes of dynamic shared memory
+        checks        Checks; by default everything is checked
+        return        Counters
+
+        Raises ArgumentError before anything runs; OutOfBounds, Misaligned, Uninitialised, ReadOnly, Race,
+        BarrierDivergence, WarpDivergence, Trap and Timeout name thread, block, address and source line.
+        """
+        return Launch(self, grid, block, args, shared, checks or Checks()).run()
+
+
+class Launch:
+    """One launch: its arguments in the parameter buffer, its counters, its batches."""
+
+    def __init__(self, kernel, grid, block, args, shared, checks):
+        self.kernel, self.checks, self.shared = kernel, checks, shared
+        kernel.code = kernel.generated(checks.exact)
+        self.grid, self.block = (three(kernel.name, what, v) for what, v in (("grid", grid), ("block", block)))
+        self.threads = int(np.prod(self.block))
+        self.check_shape()
+        self.names, self.arrays = {}, []
+        self.parameters = Region(self.marshal(args), title="parameters")
+        self.shared_variables = kernel.layout.with_dynamic_shared(shared)
+        self.counters = Counters(kernel.name)
+        self.rng = np.random.default_rng(checks.seed)
+        count = len(kernel.blocks)
+        self.block_threads, self.block_warps = np.zeros(count, np.int64), np.zeros(count, np.int64)
+
+    def check_shape(self):
+        name, limits = self.kernel.name, ((2**31 - 1, 65535, 65535), (1024, 1024, 64))
+        for what, shape, limit in zip(("grid", "block"), (self.grid, self.block), limits, strict=True):
+            if any(not 1 <= n <= most for n, most in zip(shape, limit, strict=True)):
+                raise ArgumentError(f"{name}: the {what} must lie within {limit} and hold at least one, got {shape}. "
+                                    "Put the large dimension on x; return early for empty arrays.", kernel=name)
+        most = min([1024, *([int(np.prod(self.kernel.entry.attributes["maxntid"]))]
+                            if "maxntid" in self.kernel.entry.attributes else [])])
+        if self.threads > most:
+            raise ArgumentError(f"{name}: a block must have at most {most} threads, got {self.threads}. "
+                                "Launch smaller blocks, or raise __launch_bounds__.", kernel=name)
+        arch = int(re.sub(r"\D", "", self.kernel.module.arch) or 90)
+        limit = SHARED_LIMITS.get(arch, 99 << 10)
+        static = sum(stop - start for start, stop, _ in self.kernel.layout.shared.spans)
+        if static + self.shared > limit or self.shared < 0:
+            raise ArgumentError(f"{name}: shared memory must be at most {limit} bytes on {self.kernel.module.arch}, got "
+                                f"{static} static and {self.shared} dynamic. Use a smaller tile.", kernel=name)
+
+    def marshal(self, args):
+        """The parameter buffer, as cuLaunchKernel would read it."""
+        params, name = self.kernel.entry.params, self.kernel.name
+        args = tuple(args)
+        if len(args) != len(params):
+            raise ArgumentError(f"{name}: {len(params)} arguments were expected ({self.signature()}), got {len(args)}. "
+                                "Pass one for each parameter.", kernel=name)
+        buffer = np.zeros(max(self.kernel.layout.params.end, 1), np.uint8)
+        for k, (parameter, value) in enumerate(zip(params, args, strict=True)):
+            raw, kind = self.bytes_of(value, k)
+            if len(raw) != parameter.size or not fits(kind, parameter.type):
+                raise ArgumentError(
+                    f"{name}: argument {k}{self.called(k)} must be {wanted(parameter)}, got {given(value, raw)}. "
+                    f"{advice(parameter, value)}", kernel=name)
+            start = self.kernel.layout.address(parameter.name)
+            buffer[start: start + len(raw)] = np.frombuffer(raw, np.uint8)
+        return buffer
+
+    def bytes_of(self, value, k):
+        """The bytes that CuPy's rules make of an argument, and its kind: pointer, int, float or struct."""
+        if isinstance(value, np.ndarray):
+            allocation = memory.SPACE.allocation_of(value)
+            self.arrays.append(value)
+            self.names.setdefault(id(allocation), f"argument {k}{self.called(k)} ({allocation.title})")
+            return np.uint64(memory.address(value)).tobytes(), "pointer"
+        if value is None:
+            return bytes(8), "pointer"
+        if isinstance(value, (bool, np.bool_)):
+            return np.bool_(value).tobytes(), "int"
+        if isinstance(value, np.void):
+            return value.tobytes(), "struct"
+        if isinstance(value, np.generic):
+            return value.tobytes(), "float" if value.dtype.kind in "f" else "int" if value.dtype.kind in "iu" else "struct"
+        if isinstance(value, int):
+            return np.array(value, np.int64 if value < 1 << 63 else np.uint64).tobytes(), "int"
+        if isinstance(value, float):
+            return np.float64(value).tobytes(), "float"
+        if isinstance(value, complex):
+            return np.complex128(value).tobytes(), "struct"
+        if isinstance(value, (bytes, bytearray)):
+            return bytes(value), "struct"
+        if isinstance(value, (ctypes.Structure, ctypes.Array)):
+            return bytes(value), "struct"
+        if isinstance(value, ctypes._SimpleCData):
+            kind = "float" if isinstance(value, (ctypes.c_float, ctypes.c_double)) else "int"
+            return bytes(value), kind
+        raise ArgumentError(f"{self.kernel.name}: argument {k}{self.called(k)} must be an array, a number or a struct, "
+                            f"got {type(value).__name__}. Convert it.", kernel=self.kernel.name)
+
+    def called(self, k):
+        names = self.kernel.parameter_names
+        return f" `{names[k]}`" if names else ""
+
+    def signature(self):
+        names = self.kernel.parameter_names or [f"{p.size} bytes" for p in self.kernel.entry.params]
+        return ", ".join(names) or "none"
+
+    def run(self):
+        regions = list(memory.SPACE.allocations)
+        for region in regions:
+            region.notice_host_writes()
+            region.begin_launch(self.checks.counters)
+        blocks = int(np.prod(self.grid, dtype=np.int64))
+        size = max(1, LANES_PER_BATCH // self.threads)
+        frame = self.kernel.layout.locals.end
+        if frame:
+            size = max(1, min(size, LOCAL_BYTES_PER_BATCH // (frame * self.threads)))
+        with np.errstate(all="ignore"):
+            for first in range(0, blocks, size):
+                Batch(self, first, min(size, blocks - first)).run()
+        self.counters.blocks, self.counters.threads = blocks, blocks * self.threads
+        self.total(regions)
+        return self.counters
+
+    def total(self, regions):
+        counters = self.counters
+        for kinds, threads, warps in zip(self.kernel.code.classes, self.block_threads, self.block_warps, strict=True):
+            for kind, number in kinds.items():
+                if threads:
+                    counters.instructions[kind] += int(threads) * number
+                    counters.warp_instructions[kind] += int(warps) * number
+        for region in regions:
+            read, written = region.touched()
+            counters.unique_bytes_read += read
+            counters.unique_bytes_written += written
+
+
+def three(name, what, shape):
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    if not 1 <= len(shape) <= 3 or not all(isinstance(n, (int, np.integer)) for n in shape):
+        raise ArgumentError(f"{name}: the {what} must be an int or up to three, got {shape}. Pass ints.", kernel=name)
+    return tuple(int(n) for n in (*shape, 1, 1)[:3])
+
+
+def fits(kind, declared):
+    """Whether an argument of a kind may stand for a parameter: a float for an integer reads garbage of the right width."""
+    if declared[0] == "f":
+        return kind == "float"
+    return kind != "float" or declared[0] == "b"
+
+
+def wanted(parameter):
+    if parameter.type == "b8" and parameter.size > 8:
+        return f"a struct of {parameter.size} bytes"
+    noun = {"f": "float", "s": "signed integer", "u": "integer or pointer" if parameter.size == 8 else "integer"}
+    return f"{parameter.size} bytes ({noun.get(parameter.type[0], 'value')})"
+
+
+def given(value, raw):
+    if isinstance(value, np.ndarray):
+        return f"an array ({memory.describe(value)}), which is an 8-byte pointer"
+    note = {int: ", which is an 8-byte long long", float: ", which is an 8-byte double"}.get(type(value), "")
+    return f"{type(value).__name__} {value!r} of {len(raw)} bytes{note}"
+
+
+def advice(parameter, value):
+    if parameter.type == "b8":
+        return "Pass np.void or bytes of the struct's layout."
+    kind = {"f": "float", "s": "int"}.get(parameter.type[0], "int" if parameter.size < 8 else "int")
+    shown = value if isinstance(value, (int, float)) and not isinstance(value, np.generic) else "..."
+    return f"Pass np.{kind}{parameter.size * 8}({shown})."
+
+
+def parameter_names(source, kernel, count):
+    """The names in the C signature of a kernel, or None where they can't be told."""
+    for found in re.finditer(rf"\b{re.escape(kernel)}\s*\(", source):
+        depth, text = 1, ""
+        for character in source[found.end():]:
+            depth += (character in "([{<") - (character in ")]}>")
+            if depth == 0:
+                break
+            text += "\0" if character == "," and depth == 1 else character
+        body = source[found.end() + len(text) + 1:].lstrip()
+        parts = [part for part in text.split("\0") if part.strip()]
+        names = [re.findall(r"(\w+)\s*(?:\[\w*\])?\s*$", re.sub(r"/\*.*?\*/|//.*", "", part)) for part in parts]
+        if body.startswith("{") and len(parts) == count and all(names):
+            return [name[0] for name in names]
+    return None
+
+
+__all__ = ["Kernel", "Module", "Variables", "compile_cuda", "size_of"]

@@ -1,0 +1,211 @@
+"""mov, cvt, cvta and their kin: moving bits between registers and values between types."""
+
+import numpy as np
+
+from . import rounding
+from .decode import copied, opcode
+from .ops_half import HALF_TYPES, from_float32, to_float32
+from .ptx import Group, Symbol
+from .types import NUMPY, UNSIGNED, pack
+
+INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
+
+
+@opcode("mov")
+def mov(i):
+    target, source = i.operands
+    kind = i.type
+    if isinstance(source, Group):
+        return packing(i, source)
+    if isinstance(target, Group):
+        return unpacking(i, target)
+    if isinstance(source, Symbol) and source.name.startswith("%"):
+        return i.step(copied, [kind], [kind], "move")
+    return i.step(copied, [kind], [kind], "move")
+
+
+def packing(i, source):
+    """mov.b64 d, {a, b}: the first element lowest."""
+    size = NUMPY[i.type].itemsize // len(source.items)
+    part, whole = UNSIGNED[size], UNSIGNED[size * len(source.items)]
+
+    def run(*parts):
+        out = parts[0].astype(whole)
+        for k, value in enumerate(parts[1:], 1):
+            out = out | (value.astype(whole) << whole.type(8 * size * k))
+        return out
+    return i.step(run, [f"b{part.itemsize * 8}"] * len(source.items), [i.type], "move")
+
+
+def unpacking(i, target):
+    size = NUMPY[i.type].itemsize // len(target.items)
+    part, whole = UNSIGNED[size], NUMPY[i.type]
+
+    def run(value):
+        return tuple((value >> whole.type(8 * size * k)).astype(part) for k in range(len(target.items)))
+    return i.step(run, [i.type], [f"b{size * 8}"] * len(target.items), "move")
+
+
+@opcode("cvta")
+def cvta(i):
+    """Between a state space and generic addresses: a fixed offset for shared, local and parameter memory."""
+    offset = np.uint64(next((i.layout.windows[part] for part in i.parts if part in i.layout.windows), 0))
+    sign = np.subtract if i.has("to") else np.add
+    return i.step(lambda a: sign(a, offset), ["u64"], ["u64"], "move")
+
+
+@opcode("isspacep")
+def isspacep(i):
+    space = next(part for part in i.parts[1:] if part in ("shared", "local", "param", "global", "const"))
+    base = i.layout.windows.get(space)
+
+    def run(address):
+        window = address >> np.uint64(40)
+        return window == np.uint64(base >> 40) if base else window > np.uint64(3)
+    return i.step(run, ["u64"], ["pred"], "move")
+
+
+@opcode("cvt")
+def cvt(i):
+    result, source = i.types[-2:]
+    if len(i.types) == 2 and result in ("f16x2", "bf16x2") and source == "f32":
+        single, mode, relu = result[:-2], i.rounding, i.has("relu")
+
+        def packed(high, low):
+            if relu:
+                high, low = (np.where(x > 0, x, np.where(np.isnan(x), x, np.float32(0))) for x in (high, low))
+            return pack(*(np.asarray(from_float32(x, single, mode)).view(np.uint16) for x in (low, high)))
+        return i.step(packed, ["f32", "f32"], [result], "conversion")
+    if len(i.types) != 2 or i.has("satfinite", "scaled"):
+        return None
+    if result == "tf32":
+        return i.step(lambda x: to_tf32(x, i.rounding), ["f32"], ["tf32"], "conversion")
+    function = conversion(i, result, source)
+    return None if function is None else i.step(function, [source], [result], "conversion")
+
+
+def to_tf32(x, mode):
+    """float32 with 10 fraction bits, nearest: ties away from zero for .rna, to even for .rn."""
+    bits = np.asarray(x).view(np.uint32)
+    if mode == "rna":
+        rounded = bits + np.uint32(0x1000)
+    elif mode == "rn":
+        rounded = bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))
+    else:
+        rounded = bits
+    return np.where(np.isfinite(x), rounded, bits) & np.uint32(0xFFFFE000)
+
+
+def conversion(i, result, source):
+    floats = ("f32", "f64", *HALF_TYPES)
+    if result in floats and source in floats:
+        return float_to_float(i, result, source)
+    if source in floats:
+        return float_to_integer(i, result, source)
+    if result in floats:
+        return integer_to_float(i, result, source)
+    return integer_to_integer(i, result)
+
+
+def widened(source):
+    """A 16-bit float as float32, others as they are."""
+    return (lambda x: to_float32(x, source)) if source in HALF_TYPES else (lambda x: x)
+
+
+def float_to_float(i, result, source):
+    read = widened(source)
+    integral = next((INTEGRAL[part] for part in i.parts if part in INTEGRAL), None)
+    mode = i.rounding
+
+    def run(x):
+        x = flushed(i, read(x))
+        if integral is not None:
+            x = integral(x)
+        elif result == source:
+            x = copied(x)
+        if i.has("sat"):
+            x = np.where(x > 0, np.minimum(x, x.dtype.type(1)), x.dtype.type(0))
+        if i.has("relu"):
+            x = np.where(x > 0, x, np.where(np.isnan(x), x, x.dtype.type(0)))
+        if result in HALF_TYPES:
+            if x.dtype == np.float64:
+                return x.astype(np.float16) if result == "f16" else from_float32(x.astype(np.float32), result, mode)
+            return from_float32(x, result, mode)
+        if x.dtype == NUMPY[result]:
+            return copied(x)
+        return flushed(i, rounding.round_to(NUMPY[result], x, mode=mode))
+    return run
+
+
+def flushed(i, x):
+    if not i.has("ftz") or x.dtype != np.float32:
+        return x
+    return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
+
+
+def float_to_integer(i, result, source):
+    """Rounded as the modifier says, clamped to the range; NaN gives 0, or the lowest bit pattern for 64-bit results."""
+    read = widened(source)
+    integral = next((INTEGRAL[part] for part in i.parts if part in INTEGRAL), np.trunc)
+    dtype = NUMPY[result]
+    info = np.iinfo(dtype)
+    low, high = np.float64(info.min), np.float64(info.max)  # high rounds up to 2**63 or 2**64 for 64 bits
+    of_nan = info.min if dtype.itemsize == 8 and source != "f64" else 0
+    of_nan = dtype.type(1 << 63) if result == "u64" else dtype.type(info.min if result == "s64" else of_nan)
+
+    def run(x):
+        whole = integral(flushed(i, read(x)).astype(np.float64))
+        inside = (whole > low) & (whole < high)
+        out = np.where(inside, whole, 0.0).astype(dtype)
+        out = np.where(whole >= high, dtype.type(info.max), np.where(whole <= low, dtype.type(info.min), out))
+        return np.where(np.isnan(whole), of_nan, out)
+    return run
+
+
+def integer_to_float(i, result, source):
+    mode = i.rounding
+
+    def run(x):
+        if result in HALF_TYPES:
+            wide = x.astype(np.float64)
+            if x.dtype.itemsize == 8:
+                # Rounded to odd in float64, so that a tie is no tie by accident.
+                wide = odd_from_integer(x, wide)
+            from .ops_half import from_float64
+            return from_float64(wide, result)
+        out = x.astype(NUMPY[result])
+        if mode in (None, "rn"):
+            return saturated(i, out)
+        error = difference(x, out)
+        return saturated(i, rounding.nudge(out, error, mode))
+    return run
+
+
+def saturated(i, x):
+    return np.where(x > 0, np.minimum(x, x.dtype.type(1)), x.dtype.type(0)) if i.has("sat") else x
+
+
+def difference(x, nearest):
+    """The sign of integer x minus a float near it, exactly: the float is an integer too once it has lost bits."""
+    as_python = np.frompyfunc(lambda n, f: float((int(n) > int(f)) - (int(n) < int(f))), 2, 1)
+    return np.asarray(as_python(x, nearest), np.float64)[()]
+
+
+def odd_from_integer(x, wide):
+    error = difference(x, wide)
+    bits = np.asarray(wide).view(np.int64)
+    step = np.where((error > 0) == (wide > 0), np.int64(1), np.int64(-1))
+    return np.where((error != 0) & (bits & 1 == 0), bits + step, bits).view(np.float64)
+
+
+def integer_to_integer(i, result):
+    dtype = NUMPY[result]
+    info = np.iinfo(dtype)
+
+    def run(x):
+        if not i.has("sat"):
+            return x.astype(dtype)
+        source = np.iinfo(x.dtype)
+        low, high = max(info.min, source.min), min(info.max, source.max)
+        return np.clip(x, x.dtype.type(low), x.dtype.type(high)).astype(dtype)
+    return run

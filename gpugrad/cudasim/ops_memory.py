@@ -1,0 +1,146 @@
+"""ld, st, atom, red, cp.async and their kin."""
+
+import numpy as np
+
+from . import atomics
+from .access import Access
+from .decode import Step, opcode
+from .ptx import SINK, Address, Group, Immediate, Register
+from .types import NUMPY
+
+SPACES = ("global", "shared", "local", "const", "param")
+STRONG = ("volatile", "relaxed", "acquire", "release", "acq_rel")
+
+
+def space_of(i):
+    """The state space of an access; windows of a cluster (shared::cta) are the block's own."""
+    for part in i.parts[1:]:
+        if part.split("-")[0] in SPACES:
+            if part == "shared-cluster":
+                raise i.unknown("(clusters of blocks are not simulated)")
+            return part.split("-")[0]
+    return "generic"
+
+
+def base_of(i, address):
+    """The read of an address's base: (operand, type)."""
+    base = address.base
+    wide = not isinstance(base, Register) or base.type.endswith("64")
+    return base, "u64" if wide else "u32"
+
+
+def resolved_space(i, space, address):
+    """ld.param of a parameter of an inlined function that was left in local memory is a local access."""
+    symbol = getattr(address.base, "name", None)
+    if space == "param" and not isinstance(address.base, Register) and i.layout.space(symbol) == "local":
+        return "local"
+    return space
+
+
+def access(i, address, count=None):
+    space = resolved_space(i, space_of(i), address)
+    if i.type == "b128" or i.type is None:
+        raise i.unknown()
+    return Access(i.place, space, NUMPY[i.type], count or i.count, address.offset, i.has(*STRONG)), space
+
+
+@opcode("ld", "ldu")
+def load(i):
+    target, address = i.operands[:2]
+    site, space = access(i, address)
+    targets = target.items if isinstance(target, Group) else (target,)
+    return Step(site.load, [base_of(i, address)], [(None if t == SINK else t, i.type) for t in targets],
+                f"{space} load", lanes=True)
+
+
+@opcode("st")
+def store(i):
+    address, source = i.operands[:2]
+    site, space = access(i, address)
+    sources = source.items if isinstance(source, Group) else (source,)
+    return Step(site.store, [base_of(i, address), *((s, i.type) for s in sources)], [], f"{space} store", lanes=True)
+
+
+@opcode("atom", "red")
+def atomic(i):
+    with_result = i.parts[0] == "atom"
+    target = i.operands[0] if with_result else SINK
+    address, *sources = i.operands[with_result:]
+    name = next((part for part in i.parts if part in (*atomics.FUNCTIONS, "cas")), None)
+    if name is None or i.count > 1 or isinstance(sources[0], Group):
+        return None
+    site, space = access(i, address, 1)
+    site.strong = True
+    wants_old = target != SINK and not i.layout.unused(target)
+    function = atomics.FUNCTIONS.get(name)
+    if i.type in ("f16", "bf16"):
+        function = atomics.half_sum(i.type) if name == "add" else None
+    elif i.type in ("f16x2", "bf16x2"):
+        function = atomics.packed_sum(i.type[:-2]) if name == "add" else None
+    if name != "cas" and function is None:
+        return None
+
+    def run(lanes, base, *values):
+        batch = lanes.batch
+        batch.counters.atomics += lanes.count
+        values = [lanes.spread(value) for value in values]
+        out = np.empty(lanes.count, NUMPY[i.type]) if wants_old else None
+        for part in site.locate(lanes, base, "atomic"):
+            site.account(part, "atomic", values)
+            cells = part.region.view(NUMPY[i.type])
+            where = (np.arange(part.lanes.count) + (part.run >> site.shift) if part.at is None
+                     else np.broadcast_to(part.at >> site.shift, (part.lanes.count,)))
+            chosen = values if part.selector is None else [value[part.selector] for value in values]
+            if name == "cas":
+                old = atomics.compare_and_swap(cells, where, *chosen, batch.rng)
+            else:
+                old = atomics.apply(function, cells, where, chosen[0], batch.rng, wants_old)
+            if wants_old:
+                out[slice(None) if part.selector is None else part.selector] = old
+        return out if wants_old else None
+    writes = [(target, i.type)] if wants_old else []
+    return Step(run, [base_of(i, address), *((s, i.type) for s in sources)], writes, "atomic", lanes=True)
+
+
+@opcode("cp")
+def copy_async(i):
+    """cp.async from global to shared memory, executed at once; wait_group and commit_group order nothing more.
+
+    A kernel that reads the data without waiting is therefore not caught.
+    """
+    if i.has("commit_group", "wait_group", "wait_all"):
+        return Step(lambda: None, [], [], "control")
+    if not i.has("async") or i.has("bulk", "mbarrier"):
+        return None
+    target, source, size, *rest = i.operands
+    if i.has("ignore-src") or not isinstance(size, Immediate) or any(isinstance(o, Register) and o.type == "pred" for o in rest):
+        return None
+    words = size.bits // 4
+    reader = Access(i.place, "global", np.uint32, words, source.offset)
+    writer = Access(i.place, "shared", np.uint32, words, target.offset)
+
+    def run(lanes, to, fro, *taken):
+        if not taken:
+            values = reader.load(lanes, fro)
+            writer.store(lanes, to, *(values if words > 1 else [values]))
+            return
+        # The bytes past src-size are zeros, and are not read.
+        taken = lanes.spread(taken[0])
+        to, fro = lanes.spread(to), lanes.spread(fro)
+        for amount in np.unique(taken):
+            chosen = np.flatnonzero(taken == amount)
+            part, columns = lanes.subset(chosen), [np.zeros(chosen.size, np.uint32)] * words
+            if amount:
+                count = int(amount) // 4
+                values = Access(i.place, "global", np.uint32, count, source.offset).load(part, fro[chosen])
+                columns = [*(values if count > 1 else [values]), *columns[count:]]
+            writer.store(part, to[chosen], *columns)
+    reads = [base_of(i, target), base_of(i, source), *((r, "u32") for r in rest if not isinstance(r, Address))]
+    return Step(run, reads, [], "async copy", lanes=True)
+
+
+@opcode("prefetch", "prefetchu", "applypriority", "discard", "membar", "fence", "nanosleep", "griddepcontrol", "setmaxnreg")
+def no_effect(i):
+    return Step(lambda: None, [], [], "control")
+
+
