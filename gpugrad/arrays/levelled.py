@@ -1,6 +1,7 @@
 """Raw functions where NumPy and CuPy differ, or where neither offers what a rule needs. Each takes the module first."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +20,6 @@ class _Array:
 ARRAY = _Array()
 
 
-def filled(index: tuple, arrays: tuple) -> tuple:
-    """The index with its arrays in their places."""
-    if len(index) == len(arrays):
-        return arrays
-    rest = iter(arrays)
-    return tuple([next(rest) if item is ARRAY else item for item in index])
-
-
 # products ---------------------------------------------------------------------------------------------------------------
 
 def matmul(xp: Any) -> Callable:
@@ -35,8 +28,8 @@ def matmul(xp: Any) -> Callable:
 
     def run(a, b):
         try:
-            if b.ndim == 2 < a.ndim and a.flags.c_contiguous and b.shape[0] == a.shape[-1]:
-                return product(a.reshape(a.size // max(b.shape[0], 1), b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
+            if b.ndim == 2 < a.ndim and a.flags.c_contiguous and a.shape[-1] == b.shape[0] > 0:
+                return product(a.reshape(-1, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
             return product(a, b)
         except (ValueError, AttributeError) as error:
             raise matmul_error(a, b) from error
@@ -50,3 +43,135 @@ def matmul_error(a: Any, b: Any) -> ShapeError:
     if numpy.shape(a)[-1] != numpy.shape(b)[-2:][0]:
         return ShapeError(f"matmul: inner sizes must agree, {got}. Transpose b, or check the batch axes.")
     return ShapeError(f"matmul: batch axes must broadcast, {got}. Insert axes of length 1 with [:, None].")
+
+
+# indexing ---------------------------------------------------------------------------------------------------------------
+# An index with ARRAYs has one item for every axis (an int, a slice or ARRAY), and None where it makes a new axis.
+
+def filled(index: tuple, arrays: tuple) -> tuple:
+    """The index with its arrays in their places."""
+    rest = iter(arrays)
+    return tuple([next(rest) if item is ARRAY else item for item in index])
+
+
+def layout(index: tuple) -> tuple[bool, int, int]:
+    """Where the axes of the index arrays go in the result: (in front or in place, axes before them, axes behind).
+
+    NumPy puts them in front where a slice stands between two arrays or ints, else in the place of the first.
+    """
+    moving = [item is None or isinstance(item, slice) for item in index]
+    first = moving.index(False)
+    behind = moving[::-1].index(False)
+    if any(moving[first:len(moving) - behind]):
+        return True, 0, sum(moving)
+    return False, first, behind
+
+
+def getitem(xp: Any) -> Callable:
+    return lambda x, index: x[index]
+
+
+def scatter(xp: Any) -> Callable:
+    """Zeros with g at an index that names no element twice."""
+    def run(g, index, shape):
+        y = xp.zeros(shape, g.dtype)
+        y[index] = g
+        return y
+    return run
+
+
+def setitem(xp: Any) -> Callable:
+    """A copy of x with v at an index."""
+    def run(x, v, index):
+        y = x.copy()
+        y[index] = v
+        return y
+    return run
+
+
+def gather(xp: Any) -> Callable:
+    return lambda x, *arrays, index: x[filled(index, arrays)]
+
+
+def scatter_add(xp: Any) -> Callable:
+    """Zeros with g added at index arrays, which may name an element many times."""
+    def run(g, *arrays, index, shape):
+        _, before, behind = layout(index)
+        items = [item for item in filled(index, arrays) if item is not None]
+        kept = [axis for axis, item in enumerate(items) if isinstance(item, slice)]
+        named = [axis for axis in range(len(shape)) if axis not in kept]
+        rows = row_numbers(xp, [items[axis] for axis in named], [shape[axis] for axis in named])
+        lengths = [len(range(*items[axis].indices(shape[axis]))) for axis in kept]
+        if before:                                                # the axes of the index arrays first
+            g = g.transpose(*range(before, g.ndim - behind), *range(before), *range(g.ndim - behind, g.ndim))
+        g = g.reshape(rows.size, math.prod(lengths))
+        total = add_rows(xp, g, rows.reshape(-1), math.prod([shape[axis] for axis in named]))
+        total = total.reshape([shape[axis] for axis in named] + lengths)
+        total = total.transpose([(named + kept).index(axis) for axis in range(len(shape))])
+        if all(items[axis] == slice(None) for axis in kept):
+            return total
+        y = xp.zeros(shape, g.dtype)
+        y[tuple([item if isinstance(item, slice) else slice(None) for item in items])] = total
+        return y
+    return run
+
+
+def row_numbers(xp: Any, places: list, lengths: list) -> Any:
+    """Which row of an array whose axes of these lengths were joined each place is."""
+    rows = None
+    for place, length in zip(places, lengths, strict=True):
+        place = xp.asarray(place)
+        if xp is numpy and place.size and not -length <= place.min() <= place.max() < length:
+            raise IndexError(f"index {place.max() if place.max() >= length else place.min()} is out of bounds for size {length}")
+        place = xp.where(place < 0, place + length, place)
+        rows = place if rows is None else rows * length + place
+    return rows
+
+
+def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
+    """(n, width) zeros with g[i] (i.e. (len(rows), width)) added to row rows[i], in the order of i."""
+    y = xp.zeros((n, g.shape[1]), g.dtype)
+    if xp is numpy:
+        xp.add.at(y, rows, g)
+        return y
+    import cupyx
+    if g.dtype.kind == "c":
+        cupyx.scatter_add(y.real, rows, g.real)
+        cupyx.scatter_add(y.imag, rows, g.imag)
+    else:
+        cupyx.scatter_add(y, rows, g)
+    return y
+
+
+def scatter_set(xp: Any) -> Callable:
+    """A copy of x with v at index arrays. Of several values for one element the last stays."""
+    def run(x, v, *arrays, index):
+        y = x.copy()
+        y[filled(index, arrays)] = v
+        return y
+
+    def run_in_order(x, v, *arrays, index):          # CuPy writes in any order: only the winners may
+        y = x.copy()
+        places = xp.arange(x.size).reshape(x.shape)[filled(index, arrays)]
+        won = xp.broadcast_to(last_writes(xp)(*arrays, index=index, shape=x.shape), places.shape)
+        y.reshape(-1)[places[won]] = xp.broadcast_to(xp.asarray(v, dtype=x.dtype), places.shape)[won]
+        return y
+    return run if xp is numpy else run_in_order
+
+
+def last_writes(xp: Any) -> Callable:
+    """Which of the values assigned at index arrays stay: a mask that broadcasts against x[index]."""
+    def run(*arrays, index, shape):
+        items = [item for item in filled(index, arrays) if item is not None]
+        lengths = [n for n, item in zip(shape, items, strict=True) if not isinstance(item, slice)]
+        rows = row_numbers(xp, [item for item in items if not isinstance(item, slice)], lengths)
+        turns = xp.arange(1, rows.size + 1).reshape(rows.shape)
+        last = xp.zeros(math.prod(lengths), dtype=turns.dtype)
+        if xp is numpy:
+            last[rows] = turns
+        else:
+            import cupyx
+            cupyx.scatter_max(last, rows, turns)
+        won = last[rows] == turns
+        return won.reshape(won.shape + (1,) * layout(index)[2])
+    return run

@@ -1,0 +1,95 @@
+"""Products: sums over shared axes. Every gradient is a product again, so all orders run at the speed of BLAS."""
+from math import prod
+
+from gpugrad.arrays.levelled import matmul
+from gpugrad.graph.primitive import Primitive, linear
+
+linear("matrix_transpose", lambda m, g, x: m.matrix_transpose(g), impl=lambda xp: lambda x: x.swapaxes(-1, -2),
+       batch=lambda m, size, batched, x: m.matrix_transpose(x))
+
+
+def adjoint(m, x):
+    """The conjugate transpose of the last two axes; a view where x is real."""
+    return m.matrix_transpose(m.conj(x) if x.dtype.kind == "c" else x)
+
+
+# matmul ---------------------------------------------------------------------------------------------------------------
+
+def matmul_vjp(m, g, want, y, a, b):
+    """ga = g b^H and gb = a^H g. A vector is a matrix of one row on the left, of one column on the right."""
+    rows = a.shape if a.ndim > 1 else (1, *a.shape)
+    columns = b.shape if b.ndim > 1 else (*b.shape, 1)
+    if a.ndim == 1 or b.ndim == 1:
+        batch = g.shape[:g.ndim - (a.ndim > 1) - (b.ndim > 1)]
+        g = m.reshape(g, shape=(*batch, rows[-2], columns[-1]))
+    ga = gb = None
+    if want[0] is not None:
+        ga = left(m, g, m.reshape(b, shape=columns) if b.ndim == 1 else b, rows)
+        ga = m.cast(m.reshape(ga, shape=a.shape) if a.ndim == 1 else ga, a.dtype)
+    if want[1] is not None:
+        gb = right(m, g, m.reshape(a, shape=rows) if a.ndim == 1 else a, columns)
+        gb = m.cast(m.reshape(gb, shape=b.shape) if b.ndim == 1 else gb, b.dtype)
+    return ga, gb
+
+
+def left(m, g, b, shape):
+    """g b^H, summed to the shape of the left operand."""
+    if len(shape) == 2 < g.ndim:                       # one matrix for the whole batch: the batch joins the inner axis
+        return m.matmul(beside(m, g), adjoint(m, beside(m, b)))
+    return summed(m, m.matmul(g, adjoint(m, b)), shape)
+
+
+def right(m, g, a, shape):
+    """a^H g, summed to the shape of the right operand."""
+    if len(shape) == 2 < g.ndim:
+        return m.matmul(adjoint(m, below(m, a)), below(m, g))
+    return summed(m, m.matmul(adjoint(m, a), g), shape)
+
+
+def beside(m, x):
+    """A stack of matrices side by side: (..., n, k) -> (n, prod(...) k)."""
+    return m.reshape(m.moveaxis(x, source=x.ndim - 2, destination=0), shape=(x.shape[-2], prod(x.shape[:-2]) * x.shape[-1]))
+
+
+def below(m, x):
+    """A stack of matrices one below the other: (..., n, k) -> (prod(...) n, k), a view where x is contiguous."""
+    return m.reshape(x, shape=(prod(x.shape[:-1]), x.shape[-1]))
+
+
+def summed(m, x, shape):
+    return x if x.shape == shape else m.sum_to(x, shape=shape)
+
+
+def matmul_jvp(m, ts, y, a, b):
+    if ts[0] is None:
+        return m.matmul(a, ts[1])
+    if ts[1] is None:
+        return m.matmul(ts[0], b)
+    return m.matmul(ts[0], b) + m.matmul(a, ts[1])
+
+
+def matmul_batch(m, size, batched, a, b):
+    """The batch becomes rows of one product where a vector or a shared matrix allows it, else one more batch axis."""
+    stacked_a, stacked_b = batched
+    rank_a, rank_b = a.ndim - stacked_a, b.ndim - stacked_b
+    if not stacked_b and (rank_b <= 2 or rank_a >= rank_b):
+        return m.matmul(a, b)
+    if not stacked_a and rank_b == 1 and rank_a <= 2:
+        return m.matmul(b, m.matrix_transpose(a) if rank_a == 2 else a)
+    if not stacked_a and rank_a <= rank_b > 1:
+        return m.matmul(a, b)
+    rank = max(rank_a, rank_b, 2)
+    y = m.matmul(as_stack(m, a, stacked_a, rank, rank_a == 1, False), as_stack(m, b, stacked_b, rank, False, rank_b == 1))
+    if rank_a == 1:
+        y = m.reshape(y, shape=(*y.shape[:-2], y.shape[-1]))
+    return m.reshape(y, shape=y.shape[:-1]) if rank_b == 1 else y
+
+
+def as_stack(m, x, stacked, rank, is_row, is_column):
+    """x with `rank` axes behind the batch axis: a vector as a matrix, its own batch axes filled up with ones in front."""
+    own = x.shape[1:] if stacked else x.shape
+    own = (1, *own) if is_row else (*own, 1) if is_column else own
+    return m.reshape(x, shape=(x.shape[0] if stacked else 1, *(1,) * (rank - len(own)), *own))
+
+
+Primitive("matmul", matmul_vjp, matmul_jvp, impl=matmul, batch=matmul_batch, keep=("b", "a"))
