@@ -1,7 +1,8 @@
-"""Reductions and scans. `axis` is a tuple of axes for a reduction, one axis for a scan."""
+"""Reductions: `axis` is a tuple of axes. Scans, of one axis each, are in scan.py."""
 from gpugrad.graph.namespace import derived
-from gpugrad.graph.primitive import Primitive, linear
-from gpugrad.rules.shape import next_axes
+from gpugrad.graph.primitive import Primitive, constant, linear
+from gpugrad.rules.scan import shift
+from gpugrad.rules.shape import inverse, next_axes
 
 
 def count(x, axis):
@@ -71,3 +72,124 @@ def extreme_jvp(m, ts, y, x, axis, keepdims):
 
 Primitive("max", extreme_vjp, extreme_jvp, impl=method("max"), keep="y x", batch=over_next_axes("max"))
 Primitive("min", extreme_vjp, extreme_jvp, impl=method("min"), keep="y x", batch=over_next_axes("min"))
+
+
+# products --------------------------------------------------------------------------------------------------------------
+
+def others(m, x, axis):
+    """The product of all the other elements, exact where some are zero: of those before it times those after it."""
+    rest = tuple([a for a in range(x.ndim) if a not in axis])
+    row = m.reshape(m.transpose(x, axes=rest + axis), shape=(*[x.shape[a] for a in rest], count(x, axis)))
+    last, n = len(rest), (len(rest),)
+    before = shift(m, m.cumprod(row, axis=last), last, 1, fill=1)
+    after = m.flip(shift(m, m.cumprod(m.flip(row, axis=n), axis=last), last, 1, fill=1), axis=n)
+    moved = m.reshape(before * after, shape=tuple([x.shape[a] for a in rest + axis]))
+    return m.transpose(moved, axes=inverse(rest + axis))
+
+
+def prod_vjp(m, g, want, y, x, axis, keepdims):
+    factor = others(m, x, axis)
+    return (m.widen(g, x, axis, keepdims) * (m.conj(factor) if g.dtype.kind == "c" else factor),)
+
+
+def prod_jvp(m, ts, y, x, axis, keepdims):
+    return m.sum(ts[0] * others(m, x, axis), axis=axis, keepdims=keepdims)
+
+
+Primitive("prod", prod_vjp, prod_jvp, impl=method("prod"), keep="x", batch=over_next_axes("prod"))
+
+
+# spread about the mean -------------------------------------------------------------------------------------------------
+
+def freedom(x, axis, correction):
+    """Degrees of freedom: elements less the correction. NumPy divides by 0 where that is negative."""
+    return max(count(x, axis) - correction, 0)
+
+
+def deviation(m, x, axis):
+    return x - m.mean(x, axis=axis, keepdims=True)
+
+
+def var(xp):
+    def run(x, axis, correction, keepdims):
+        d = x - x.mean(axis=axis, keepdims=True)
+        square = d.real * d.real + d.imag * d.imag if d.dtype.kind == "c" else d * d
+        return square.sum(axis=axis, keepdims=keepdims) / freedom(x, axis, correction)
+    return run
+
+
+def std(xp):
+    variance = var(xp)
+    return lambda x, axis, correction, keepdims: xp.sqrt(variance(x, axis, correction, keepdims))
+
+
+def along_deviation(m, t, x, axis, keepdims):
+    """Half the tangent of the sum of squares."""
+    d = deviation(m, x, axis)
+    product = m.real(m.conj(d) * t) if d.dtype.kind == "c" else d * t
+    return m.sum(product, axis=axis, keepdims=keepdims)
+
+
+def var_vjp(m, g, want, y, x, axis, correction, keepdims):
+    return (m.widen(g / (freedom(x, axis, correction) / 2), x, axis, keepdims) * deviation(m, x, axis),)
+
+
+def var_jvp(m, ts, y, x, axis, correction, keepdims):
+    return along_deviation(m, ts[0], x, axis, keepdims) / (freedom(x, axis, correction) / 2)
+
+
+def slope_scale(m, y, x, axis, correction):
+    """1/std' by its deviation. At std = 0 it is infinite, which makes every derivative there 0, the subgradient."""
+    return m.where(m.equal(y, 0), float("inf"), y) * freedom(x, axis, correction)
+
+
+def std_vjp(m, g, want, y, x, axis, correction, keepdims):
+    return (m.widen(g / slope_scale(m, y, x, axis, correction), x, axis, keepdims) * deviation(m, x, axis),)
+
+
+def std_jvp(m, ts, y, x, axis, correction, keepdims):
+    return along_deviation(m, ts[0], x, axis, keepdims) / slope_scale(m, y, x, axis, correction)
+
+
+Primitive("var", var_vjp, var_jvp, impl=var, keep="x", batch=over_next_axes("var"))
+Primitive("std", std_vjp, std_jvp, impl=std, keep="y x", batch=over_next_axes("std"))
+
+
+# log(sum(exp(x))) ------------------------------------------------------------------------------------------------------
+
+def logsumexp(xp):
+    def run(x, axis, keepdims):
+        top = x.real.max(axis=axis, keepdims=True)
+        top = xp.where(xp.isfinite(top), top, 0)           # inf - inf is no number
+        y = xp.log(xp.exp(x - top).sum(axis=axis, keepdims=True)) + top
+        return y if keepdims else y.reshape(tuple([n for i, n in enumerate(x.shape) if i not in axis]))
+    return run
+
+
+def weights(m, y, x, axis, keepdims):
+    """softmax(x), from y = logsumexp(x)."""
+    return m.exp(x - m.widen(y, x, axis, keepdims))
+
+
+def logsumexp_vjp(m, g, want, y, x, axis, keepdims):
+    slope = weights(m, y, x, axis, keepdims)
+    return (m.widen(g, x, axis, keepdims) * (m.conj(slope) if g.dtype.kind == "c" else slope),)
+
+
+def logsumexp_jvp(m, ts, y, x, axis, keepdims):
+    return m.sum(ts[0] * weights(m, y, x, axis, keepdims), axis=axis, keepdims=keepdims)
+
+
+Primitive("logsumexp", logsumexp_vjp, logsumexp_jvp, impl=logsumexp, keep="y x", batch=over_next_axes("logsumexp"))
+
+
+# without derivatives ---------------------------------------------------------------------------------------------------
+
+def over_next_axis(name):
+    return lambda m, size, batched, x, axis: getattr(m, name)(x, axis=axis + 1)
+
+
+constant("all", impl=method("all"), batch=over_next_axes("all"))
+constant("any", impl=method("any"), batch=over_next_axes("any"))
+constant("argmax", impl=lambda xp: lambda x, axis: x.argmax(axis=axis), batch=over_next_axis("argmax"))
+constant("argmin", impl=lambda xp: lambda x, axis: x.argmin(axis=axis), batch=over_next_axis("argmin"))
