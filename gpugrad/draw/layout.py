@@ -16,7 +16,7 @@ Point = tuple[float, float]
 GAP = {"node": 22.0, "label": 8.0, "line": 6.0}  # above and below a cell, half of each neighbour's
 NARROW, WIDE, SLOPE = 16.0, 80.0, 1.8  # pixels between columns: at least, at most, and the climb for each
 TIP = 10.0  # more of them before a node, where a line ends level under its arrowhead
-PORT = 12.0  # between two lines that enter the same node
+PORT, CORNER = 12.0, 8.0  # between two lines that enter a node, and from them to its corners
 ROUNDS = 10  # of settling to the left and to the right
 
 
@@ -70,8 +70,7 @@ def _heights(grid: Layers) -> list[float]:
     cells, ys = grid.cells, [0.0] * len(grid.cells)
     for column in grid.columns:
         _settle(cells, column, [0.0] * len(column), ys)
-    mains = [[w for w in cell.left if cells[w].depth == deepest] if
-             (deepest := max((cells[w].depth for w in cell.left), default=-1)) >= 0 else cell.right for cell in cells]
+    mains = [_deepest(cells, cell.left) or cell.right for cell in cells]
     for _ in range(ROUNDS):
         for column in reversed(grid.columns):
             _settle(cells, column, [_mean(ys, cells[v].right, ys[v]) for v in column], ys)
@@ -81,6 +80,11 @@ def _heights(grid: Layers) -> list[float]:
         _straighten(grid, mains, ys)
     top = min(y - cell.size.up for y, cell in zip(ys, cells, strict=True))
     return [y - top for y in ys]
+
+
+def _deepest(cells: list[Cell], near: list[int]) -> list[int]:
+    depth = max((cells[w].depth for w in near), default=0)
+    return [w for w in near if cells[w].depth == depth]
 
 
 def _mean(ys: list[float], near: list[int], otherwise: float) -> float:
@@ -211,11 +215,13 @@ def _ports(grid: Layers, links: Sequence[Link], ys: list[float]) -> list[float]:
     ports = [0.0] * len(links)
     for target, ends in arriving.items():
         ends.sort(key=lambda i: ys[grid.paths[i][-2]])
-        size = grid.cells[target].size
-        reach, gap = 0.3 * (size.up + size.down), min(PORT, 0.6 * (size.up + size.down) / len(ends))
-        wanted = [min(max(ys[grid.paths[i][-2]] - ys[target], -reach), reach) for i in ends]
-        for i, port in zip(ends, spread(wanted, [1.0] * len(ends), [gap] * (len(ends) - 1)), strict=True):
-            ports[i] = min(max(port, -reach), reach)
+        size, last = grid.cells[target].size, len(ends) - 1
+        reach = (size.up + size.down) / 2 - CORNER
+        gap = min(PORT, 2 * reach / max(1, last))
+        straight = [min(max(ys[grid.paths[i][-2]] - ys[target], -reach), reach) for i in ends]
+        apart = spread(straight, [1.0] * len(ends), [gap] * last)
+        for place, (i, port) in enumerate(zip(ends, apart, strict=True)):
+            ports[i] = min(max(port, place * gap - reach), reach - (last - place) * gap)
     return ports
 
 

@@ -98,6 +98,16 @@ def test_two_uses_of_one_value_by_one_operation_are_two_lines():
     assert drawn.routes[0].points[-1] != drawn.routes[1].points[-1]
 
 
+@pytest.mark.parametrize("arguments", [2, 3, 6, 40])
+def test_lines_enter_a_node_apart_and_in_the_order_of_their_labels(arguments):
+    drawn = layout([Size(40, 20, 20)] * (arguments + 1), [Link(i, arguments, Size(30, 20, 20)) for i in range(arguments)])
+    routes = sorted(drawn.routes, key=lambda r: r.label[1])
+    ends = [r.points[-1][1] - drawn.centres[-1][1] for r in routes]
+    apart = min(12.0, 24.0 / (arguments - 1))
+    assert all(b - a >= apart - EPS for a, b in zip(ends, ends[1:], strict=False))
+    assert max(map(abs, ends)) <= 12.0 + EPS
+
+
 def test_a_tree_is_drawn_without_crossings():
     parents = [(i, (i - 1) // 2) for i in range(1, 63)]
     assert layout([Size(40, 20, 20)] * 63, [Link(a, b, Size(30, 20, 20)) for a, b in parents]).crossings == 0
