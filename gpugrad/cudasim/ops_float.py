@@ -139,11 +139,15 @@ def rcp(i):
     return float_step(i, lambda x: divide(np.ones_like(x), x), 1)
 
 
-def approximate(function32, function64=None):
-    def handler(i):
-        function = function32 if i.type == "f32" else function64
-        return None if function is None else float_step(i, lambda x: function(x, i.exact), 1)
-    return handler
+def approximate(function):
+    """A handler for an instruction that exists as .approx.f32 alone."""
+    return lambda i: float_step(i, lambda x: function(x, i.exact), 1) if i.type == "f32" else None
+
+
+def rsqrt(i):
+    if i.type == "f32":
+        return float_step(i, lambda x: approx.rsqrt(x, i.exact), 1)
+    return i.step(lambda x: approx.rsqrt64(x, i.exact, i.has("ftz")), ["f64"], ["f64"], "float64")
 
 
 dispatch("add", add, half_arithmetic)
@@ -159,7 +163,7 @@ dispatch("neg", lambda i: float_step(i, np.negative, 1), half_unary)
 dispatch("copysign", copysign)
 dispatch("sqrt", sqrt)
 dispatch("rcp", rcp)
-dispatch("rsqrt", approximate(approx.rsqrt, approx.rsqrt64))
+dispatch("rsqrt", rsqrt)
 dispatch("ex2", approximate(approx.ex2), half_unary)
 dispatch("lg2", approximate(approx.lg2))
 dispatch("sin", approximate(approx.sine))

@@ -146,7 +146,7 @@ class Parser:
                 continue
             if line.startswith(".section"):
                 break
-            if line.startswith((".loc", ".file")):
+            if re.match(r"\.(loc|file)\b", line):
                 self.position(line)
                 continue
             start = start if pending else number
