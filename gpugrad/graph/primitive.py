@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from inspect import CO_VARARGS
 from typing import Any
 
 from gpugrad.errors import NoRuleError
@@ -74,14 +75,16 @@ class Primitive:
     def _find_kept(self, wanted: tuple[bool, ...]) -> tuple[bool, frozenset[int]]:
         if self.vjp is None or not self._keep:
             return False, frozenset()
-        names = self.vjp.__code__.co_varnames[3:self.vjp.__code__.co_argcount]
+        code = self.vjp.__code__
+        names = code.co_varnames[3:code.co_argcount]
         read = set()
         for i, w in enumerate(wanted):
             if w:
                 read |= set((self._keep if isinstance(self._keep, str) else self._keep[i]).split())
-        if "xs" in read:                                  # a rule over any number of inputs
-            return names[0] in read, frozenset(range(len(wanted)))
-        return names[0] in read, frozenset(i for i, name in enumerate(names[1:]) if name in read)
+        kept = {i for i, name in enumerate(names[1:]) if name in read}
+        if code.co_flags & CO_VARARGS and code.co_varnames[code.co_argcount + code.co_kwonlyargcount] in read:
+            kept.update(range(len(names) - 1, len(wanted)))          # the inputs that the rule takes as *xs
+        return names[0] in read, frozenset(kept)
 
     def __repr__(self) -> str:
         return f"Primitive({self.name!r})"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import device_of, is_array, module_of
-from gpugrad.errors import AnomalyError, ArgumentError, AxisError, DeviceError, DtypeError, GpugradError, ShapeError
+from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
 from gpugrad.graph.layers import Layered, apply_layers, snapshot
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import RECORD, Mode, current
@@ -153,7 +153,7 @@ def explained(error: Exception, prim: Any, values: list, params: dict) -> Except
     if isinstance(error, TypeError):
         return DtypeError(f"{prim.name}: expected dtypes that NumPy accepts here, got {got}{options}: {text}. Use .astype.")
     if isinstance(error, IndexError):
-        return ArgumentError(f"{prim.name}: expected valid indices, got {got}{options}: {text}. Check the index.")
+        return IndexingError(f"{prim.name}: expected valid indices, got {got}{options}: {text}. Check the index.")
     return error
 
 
