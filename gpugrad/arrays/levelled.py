@@ -175,3 +175,19 @@ def last_writes(xp: Any) -> Callable:
         won = last[rows] == turns
         return won.reshape(won.shape + (1,) * layout(index)[2])
     return run
+
+
+def argsort(xp: Any) -> Callable:
+    if xp is numpy:
+        return lambda x, axis, kind=None: x.argsort(axis, kind)
+    return lambda x, axis, kind=None: x.argsort(axis)                    # CuPy's is stable always
+
+
+def from_diagonal(xp: Any) -> Callable:
+    """Zeros of a shape with g on one diagonal of two axes; the last axis of g runs along it."""
+    def run(g, offset, axis1, axis2, shape):
+        y = xp.zeros(shape, g.dtype)
+        n = xp.arange(g.shape[-1])
+        xp.moveaxis(y, (axis1, axis2), (-2, -1))[..., n + max(0, -offset), n + max(0, offset)] = g
+        return y
+    return run

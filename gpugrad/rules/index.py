@@ -6,6 +6,7 @@ inputs, in the places of ARRAY in `index`; they may name an element many times, 
 """
 from gpugrad.arrays import levelled
 from gpugrad.arrays.levelled import ARRAY, layout
+from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, constant, linear
 
 
@@ -128,9 +129,79 @@ def scatter_set_jvp(m, ts, y, x, v, *xs, index):
     return m.scatter_set(tx, 0 if ts[1] is None else ts[1], *xs, index=index)
 
 
+def scatter_set_batch(m, size, batched, x, v, *arrays, index):
+    if not batched[0]:
+        x = m.spread(x, shape=(size, *x.shape))
+    apart = any(batched[2:])
+    arrays, rank = spread_alike(m, size, batched[2:], arrays) if apart else (arrays, max(i.ndim for i in arrays))
+    if hasattr(v, "shape"):                              # as many axes as what would be read; otherwise it is a number
+        own = v.shape[1:] if batched[1] else v.shape
+        v = m.reshape(v, shape=(size if batched[1] else 1, *(1,) * (sum(layout(index)[1:]) + rank - len(own)), *own))
+        v = (arrays_from_place if apart else batch_from_front)(m, v, index, rank)
+    if apart:
+        return m.scatter_set(x, v, m.counted(x, size=size, rank=rank), *arrays, index=(ARRAY, *index))
+    return m.scatter_set(x, v, *arrays, index=inside(index))
+
+
 Primitive("gather", gather_vjp, gather_jvp, impl=levelled.gather, batch=gather_batch, keep="xs")
 Primitive("scatter_add", scatter_add_vjp, scatter_add_jvp, impl=levelled.scatter_add, batch=scatter_add_batch, keep="xs")
-Primitive("scatter_set", scatter_set_vjp, scatter_set_jvp, impl=levelled.scatter_set, keep="xs")
-constant("last_writes", impl=levelled.last_writes)
+Primitive("scatter_set", scatter_set_vjp, scatter_set_jvp, impl=levelled.scatter_set, batch=scatter_set_batch, keep="xs")
+Primitive("last_writes", None, impl=levelled.last_writes)
 constant("counted", impl=lambda xp: lambda x, size, rank: xp.arange(size).reshape(-1, *(1,) * rank),  # on the device of x
          batch=lambda m, n, batched, x, size, rank: m.spread(m.counted(x, size=size, rank=rank), shape=(n, size, *(1,) * rank)))
+
+
+@derived
+def take_along_axis(m, x, i, axis):
+    """x[..., i[...], ...]: an index for each element, along one axis; x and i have the other axes in common."""
+    return m.gather(x, *coordinates(m, i, axis), index=(ARRAY,) * x.ndim)
+
+
+@derived
+def add_along_axis(m, g, i, axis, shape):
+    """The transpose of take_along_axis."""
+    return m.scatter_add(g, *coordinates(m, i, axis), index=(ARRAY,) * len(shape), shape=shape)
+
+
+def coordinates(m, i, axis):
+    return [i if a == axis else m.counted(i, size=n, rank=i.ndim - 1 - a) for a, n in enumerate(i.shape)]
+
+
+# order --------------------------------------------------------------------------------------------------------------------
+
+def sort_vjp(m, g, want, y, x, axis):
+    """Equal elements may stand in any order: each gets the cotangent of one of them."""
+    return (m.add_along_axis(g, m.argsort(x, axis=axis), axis=axis, shape=x.shape),)
+
+
+Primitive("sort", sort_vjp, lambda m, ts, y, x, axis: m.take_along_axis(ts[0], m.argsort(x, axis=axis), axis=axis),
+          impl=lambda xp: lambda x, axis: xp.sort(x, axis), keep="x",
+          batch=lambda m, size, batched, x, axis: m.sort(x, axis=axis + 1))
+constant("argsort", impl=levelled.argsort,
+         batch=lambda m, size, batched, x, axis, kind=None: m.argsort(x, axis=axis + 1, kind=kind))
+constant("argpartition", impl=lambda xp: lambda x, kth, axis: xp.argpartition(x, kth, axis),
+         batch=lambda m, size, batched, x, kth, axis: m.argpartition(x, kth=kth, axis=axis + 1))
+
+
+def searchsorted_batch(m, size, batched, a, v, side):
+    if not batched[0]:
+        return m.searchsorted(a, v, side=side)
+    return m.stack(*[m.searchsorted(a[i], v[i] if batched[1] else v, side=side) for i in range(size)], axis=0)
+
+
+constant("searchsorted", impl=lambda xp: lambda a, v, side: xp.searchsorted(a, v, side), batch=searchsorted_batch)
+
+
+# diagonals ----------------------------------------------------------------------------------------------------------------
+
+linear("diagonal", lambda m, g, x, offset, axis1, axis2: m.from_diagonal(
+           g, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape),
+       impl=lambda xp: lambda x, offset, axis1, axis2: x.diagonal(offset, axis1, axis2),
+       batch=lambda m, size, batched, x, offset, axis1, axis2: m.diagonal(x, offset=offset, axis1=axis1 + 1, axis2=axis2 + 1))
+linear("from_diagonal", lambda m, g, x, offset, axis1, axis2, shape: m.diagonal(g, offset=offset, axis1=axis1, axis2=axis2),
+       impl=levelled.from_diagonal,
+       batch=lambda m, size, batched, x, offset, axis1, axis2, shape: m.from_diagonal(
+           x, offset=offset, axis1=axis1 + 1, axis2=axis2 + 1, shape=(size, *shape)))
+for name in ("tril", "triu"):
+    linear(name, lambda m, g, x, k, name=name: getattr(m, name)(g, k=k), impl=lambda xp, name=name: getattr(xp, name),
+           batch=lambda m, size, batched, x, k, name=name: getattr(m, name)(x, k=k))

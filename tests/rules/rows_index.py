@@ -57,6 +57,13 @@ REPEATED = {
 }
 
 
+def from_diagonal(g, offset, axis1, axis2, shape):
+    y = np.zeros(shape, g.dtype)
+    for place in np.ndindex(g.shape):
+        y[place[1] + max(0, -offset), place[0], place[1] + max(0, offset)] = g[place]
+    return y
+
+
 def shape_of(shape, index):
     return np.zeros(shape)[index].shape
 
@@ -95,4 +102,20 @@ ROWS = [
       for label, (shape, index, arrays) in REPEATED.items()],
     Row("scatter_set", "broadcast", args=lambda rng: (rng.normal(size=(3, 4)), rng.normal(size=()), np.array([0, 2, 2])),
         params={"index": (ARRAY, slice(None))}, ref=replace, complex_ok=True),
+    Row("sort", shapes=[(5,), (3, 4), (0, 3)], params={"axis": 0}, complex_ok=True),
+    Row("sort", "last", shapes=[(3, 4), (2, 3, 4)], params={"axis": 1}),
+    Row("argsort", shapes=[(5,), (3, 4)], params={"axis": 0}),
+    Row("argsort", "stable", args=lambda rng: (rng.integers(0, 3, size=(4, 9)),), params={"axis": 1, "kind": "stable"}),
+    Row("argpartition", shapes=[(7,), (7, 4)], params={"kth": 3, "axis": 0}),
+    Row("searchsorted", args=lambda rng: (np.sort(rng.normal(size=8)), rng.normal(size=(2, 3))), params={"side": "left"}),
+    Row("searchsorted", "right", args=lambda rng: (np.arange(5.0), np.arange(5.0)), params={"side": "right"}),
+    *[Row("diagonal", f"{offset}{axes}", shapes=[(3, 4, 2)], complex_ok=True,
+          params={"offset": offset, "axis1": axes[0], "axis2": axes[1]},
+          ref=lambda x, offset, axis1, axis2: np.diagonal(x, offset, axis1, axis2))
+      for offset in (0, 1, -2) for axes in ((0, 1), (1, 0), (2, 0))],
+    *[Row("from_diagonal", str(offset), args=lambda rng, offset=offset: (rng.normal(size=(2, 3)),), complex_ok=True,
+          params={"offset": offset, "axis1": 0, "axis2": 2, "shape": (3 + max(0, -offset), 2, 3 + max(0, offset))},
+          ref=from_diagonal) for offset in (0, 1, -1)],
+    Row("tril", shapes=[(3, 4), (2, 3, 3)], params={"k": 0}, complex_ok=True),
+    Row("triu", shapes=[(3, 4), (2, 3, 3)], params={"k": 1}, complex_ok=True),
 ]
