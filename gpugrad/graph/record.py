@@ -44,7 +44,7 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     if any(isinstance(x, Layered) for x in inputs):
         y, level = apply_layers(prim, inputs, params)
-        saved_inputs = list(map(snapshot, inputs))
+        saved_inputs = [snapshot(x) if isinstance(x, Layered) or not isinstance(x, Tensor) else x._data for x in inputs]
         keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None and x._node.level > level for x in inputs)
     else:
         values = [x._data if isinstance(x, Tensor) else x for x in inputs]
@@ -111,7 +111,7 @@ def save(value: Any, x: Any) -> Any:
     """What a node keeps of an input. A borrowed array is copied: its owner may write to it before the backward sweep."""
     if type(x) is not Borrowed:
         return value
-    return Tensor(x._data.copy()) if isinstance(value, Tensor) else value.copy()
+    return value.copy()
 
 
 def shape_only(value: Any) -> Any:
