@@ -173,7 +173,8 @@ def collect(grads: dict, item: Item, g: Any) -> None:
 
 def saved_layers(plan: Plan) -> list[Layered]:
     """The layered Tensors that the nodes saved: these were recorded inside a running jvp or vmap."""
-    return [x for node in plan.order for x in (*(node.xs or ()), node.y) if isinstance(x, Layered)]
+    return [x for node in plan.order for x in (*(node.xs or ()), *(node.y if type(node.y) is tuple else (node.y,)))
+            if isinstance(x, Layered)]
 
 
 def nodes_inside(layered: Sequence[Any]) -> list[Node]:
