@@ -1,0 +1,68 @@
+"""GELU in its exact and its tanh form, with the slopes. All elementwise.
+
+gelu(x)      = x P(x),  P(x) = (1 + erf(x / sqrt 2)) / 2;               slope P(x) + x exp(-x^2 / 2) / sqrt(2 pi)
+gelu_tanh(x) = x (1 + t) / 2,  t = tanh(u),  u = k (x + c x^3);         slope (1 + t) (1 + (1 - t) x u') / 2
+"""
+from __future__ import annotations
+
+import math
+
+from gpugrad.kernels.blocks import blockwise
+from gpugrad.kernels.erf import erf_into
+
+K, C = math.sqrt(2 / math.pi), 0.044715
+HALF_ROOT = math.sqrt(0.5)
+
+
+@blockwise
+def gelu(xp, x, y):
+    normal_cdf(xp, x, y)
+    y *= x
+
+
+@blockwise
+def gelu_slope(xp, x, y):
+    normal_cdf(xp, x, y)
+    density = x * x
+    density *= -0.5
+    xp.exp(density, out=density)
+    density *= 1 / math.sqrt(2 * math.pi)
+    density *= x
+    y += density
+
+
+def normal_cdf(xp, x, y):
+    erf_into(xp, x * HALF_ROOT, y)
+    y += 1
+    y *= 0.5
+
+
+@blockwise
+def gelu_tanh(xp, x, y):
+    tanh_part(xp, x, x * x, y)
+    y += 1
+    y *= x
+    y *= 0.5
+
+
+@blockwise
+def gelu_tanh_slope(xp, x, y):
+    s = x * x
+    tanh_part(xp, x, s, y)
+    s *= 3 * C * K
+    s += K
+    s *= x
+    rest = 1 - y
+    rest *= s
+    rest += 1
+    y += 1
+    y *= rest
+    y *= 0.5
+
+
+def tanh_part(xp, x, square, y):
+    """y = tanh(k x (1 + c x^2))."""
+    xp.multiply(square, K * C, out=y)
+    y += K
+    y *= x
+    xp.tanh(y, out=y)

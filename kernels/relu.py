@@ -1,0 +1,36 @@
+"""relu(x) = max(x, 0), and its pullback from the output alone.
+
+`relu(xp)` and `relu_pull(xp)` are the functions on arrays of module xp, of any shape. NaN goes through relu as it does
+through numpy.maximum; its slope there is 0, as at 0.
+"""
+from __future__ import annotations
+
+import numpy
+
+#: Integers as wide as a float, for work on its bits.
+BITS = {2: "i2", 4: "i4", 8: "i8"}
+
+
+def relu(xp):
+    """y = max(x, 0)."""
+    maximum = xp.maximum
+    return lambda x: maximum(x, 0)
+
+
+def relu_pull(xp):
+    """g where y > 0, else 0: also where g is infinite, as behind sqrt(relu(x)), so not a product with the mask.
+
+    The mask is laid over the bits of g. numpy.where branches on every element: ten times slower on a random mask.
+    """
+    def run(g, y):
+        if type(g) is not numpy.ndarray or g.dtype.itemsize not in BITS or g.dtype != y.dtype or g.shape != y.shape:
+            return xp.where(y > 0, g, g.dtype.type(0))
+        bits = BITS[g.dtype.itemsize]
+        out = numpy.empty(g.shape, g.dtype)
+        mask = out.view(bits)
+        numpy.greater(y, 0, out=mask)
+        numpy.negative(mask, out=mask)                    # 0 or all ones
+        numpy.bitwise_and(mask, g.view(bits), out=mask)
+        return out
+
+    return run

@@ -1,0 +1,45 @@
+"""One step of stochastic gradient descent on one parameter, in place.
+
+d = g + weight_decay w
+v = momentum v + (1 - dampening) d           (v = d at the first step)
+w = w - lr (d + momentum v  if nesterov, else v;  d without momentum)
+
+w, g, v of one shape, contiguous; v is None without momentum. g is read only. `sgd(xp)` is the function on arrays of xp.
+A large array is stepped through block by block, so that w, g and v travel once between memory and cache.
+"""
+from __future__ import annotations
+
+from gpugrad.kernels.blocks import in_blocks
+
+
+def sgd(xp):
+    multiply, add, subtract = xp.multiply, xp.add, xp.subtract
+
+    def block(scratch, w, g, v, lr, momentum, dampening, weight_decay, nesterov, first):
+        if weight_decay:
+            multiply(w, weight_decay, out=scratch)
+            g = add(scratch, g, out=scratch)
+        if v is None:
+            multiply(g, lr, out=scratch)
+        else:
+            if first:
+                v[...] = g
+            elif dampening:
+                # (g / momentum scale) would lose bits where momentum is tiny: the damped gradient is added as it is.
+                multiply(v, momentum, out=v)
+                v += g * (1 - dampening)
+            else:
+                multiply(v, momentum, out=v)
+                add(v, g, out=v)
+            if nesterov:
+                if g is scratch:
+                    scratch += v * momentum
+                else:
+                    multiply(v, momentum, out=scratch)
+                    add(scratch, g, out=scratch)
+                multiply(scratch, lr, out=scratch)
+            else:
+                multiply(v, lr, out=scratch)
+        subtract(w, scratch, out=w)
+
+    return in_blocks(xp, block)
