@@ -1,0 +1,247 @@
+"""Operations of neural networks that have kernels of their own (gpugrad/kernels), and the activations.
+
+The pullback of each is a primitive too, with a rule of its own, so that hand-written kernels serve every order.
+"""
+import math
+
+from gpugrad.graph.namespace import derived
+from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
+from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax, standardize
+from gpugrad.rules.reduce import count
+from gpugrad.rules.shape import all_batched, next_axes
+
+
+def over_next_axes(name):
+    """The batch rule of an operation along `axis`, on arrays that are all of one rank."""
+    def batch(m, size, batched, *xs, axis, **params):
+        return getattr(m, name)(*all_batched(m, size, batched, xs), axis=next_axes(axis), **params)
+    return batch
+
+
+def by_rows(name):
+    """The batch rule of an operation that takes any axes in front."""
+    def batch(m, size, batched, *xs, **params):
+        return getattr(m, name)(*all_batched(m, size, batched, xs), **params)
+    return batch
+
+
+def plus(*terms):
+    """The sum of the terms that are there."""
+    total = None
+    for term in terms:
+        if term is not None:
+            total = term if total is None else total + term
+    return total
+
+
+# activations -----------------------------------------------------------------------------------------------------------
+
+rectifier = elementwise("relu", lambda m, y, x: m.unit_step(y), impl=relu.relu)        # slope 0 at 0
+rectifier.pull = lambda m, g, want, y, xs, params: (m.relu_pull(g, y),)                # keeps y alone: the next layer's input
+rectifier.jvp = lambda m, ts, y, x: m.relu_pull(ts[0], y)
+
+Primitive("relu_pull", lambda m, h, want, _, g, y: (m.relu_pull(h, y), None),
+          jvp=lambda m, ts, _, g, y: None if ts[0] is None else m.relu_pull(ts[0], y),
+          keep="y", batch=aligned("relu_pull"), impl=relu.relu_pull)
+
+constant("unit_step", impl=lambda xp: lambda x: (x > 0).astype(x.dtype))               # 1 where x > 0, else 0
+
+
+def bend(m, x, a):
+    """1 where x > 0, else a."""
+    step = m.unit_step(x)
+    return step + (1 - step) * a
+
+
+elementwise("leaky_relu", lambda m, y, x, a: bend(m, x, a), lambda m, y, x, a: m.minimum(x, 0), impl=activations.leaky_relu)
+elementwise("elu", lambda m, y, x, a: m.exp(m.minimum(x, 0)) * bend(m, x, a),          # slope a at 0
+            lambda m, y, x, a: m.expm1(m.minimum(x, 0)), impl=activations.elu)
+elementwise("sigmoid", lambda m, y, x: y * (1 - y), impl=activations.sigmoid)
+elementwise("softplus", lambda m, y, x: m.sigmoid(x), impl=activations.softplus)
+elementwise("silu", lambda m, y, x: m.silu_slope(x), impl=activations.silu)
+elementwise("erf", lambda m, y, x: m.exp(-x * x) * (2 / math.sqrt(math.pi)), impl=erf.erf)
+elementwise("gelu", lambda m, y, x: m.gelu_slope(x), impl=gelu.gelu)
+elementwise("gelu_tanh", lambda m, y, x: m.gelu_tanh_slope(x), impl=gelu.gelu_tanh)
+
+
+def silu_curvature(m, y, x):
+    s = m.sigmoid(x)
+    return s * (1 - s) * (2 + x * (1 - 2 * s))
+
+
+def gelu_tanh_curvature(m, y, x):
+    """(1 - t^2) (u' + x (u'' / 2 - t u'^2)) with t = tanh(u), u = k (x + c x^3)."""
+    t = m.tanh(gelu.K * (x + gelu.C * x * x * x))
+    du = gelu.K * (1 + 3 * gelu.C * x * x)
+    return (1 - t * t) * (du + x * (3 * gelu.K * gelu.C * x - t * du * du))
+
+
+elementwise("silu_slope", silu_curvature, impl=activations.silu_slope)
+elementwise("gelu_slope", lambda m, y, x: (2 - x * x) * m.exp(-0.5 * x * x) / math.sqrt(2 * math.pi), impl=gelu.gelu_slope)
+elementwise("gelu_tanh_slope", gelu_tanh_curvature, impl=gelu.gelu_tanh_slope)
+
+# softmax ---------------------------------------------------------------------------------------------------------------
+
+
+def along(m, a, b, axis):
+    """The inner product of a and b along the axes, which stay."""
+    return m.sum(a * b, axis=axis, keepdims=True)
+
+
+def softmax_pull_vjp(m, h, want, _, g, y, axis):
+    """softmax_pull is symmetric in g."""
+    return (m.softmax_pull(h, y, axis=axis) if want[0] is not None else None,
+            h * (g - along(m, g, y, axis)) - g * along(m, h, y, axis) if want[1] is not None else None)
+
+
+def softmax_pull_jvp(m, ts, _, g, y, axis):
+    tg, ty = ts
+    return plus(None if tg is None else m.softmax_pull(tg, y, axis=axis),
+                None if ty is None else ty * (g - along(m, g, y, axis)) - y * along(m, g, ty, axis))
+
+
+def log_softmax_pull_vjp(m, h, want, _, g, y, axis):
+    p = m.exp(y)
+    return (h - along(m, h, p, axis) if want[0] is not None else None,
+            -h * p * m.sum(g, axis=axis, keepdims=True) if want[1] is not None else None)
+
+
+def log_softmax_pull_jvp(m, ts, _, g, y, axis):
+    tg, ty = ts
+    return plus(None if tg is None else m.log_softmax_pull(tg, y, axis=axis),
+                None if ty is None else -ty * m.exp(y) * m.sum(g, axis=axis, keepdims=True))
+
+
+Primitive("softmax", lambda m, g, want, y, x, axis: (m.softmax_pull(g, y, axis=axis),),
+          jvp=lambda m, ts, y, x, axis: m.softmax_pull(ts[0], y, axis=axis),
+          keep="y", batch=over_next_axes("softmax"), impl=softmax.softmax)
+Primitive("softmax_pull", softmax_pull_vjp, softmax_pull_jvp,
+          keep=("y", "g y"), batch=over_next_axes("softmax_pull"), impl=softmax.softmax_pull)
+Primitive("log_softmax", lambda m, g, want, y, x, axis: (m.log_softmax_pull(g, y, axis=axis),),
+          jvp=lambda m, ts, y, x, axis: ts[0] - along(m, ts[0], m.exp(y), axis),
+          keep="y", batch=over_next_axes("log_softmax"), impl=softmax.log_softmax)
+Primitive("log_softmax_pull", log_softmax_pull_vjp, log_softmax_pull_jvp,
+          keep=("y", "g y"), batch=over_next_axes("log_softmax_pull"), impl=softmax.log_softmax_pull)
+
+# cross-entropy: (loss of each row, p = softmax); p is an output because the pullback reads it ------------------------------
+
+
+def column(m, g):
+    return m.reshape(g, shape=(*g.shape, 1))
+
+
+def cross_entropy_vjp(m, g, want, y, x, labels, smoothing=0.0):
+    loss, p = g
+    return (plus(None if loss is None else m.cross_entropy_pull(loss, y[1], labels, smoothing=smoothing),
+                 None if p is None else m.softmax_pull(p, y[1], axis=(x.ndim - 1,))), None)
+
+
+def cross_entropy_jvp(m, ts, y, x, labels, smoothing=0.0):
+    return (m.cross_entropy_push(ts[0], y[1], labels, smoothing=smoothing),
+            m.softmax_pull(ts[0], y[1], axis=(x.ndim - 1,)))
+
+
+Primitive("cross_entropy", cross_entropy_vjp, cross_entropy_jvp, outputs=2,
+          keep=("y labels", ""), batch=by_rows("cross_entropy"), impl=cross_entropy.cross_entropy)
+
+# g (p - t): linear in g, and in p
+Primitive("cross_entropy_pull",
+          lambda m, h, want, _, g, p, labels, smoothing=0.0: (
+              m.cross_entropy_push(h, p, labels, smoothing=smoothing) if want[0] is not None else None,
+              h * column(m, g) if want[1] is not None else None, None),
+          jvp=lambda m, ts, _, g, p, labels, smoothing=0.0: plus(
+              None if ts[0] is None else m.cross_entropy_pull(ts[0], p, labels, smoothing=smoothing),
+              None if ts[1] is None else ts[1] * column(m, g)),
+          keep=("p labels", "g", ""), batch=by_rows("cross_entropy_pull"), impl=cross_entropy.cross_entropy_pull)
+
+# sum_c (p - t) s: its transpose
+Primitive("cross_entropy_push",
+          lambda m, g, want, _, s, p, labels, smoothing=0.0: (
+              m.cross_entropy_pull(g, p, labels, smoothing=smoothing) if want[0] is not None else None,
+              s * column(m, g) if want[1] is not None else None, None),
+          jvp=lambda m, ts, _, s, p, labels, smoothing=0.0: plus(
+              None if ts[0] is None else m.cross_entropy_push(ts[0], p, labels, smoothing=smoothing),
+              None if ts[1] is None else m.sum(ts[1] * s, axis=(p.ndim - 1,), keepdims=False)),
+          keep=("p labels", "s", ""), batch=by_rows("cross_entropy_push"), impl=cross_entropy.cross_entropy_push)
+
+# layers ----------------------------------------------------------------------------------------------------------------
+
+
+@derived
+def as_rows(m, x):
+    """(..., n) as (rows, n)."""
+    return x if x.ndim == 2 else m.reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def linear_vjp(m, g, want, y, x, w, b=None):
+    rows = m.as_rows(g)
+    return (m.cast(m.matmul(g, w), x.dtype) if want[0] is not None else None,
+            m.cast(m.matmul(m.transpose(rows, axes=(1, 0)), m.as_rows(x)), w.dtype) if want[1] is not None else None,
+            m.cast(m.sum(rows, axis=(0,), keepdims=False), b.dtype) if b is not None and want[2] is not None else None)
+
+
+def linear_jvp(m, ts, y, x, w, b=None):
+    tx, tw, tb = (*ts, None)[:3]
+    return m.like(plus(None if tx is None else m.linear(tx, w, None), None if tw is None else m.linear(x, tw, None), tb), y)
+
+
+def linear_batch(m, size, batched, x, w, b=None):
+    if not batched[1]:
+        y = m.linear(x, w, None)
+    else:
+        lead = x.shape[1:-1] if batched[0] else x.shape[:-1]
+        rows = m.reshape(x, shape=(*x.shape[:int(batched[0])], math.prod(lead), x.shape[-1]))
+        y = m.reshape(m.matmul(rows, m.transpose(w, axes=(0, 2, 1))), shape=(size, *lead, w.shape[1]))
+    if b is None:
+        return y
+    if batched[2]:
+        b = m.reshape(b, shape=(size, *(1,) * (y.ndim - 1 - (batched[0] or batched[1])), b.shape[1]))
+    return y + b
+
+
+Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear)
+
+Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
+          jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),
+          keep="kept", batch=aligned("dropout"), impl=dropout.dropout)
+
+# standardisation: (n, r, mean); the pullback reads n and r ----------------------------------------------------------------
+
+
+def standardize_vjp(m, g, want, y, x, axis, eps, centre=True):
+    n, r, _ = y
+    gn, gr, gm = g
+    return (plus(None if gn is None else m.standardize_pull(gn, n, r, axis=axis, centre=centre),
+                 None if gr is None else n * (gr * r * r / -count(x, axis)),
+                 None if gm is None or not centre else m.spread(gm / count(x, axis), shape=x.shape)),)
+
+
+def standardize_jvp(m, ts, y, x, axis, eps, centre=True):
+    n, r, _ = y
+    t = ts[0]
+    return (m.standardize_pull(t, n, r, axis=axis, centre=centre), -r * r * m.mean(n * t, axis=axis, keepdims=True),
+            m.mean(t, axis=axis, keepdims=True) if centre else None)
+
+
+def standardize_pull_vjp(m, h, want, y, g, n, r, axis, centre=True):
+    """y = r (g - mean g - n mean(g n)), symmetric in g."""
+    def bent():
+        return -r * (h * m.mean(g * n, axis=axis, keepdims=True) + g * m.mean(h * n, axis=axis, keepdims=True))
+    return (m.standardize_pull(h, n, r, axis=axis, centre=centre) if want[0] is not None else None,
+            bent() if want[1] is not None else None,
+            along(m, h, y, axis) / r if want[2] is not None else None)
+
+
+def standardize_pull_jvp(m, ts, y, g, n, r, axis, centre=True):
+    tg, tn, tr = ts
+    return plus(None if tg is None else m.standardize_pull(tg, n, r, axis=axis, centre=centre),
+                None if tn is None else -r * (tn * m.mean(g * n, axis=axis, keepdims=True)
+                                              + n * m.mean(g * tn, axis=axis, keepdims=True)),
+                None if tr is None else y * (tr / r))
+
+
+Primitive("standardize", standardize_vjp, standardize_jvp, outputs=3, keep="y", batch=over_next_axes("standardize"),
+          impl=standardize.standardize)
+Primitive("standardize_pull", standardize_pull_vjp, standardize_pull_jvp, keep=("n r", "g n r", "y r"),
+          batch=over_next_axes("standardize_pull"), impl=standardize.standardize_pull)
+elementwise("scale_shift", lambda m, y, n, a, b: a, lambda m, y, n, a, b: n, 1, impl=standardize.scale_shift)
