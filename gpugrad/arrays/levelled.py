@@ -1,4 +1,7 @@
-"""Raw functions where NumPy and CuPy differ, or where neither offers what a rule needs. Each takes the module first."""
+"""Reading and writing at indices, the same on NumPy and CuPy. Each function takes the module and returns the raw function.
+
+An index with ARRAYs has one item for every axis (an int, a slice or ARRAY), and None where it makes a new axis.
+"""
 from __future__ import annotations
 
 import math
@@ -6,8 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy
-
-from gpugrad.errors import ShapeError
 
 
 class _Array:
@@ -19,34 +20,6 @@ class _Array:
 
 ARRAY = _Array()
 
-
-# products ---------------------------------------------------------------------------------------------------------------
-
-def matmul(xp: Any) -> Callable:
-    """a @ b. A stack of matrices times one matrix is one product: the stack's rows follow each other in memory."""
-    product = xp.matmul
-
-    def run(a, b):
-        try:
-            if b.ndim == 2 < a.ndim and a.flags.c_contiguous and a.shape[-1] == b.shape[0] > 0:
-                return product(a.reshape(-1, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
-            return product(a, b)
-        except (ValueError, AttributeError) as error:
-            raise matmul_error(a, b) from error
-    return run
-
-
-def matmul_error(a: Any, b: Any) -> ShapeError:
-    got = f"got a {numpy.shape(a)} and b {numpy.shape(b)}"
-    if not numpy.ndim(a) or not numpy.ndim(b):
-        return ShapeError(f"matmul: expected operands with at least one axis, {got}. Use * for numbers.")
-    if numpy.shape(a)[-1] != numpy.shape(b)[-2:][0]:
-        return ShapeError(f"matmul: inner sizes must agree, {got}. Transpose b, or check the batch axes.")
-    return ShapeError(f"matmul: batch axes must broadcast, {got}. Insert axes of length 1 with [:, None].")
-
-
-# indexing ---------------------------------------------------------------------------------------------------------------
-# An index with ARRAYs has one item for every axis (an int, a slice or ARRAY), and None where it makes a new axis.
 
 def filled(index: tuple, arrays: tuple) -> tuple:
     """The index with its arrays in their places."""

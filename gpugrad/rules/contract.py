@@ -1,16 +1,20 @@
 """Products: sums over shared axes. Every gradient is a product again, so all orders run at the speed of BLAS."""
 from math import prod
 
-from gpugrad.arrays.levelled import matmul
-from gpugrad.graph.primitive import Primitive, linear
+from gpugrad.arrays.products import cross, einsum, matmul
+from gpugrad.graph.primitive import Primitive, aligned, linear
 
 linear("matrix_transpose", lambda m, g, x: m.matrix_transpose(g), impl=lambda xp: lambda x: x.swapaxes(-1, -2),
        batch=lambda m, size, batched, x: m.matrix_transpose(x))
 
 
+def conjugate(m, x):
+    return m.conj(x) if x.dtype.kind == "c" else x
+
+
 def adjoint(m, x):
     """The conjugate transpose of the last two axes; a view where x is real."""
-    return m.matrix_transpose(m.conj(x) if x.dtype.kind == "c" else x)
+    return m.matrix_transpose(conjugate(m, x))
 
 
 # matmul ---------------------------------------------------------------------------------------------------------------
@@ -93,3 +97,89 @@ def as_stack(m, x, stacked, rank, is_row, is_column):
 
 
 Primitive("matmul", matmul_vjp, matmul_jvp, impl=matmul, batch=matmul_batch, keep=("b", "a"))
+
+
+# einsum ---------------------------------------------------------------------------------------------------------------
+# subscripts name every axis by a letter, "ab,bc->ac": no letter twice in one operand, no ellipsis, no length 1 that
+# stands for another. gpugrad.numpy.einsum brings every call to this form, and to at most two operands.
+
+def terms_of(subscripts):
+    operands, out = subscripts.split("->")
+    return operands.split(","), out
+
+
+def einsum_vjp(m, g, want, y, *xs, subscripts):
+    """Each cotangent is an einsum of g with the other operands; over axes summed alone it is constant."""
+    terms, out = terms_of(subscripts)
+    cotangents = []
+    for i, (w, x, own) in enumerate(zip(want, xs, terms, strict=True)):
+        if w is None:
+            cotangents.append(None)
+            continue
+        others = [t for j, t in enumerate(terms) if j != i]
+        shared = "".join([c for c in own if any(c in t for t in (out, *others))])
+        rest = [conjugate(m, z) for j, z in enumerate(xs) if j != i]
+        gx = m.einsum(g, *rest, subscripts=f"{','.join([out, *others])}->{shared}")
+        if shared != own:
+            gx = m.reshape(gx, shape=tuple([n if c in shared else 1 for c, n in zip(own, x.shape, strict=True)]))
+            gx = m.spread(gx, shape=x.shape)
+        cotangents.append(m.cast(gx, x.dtype))
+    return cotangents
+
+
+def einsum_jvp(m, ts, y, *xs, subscripts):
+    dy = None
+    for i, t in enumerate(ts):
+        if t is not None:
+            term = m.einsum(*xs[:i], t, *xs[i + 1:], subscripts=subscripts)
+            dy = term if dy is None else dy + term
+    return dy
+
+
+def einsum_batch(m, size, batched, *xs, subscripts):
+    terms, out = terms_of(subscripts)
+    letter = chr(max(map(ord, subscripts)) + 1)
+    terms = [letter + t if b else t for t, b in zip(terms, batched, strict=True)]
+    return m.einsum(*xs, subscripts=f"{','.join(terms)}->{letter}{out}")
+
+
+Primitive("einsum", einsum_vjp, einsum_jvp, impl=einsum, batch=einsum_batch, keep="xs")
+
+
+# vectors --------------------------------------------------------------------------------------------------------------
+
+def cross_vjp(m, g, want, y, a, b):
+    """<g, a x b> = <b x g, a> = <g x a, b>."""
+    return (m.fit(m.cross(conjugate(m, b), g), a) if want[0] is not None else None,
+            m.fit(m.cross(g, conjugate(m, a)), b) if want[1] is not None else None)
+
+
+def cross_jvp(m, ts, y, a, b):
+    terms = [m.cross(ts[0], b)] if ts[0] is not None else []
+    if ts[1] is not None:
+        terms.append(m.cross(a, ts[1]))
+    return m.like(terms[0] if len(terms) == 1 else terms[0] + terms[1], y)
+
+
+Primitive("cross", cross_vjp, cross_jvp, impl=cross, batch=aligned("cross"), keep=("b", "a"))
+
+
+def convolve_vjp(m, g, want, y, a, v, mode):
+    """Against the other operand, reversed: of the full length where y is the valid part, and the other way round."""
+    other = {"full": "valid", "valid": "full"}[mode]
+    short = v if a.shape[0] >= v.shape[0] else a
+
+    def pull(x, against):
+        back = m.flip(conjugate(m, against), axis=(0,))
+        return m.cast(m.convolve(g, back, mode="valid" if x is short else other), x.dtype)
+    return pull(a, v) if want[0] is not None else None, pull(v, a) if want[1] is not None else None
+
+
+def convolve_jvp(m, ts, y, a, v, mode):
+    terms = [m.convolve(ts[0], v, mode=mode)] if ts[0] is not None else []
+    if ts[1] is not None:
+        terms.append(m.convolve(a, ts[1], mode=mode))
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+Primitive("convolve", convolve_vjp, convolve_jvp, impl=lambda xp: lambda a, v, mode: xp.convolve(a, v, mode), keep=("v", "a"))

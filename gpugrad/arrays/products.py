@@ -1,0 +1,109 @@
+"""Products of arrays, over matmul. Each function takes the array module and returns the raw function."""
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy
+
+from gpugrad.errors import ShapeError
+
+
+def matmul(xp: Any) -> Callable:
+    """a @ b. A stack of matrices times one matrix is one product: the stack's rows follow each other in memory."""
+    product = xp.matmul
+
+    def run(a, b):
+        try:
+            if b.ndim == 2 < a.ndim and a.flags.c_contiguous and a.shape[-1] == b.shape[0] > 0:
+                return product(a.reshape(-1, b.shape[0]), b).reshape(*a.shape[:-1], b.shape[1])
+            return product(a, b)
+        except (ValueError, AttributeError) as error:
+            raise matmul_error(a, b) from error
+    return run
+
+
+def matmul_error(a: Any, b: Any) -> ShapeError:
+    got = f"got a {numpy.shape(a)} and b {numpy.shape(b)}"
+    if not numpy.ndim(a) or not numpy.ndim(b):
+        return ShapeError(f"matmul: expected operands with at least one axis, {got}. Use * for numbers.")
+    if numpy.shape(a)[-1] != numpy.shape(b)[-2:][0]:
+        return ShapeError(f"matmul: inner sizes must agree, {got}. Transpose b, or check the batch axes.")
+    return ShapeError(f"matmul: batch axes must broadcast, {got}. Insert axes of length 1 with [:, None].")
+
+
+def einsum(xp: Any) -> Callable:
+    """einsum of operands whose axes all have letters of their own; two operands at a time, by matmul where it sums."""
+    product = matmul(xp)
+
+    def run(*xs, subscripts):
+        operands, out = subscripts.split("->")
+        terms = operands.split(",")
+        x, term = xs[0], terms[0]
+        for i in range(1, len(xs)):
+            needed = out + "".join(terms[i + 1:])
+            result = out if i == len(xs) - 1 else "".join(dict.fromkeys(c for c in term + terms[i] if c in needed))
+            left, right = alone_summed(x, term, terms[i] + needed), alone_summed(xs[i], terms[i], term + needed)
+            x, term = pair(*left, *right, result), result
+        x, term = alone_summed(x, term, out)
+        return x if term == out else x.transpose([term.index(c) for c in out])
+
+    def alone_summed(x, term, others):
+        axes = tuple([i for i, c in enumerate(term) if c not in others])
+        return (x.sum(axis=axes, dtype=x.dtype), "".join([c for c in term if c in others])) if axes else (x, term)
+
+    def pair(a, left, b, right, out):
+        plan = pair_plan(left, right, out)
+        if plan.order is None:                                     # nothing to sum
+            return a.transpose(plan.a)[plan.a_axes] * b.transpose(plan.b)[plan.b_axes]
+        a, b = a.transpose(plan.a), b.transpose(plan.b)
+        batch, inner = a.shape[:plan.batch], a.shape[plan.batch + plan.rows:]
+        rows, columns = a.shape[plan.batch:plan.batch + plan.rows], b.shape[plan.batch + len(inner):]
+        if inner != b.shape[plan.batch:plan.batch + len(inner)] or batch != b.shape[:plan.batch]:
+            raise ShapeError(f"einsum: expected one length for each letter, got {left} {a.shape} and {right} {b.shape}. "
+                             "Check the subscripts.")
+        n = math.prod(inner)
+        y = product(a.reshape(*batch, math.prod(rows), n), b.reshape(*batch, n, math.prod(columns)))
+        y = y.reshape((*batch, *rows, *columns))
+        return y if plan.order == () else y.transpose(plan.order)
+    return run
+
+
+class PairPlan(NamedTuple):
+    """How two operands meet in a matmul, or in a product without sum, where order is None."""
+
+    a: tuple                     # the transposition of a to (batch, rows, inner) and of b to (batch, inner, columns)
+    b: tuple
+    batch: int = 0               # how many axes of each kind
+    rows: int = 0
+    order: tuple | None = None   # the transposition of the result, () for none
+    a_axes: tuple = ()           # without a sum: where axes of length 1 stand for the axes of the other
+    b_axes: tuple = ()
+
+
+@functools.lru_cache(1024)
+def pair_plan(left: str, right: str, out: str) -> PairPlan:
+    inner = [c for c in left if c in right and c not in out]
+    if not inner:
+        a, b = [c for c in out if c in left], [c for c in out if c in right]
+        return PairPlan(tuple(map(left.index, a)), tuple(map(right.index, b)),
+                        a_axes=tuple([slice(None) if c in left else None for c in out]),
+                        b_axes=tuple([slice(None) if c in right else None for c in out]))
+    batch = [c for c in out if c in left and c in right]
+    rows = [c for c in left if c not in right]
+    columns = [c for c in right if c not in left]
+    result = batch + rows + columns
+    order = tuple(map(result.index, out))
+    return PairPlan(tuple(map(left.index, batch + rows + inner)), tuple(map(right.index, batch + inner + columns)),
+                    len(batch), len(rows), () if order == tuple(range(len(out))) else order)
+
+
+def cross(xp: Any) -> Callable:
+    """a x b over last axes of length 3."""
+    def run(a, b):
+        a0, a1, a2 = a[..., 0], a[..., 1], a[..., 2]
+        b0, b1, b2 = b[..., 0], b[..., 1], b[..., 2]
+        return xp.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=-1)
+    return run
