@@ -101,11 +101,8 @@ def rcp64(x, exact):
 
 
 def rsqrt64(x, exact, truncated):
-    """rsqrt.approx.f64 is libm's rsqrt, good to 1 ulp; rsqrt.approx.ftz.f64 is as rough as rcp64."""
-    if truncated:
-        return approximate64(lambda y: 1.0 / np.sqrt(y), x, exact)
-    out = 1.0 / np.sqrt(x)
-    return out if exact else np.where(noise(x) > 0, np.nextafter(out, np.inf), out)
+    """rsqrt.approx.f64 is libm's rsqrt, good to 1 ulp, as its two roundings are; rsqrt.approx.ftz.f64 is as rough as rcp64."""
+    return approximate64(lambda y: 1.0 / np.sqrt(y), x, exact) if truncated else 1.0 / np.sqrt(x)
 
 
 def approximate64(function, x, exact):

@@ -142,24 +142,28 @@ def fma64(a, b, c, mode="rn"):
     out = np.where(np.isfinite(out) & (high <= SAFE_HIGH), out, plain)
     zero = out == 0
     out = np.where(zero, plain, out) if np.any(zero) else out
-    if np.any(extreme):
-        at = np.flatnonzero(extreme)
-        flat = np.atleast_1d(out).copy()
-        for k, x, y, z in zip(at, np.atleast_1d(a)[at], np.atleast_1d(b)[at], np.atleast_1d(c)[at], strict=True):
-            flat[k] = exact_fma(float(x), float(y), float(z), mode)
-        out = flat.reshape(np.shape(out))
-    return out
+    return exactly(out, extreme, lambda x, y, z: Fraction(x) * Fraction(y) + Fraction(z), (a, b, c), mode)
 
 
-def exact_fma(a, b, c, mode):
-    total = Fraction(a) * Fraction(b) + Fraction(c)
-    if total == 0:
-        return a * b + c
+def exactly(out, where, formula, operands, mode):
+    """`out` with the lanes `where` replaced by the exact rounding of a formula over Fractions; zeros stay as they are."""
+    if not np.any(where):
+        return out
+    flat, columns = np.atleast_1d(out).copy(), [np.atleast_1d(x) for x in np.broadcast_arrays(*operands)]
+    for k in np.flatnonzero(where):
+        total = formula(*(float(column[k]) for column in columns))
+        if total:
+            flat[k] = round_fraction(total, mode)
+    return flat.reshape(np.shape(out))
+
+
+def round_fraction(total, mode):
+    """A Fraction as a float64 in a rounding mode."""
     try:
         nearest = total.numerator / total.denominator
     except OverflowError:
         nearest = np.inf if total > 0 else -np.inf
-    if mode == "rn":
+    if mode in (None, "rn"):
         return nearest
     start = np.clip(np.float64(nearest), -np.finfo(np.float64).max, np.finfo(np.float64).max)
     rest = total - Fraction(float(start))
@@ -167,14 +171,22 @@ def exact_fma(a, b, c, mode):
 
 
 def div64(a, b, mode):
+    a, b = np.broadcast_arrays(a, b)
     q = a / b
-    p, e = two_product(q, b)
-    rest = ((a - p) - e) * np.sign(b)
-    return np.where(np.isfinite(q) & np.isfinite(rest), nudge(q, rest, mode), q)
+    (ma, _), (mb, _) = np.frexp(a), np.frexp(b)
+    near = ma / mb
+    p, e = two_product(near, mb)
+    rest = ((ma - p) - e) * np.sign(mb)
+    regular = np.isfinite(q) & np.isfinite(rest)
+    small = np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0) & ((np.abs(q) < 2.0**-1021) | np.isinf(q))
+    return exactly(np.where(regular, nudge(q, rest, mode), q), small, lambda x, y: Fraction(x) / Fraction(y), (a, b), mode)
 
 
 def sqrt64(a, mode):
     r = np.sqrt(a)
-    p, e = two_product(r, r)
-    rest = (a - p) - e
+    m, exponent = np.frexp(a)
+    m = np.where(exponent & 1, 2 * m, m)
+    near = np.sqrt(m)
+    p, e = two_product(near, near)
+    rest = (m - p) - e
     return np.where(np.isfinite(r) & np.isfinite(rest), nudge(r, rest, mode), r)
