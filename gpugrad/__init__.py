@@ -1,3 +1,80 @@
-"""gpugrad: automatic differentiation of any order for NumPy and CuPy arrays."""
+"""gpugrad: automatic differentiation of any order for NumPy and CuPy arrays.
 
-from gpugrad.version import __version__ as __version__
+    import numpy as np
+    import gpugrad as gg
+
+    gg.grad(lambda x: np.sum(np.tanh(x)))(np.ones(3))      # arrays in, arrays out
+    w = gg.tensor([1.0, 2.0], requires_grad=True)          # or Tensors that remember
+    (w * w).sum().backward()
+    w.grad
+
+Every function of `gg.numpy` is also `gg.<name>`; the common ones of `gg.nn` too.
+"""
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gpugrad.rules
+from gpugrad import cuda, numpy
+from gpugrad.arrays import Device as device
+from gpugrad.arrays import default_device, synchronize
+from gpugrad.errors import (
+    AnomalyError,
+    ArgumentError,
+    AxisError,
+    ConversionError,
+    DeviceError,
+    DtypeError,
+    FileFormatError,
+    GpugradError,
+    GraphError,
+    IndexingError,
+    MissingExtraError,
+    NoRuleError,
+    ShapeError,
+)
+from gpugrad.graph.state import detect_anomaly, enable_grad, is_grad_enabled, no_grad
+from gpugrad.graph.tensor import Tensor, tensor
+from gpugrad.numpy import *  # noqa: F403
+from gpugrad.transforms import gnvp, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
+from gpugrad.version import __version__
+
+import gpugrad.methods  # isort: skip - adds operators and methods to Tensor
+import gpugrad.dispatch  # isort: skip - adds NumPy's protocols
+
+if TYPE_CHECKING:
+    from gpugrad import nn, optim, random
+    from gpugrad.check import GradientError, check_grads
+    from gpugrad.checkpoint import checkpoint
+    from gpugrad.draw.trace import draw
+    from gpugrad.function import Function, primitive
+    from gpugrad.io import load, save
+
+#: Names that are imported at their first use, so that `import gpugrad` stays quick: name -> module, or module and attribute.
+LATER: dict[str, str] = {
+    "nn": "gpugrad.nn", "optim": "gpugrad.optim", "random": "gpugrad.random",
+    "check_grads": "gpugrad.check:check_grads", "GradientError": "gpugrad.check:GradientError",
+    "checkpoint": "gpugrad.checkpoint:checkpoint",
+    "Function": "gpugrad.function:Function", "primitive": "gpugrad.function:primitive",
+    "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw.trace:draw",
+    **{name: f"gpugrad.nn:{name}" for name in [
+        "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "softplus", "softmax", "log_softmax", "linear", "layer_norm",
+        "batch_norm", "dropout", "embedding", "one_hot", "cross_entropy", "mse_loss"]},
+}
+
+__all__ = [name for name in globals() if not name.startswith("_") and name not in (
+    "importlib", "TYPE_CHECKING", "Any", "annotations", "gpugrad", "LATER")] + list(LATER)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")
+    module, _, attribute = LATER[name].partition(":")
+    value = importlib.import_module(module)
+    value = globals()[name] = getattr(value, attribute) if attribute else value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LATER})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.modules import cuda_usable, cupy_module, module_of
-from gpugrad.errors import ArgumentError, DeviceError
+from gpugrad.errors import ArgumentError, DeviceError, GpugradError
 
 
 class Device:
@@ -110,6 +110,8 @@ def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, 
         xp = device.xp
     try:
         array = xp.array(data, dtype=dtype) if copy else xp.asarray(data, dtype=dtype)
+    except GpugradError:                                 # a Tensor among the data refused to leave its graph
+        raise
     except (ValueError, TypeError, OverflowError) as error:
         raise ArgumentError(f"tensor: expected numbers in a regular shape, got {short(data)} ({error}). "
                             "Check nesting and dtype.") from error

@@ -214,16 +214,18 @@ def binary_recorder(prim: Any) -> Callable:
         if current() is not RECORD:
             return record(prim, (a, b), NO_PARAMS)
         if type(a) is Tensor:
-            va, na = a._data, a._node
+            va, na, sa, sb = a._data, a._node, None, None
             if type(b) is Tensor:
                 vb, nb = b._data, b._node
             elif type(b) in SCALARS:
-                vb, nb = b, None
+                vb = sb = b
+                nb = None
             else:
                 return record(prim, (a, b), NO_PARAMS)
             kind = type(va)
         elif type(b) is Tensor and type(a) in SCALARS:
-            va, na = a, None
+            va = sa = a                                   # a number is kept, read or not: it costs nothing
+            na, sb = None, None
             vb, nb = b._data, b._node
             kind = type(vb)
         else:
@@ -242,5 +244,5 @@ def binary_recorder(prim: Any) -> Callable:
         if ((na is not None and (va.shape != shape or va.dtype is not dtype))
                 or (nb is not None and (vb.shape != shape or vb.dtype is not dtype))):
             params = {"likes": (shape_only(va), shape_only(vb))}       # their cotangents must be summed or cast back
-        return Tensor(y, Node(prim, (na, nb), (va if keep_a else None, vb if keep_b else None), y if keep_y else None, params))
+        return Tensor(y, Node(prim, (na, nb), (va if keep_a else sa, vb if keep_b else sb), y if keep_y else None, params))
     return op

@@ -1,0 +1,103 @@
+"""NumPy's protocols: `np.sin(tensor)`, `numpy_array * tensor`, `np.sum(tensor)` all arrive here.
+
+CuPy's operators call NumPy's ufuncs when the right operand answers these protocols, so `cupy_array * tensor` comes too.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad import numpy as gnp
+from gpugrad.arrays import short
+from gpugrad.errors import ConversionError, NoRuleError
+from gpugrad.graph.tensor import Tensor
+from gpugrad.methods import assign
+
+#: ufunc.reduce and ufunc.accumulate by the ufunc's name; NumPy's default axis there is 0.
+REDUCE = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all", "logical_or": "any",
+          "fmax": "nanmax", "fmin": "nanmin"}
+ACCUMULATE = {"add": "cumsum", "multiply": "cumprod"}
+AT = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "maximum": "maximum",
+      "minimum": "minimum"}
+
+
+def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+    name = ufunc.__name__
+    if method == "__call__":
+        function = find(gnp, name) or special(name)
+        if function is None:
+            raise missing(f"np.{name}")
+        result = function(*inputs, **kwargs)
+    elif method in ("reduce", "accumulate"):
+        result = lookup({"reduce": REDUCE, "accumulate": ACCUMULATE}[method], ufunc, method)(*inputs, **{"axis": 0, **kwargs})
+    elif method == "outer":
+        a, b = (gnp.asarray(x) for x in inputs)
+        result = find(gnp, name)(gnp.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
+    elif method == "at":
+        target, index, *values = inputs
+        if not isinstance(target, Tensor):
+            raise bare_target(f"np.{name}.at", target)
+        if name not in AT:
+            raise missing(f"np.{name}.at")
+        assign(f"{name}.at", target, getattr(gnp.At(target)[index], AT[name])(*values))
+        return None
+    else:
+        raise missing(f"np.{name}.{method}")
+    return write(f"np.{name}", result, out) if out is not None else result
+
+
+def __array_function__(self: Tensor, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+    path = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
+    place: Any = gnp
+    for part in path.split("."):
+        place = find(place, part)
+        if place is None:
+            raise missing(f"np.{path}")
+    return place(*args, **kwargs)
+
+
+def find(place: Any, name: str) -> Any:
+    return getattr(place, name, None)
+
+
+def special(name: str) -> Callable | None:
+    """A function of scipy.special, whose ufuncs come through the same protocol."""
+    import gpugrad
+    module = getattr(gpugrad, "special", None)
+    return getattr(module, name, None) if module is not None else None
+
+
+def lookup(table: dict[str, str], ufunc: Any, method: str) -> Callable:
+    if ufunc.__name__ not in table:
+        raise missing(f"np.{ufunc.__name__}.{method}")
+    return getattr(gnp, table[ufunc.__name__])
+
+
+def write(op: str, result: Any, out: tuple) -> Any:
+    """Assign results to out=, which must be Tensors: a bare array would drop the graph."""
+    results = result if isinstance(result, tuple) else (result,)
+    written = []
+    for r, o in zip(results, out, strict=True):
+        if o is None:
+            written.append(r)
+        elif not isinstance(o, Tensor):
+            raise bare_target(op, o)
+        else:
+            written.append(assign(op, o, r))
+    return tuple(written) if isinstance(result, tuple) else written[0]
+
+
+def bare_target(op: str, target: Any) -> ConversionError:
+    return ConversionError(f"{op}: expected a Tensor to write to, got {short(target)}, which would drop the graph. "
+                           "Write a = a + t, or start from gg.asarray(a).")
+
+
+def missing(name: str) -> NoRuleError:
+    return NoRuleError(f"{name}: no rule for Tensors. Compose it of other functions, define it with gg.primitive, "
+                       "or use t.detach().numpy() where no gradient is needed.")
+
+
+Tensor.__array_ufunc__ = __array_ufunc__                # type: ignore[attr-defined]
+Tensor.__array_function__ = __array_function__          # type: ignore[attr-defined]

@@ -1,0 +1,175 @@
+"""What a Tensor can do: operators, NumPy's methods, in-place assignment. Importing this module adds them to the class."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+
+import gpugrad.graph.backward  # noqa: F401 - adds Tensor.backward
+from gpugrad import numpy as gnp
+from gpugrad.arrays import Device, is_array, mark_changed
+from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.namespace import TRACED
+from gpugrad.graph.state import clock, current
+from gpugrad.graph.tensor import Leaf, Tensor
+
+# operators --------------------------------------------------------------------------------------------------------------
+
+BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+          "mod": "remainder", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
+          "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift"}
+COMPARISON = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "invert"}
+
+
+def reflected(operation: Callable) -> Callable:
+    return lambda self, other: operation(other, self)
+
+
+def in_place(operation: Callable) -> Callable:
+    return lambda self, other: update(self, operation, other)
+
+
+for _python, _name in BINARY.items():
+    _operation = getattr(TRACED, _name)
+    setattr(Tensor, f"__{_python}__", _operation)
+    setattr(Tensor, f"__r{_python}__", reflected(_operation))
+    setattr(Tensor, f"__i{_python}__", in_place(_operation))
+for _python, _name in {**COMPARISON, **UNARY}.items():
+    setattr(Tensor, f"__{_python}__", getattr(TRACED, _name))
+Tensor.__divmod__ = lambda self, other: (self // other, self % other)               # type: ignore[attr-defined]
+Tensor.__rdivmod__ = lambda self, other: (other // self, other % self)              # type: ignore[attr-defined]
+Tensor.__round__ = lambda self, digits=None: gnp.round(self, digits or 0)           # type: ignore[attr-defined]
+
+
+def __getitem__(self: Tensor, index: Any) -> Tensor:
+    return gnp.getitem(self, index)
+
+
+def __iter__(self: Tensor) -> Iterator[Tensor]:
+    if not self.ndim:
+        raise DtypeError("iter: expected at least one axis, got a Tensor of shape (). Use .item().")
+    return iter(gnp.unstack(self))
+
+
+def __contains__(self: Tensor, value: Any) -> bool:
+    return bool((self == value).any())
+
+
+# in-place ---------------------------------------------------------------------------------------------------------------
+
+def rebind(tensor: Tensor, new: Tensor) -> Tensor:
+    """Make `tensor` a name for the value of `new`: how in-place operations stay differentiable."""
+    tensor._data, tensor._node = new._data, new._node
+    if type(new) is not type(tensor):
+        tensor.__class__ = type(new)
+    if type(new) is not Tensor:
+        tensor._layer = new._layer
+    return tensor
+
+
+def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
+    """Give `tensor` a new value of its own shape and dtype, as NumPy's out= and augmented assignment do.
+
+    While recording, the name is rebound and the old value lives on in the graph. Under `no_grad` the buffer itself is
+    overwritten, and a graph that saved it will say so.
+    """
+    if new.shape != tensor.shape:
+        raise ShapeError(f"{op}: expected a result of shape {tensor.shape} to assign in place, got {new.shape}. "
+                         "Assign to a new name instead.")
+    if new.dtype != tensor.dtype:
+        if not numpy.can_cast(new.dtype, tensor.dtype, "same_kind"):
+            raise DtypeError(f"{op}: expected a result that fits dtype {tensor.dtype} in place, got {new.dtype}. "
+                             "Assign to a new name, or use .astype first.")
+        new = TRACED.astype(new, dtype=tensor.dtype)
+    if current().record or type(tensor) is not Tensor or type(new) is not Tensor:
+        return rebind(tensor, new)
+    require_updatable(op, tensor)
+    tensor._data[...] = new._data
+    mark_changed(tensor._data, clock())
+    return tensor
+
+
+def update(tensor: Tensor, operation: Callable, other: Any) -> Tensor:
+    """tensor = operation(tensor, other), in place."""
+    return assign(operation.__name__, tensor, operation(tensor, other))
+
+
+def require_updatable(op: str, tensor: Tensor) -> None:
+    if tensor._node is not None and type(tensor._node) is not Leaf:
+        raise GraphError(f"{op}: expected a leaf to change in place under no_grad, got the result of {tensor._node.prim.name}, "
+                         "whose gradient would then be wrong. Change t.detach() or a copy.")
+    if not getattr(tensor._data.flags, "writeable", True):
+        raise ArgumentError(f"{op}: expected a writeable array, got a read-only one of shape {tensor.shape}. Use .copy() first.")
+
+
+def __setitem__(self: Tensor, index: Any, value: Any) -> None:
+    """self[index] = value, differentiable in both. The old value lives on where anything else still sees it."""
+    assign("setitem", self, gnp.setitem(self, index, value))
+
+
+def fill(self: Tensor, value: Any) -> None:
+    """Set every element to one value."""
+    self[...] = value
+
+
+# methods ----------------------------------------------------------------------------------------------------------------
+
+METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "conj", "conjugate",
+           "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
+           "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var"]
+
+
+def method(name: str) -> Callable:
+    def call(self, *args, **kwargs):
+        return getattr(gnp, name)(self, *args, **kwargs)
+    call.__name__, call.__doc__ = name, f"As gg.{name}."
+    return call
+
+
+for _name in METHODS:
+    setattr(Tensor, _name, method(_name))
+
+
+def reshape(self: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape: x.reshape(2, 3) or x.reshape((2, 3)); one length may be -1."""
+    return gnp.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+
+def transpose(self: Tensor, *axes: Any) -> Tensor:
+    """Axes in another order, by default reversed."""
+    return gnp.transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+
+def flatten(self: Tensor) -> Tensor:
+    """All elements along one axis."""
+    return gnp.ravel(self)
+
+
+def sort(self: Tensor, axis: int = -1) -> None:
+    """Sort in place, as NumPy's method does; np.sort(t) returns a sorted copy."""
+    assign("sort", self, gnp.sort(self, axis=axis))
+
+
+def partition(self: Tensor, kth: Any, axis: int = -1) -> None:
+    """Partition in place, as NumPy's method does; np.partition(t, kth) returns a copy."""
+    assign("partition", self, gnp.partition(self, kth, axis=axis))
+
+
+def to(self: Tensor, device: Device | str) -> Tensor:
+    """The Tensor on that device: itself where it is there already; otherwise a differentiable copy."""
+    device = Device(device)
+    if not is_array(self._data) or self.device == device:
+        return self
+    return TRACED.move(self, device=device)
+
+
+for _function in (__getitem__, __iter__, __contains__, __setitem__, fill, reshape, transpose, flatten, sort, partition, to):
+    setattr(Tensor, _function.__name__, _function)
+Tensor.T = property(lambda self: gnp.transpose(self), doc="Axes in reverse order.")                  # type: ignore[attr-defined]
+Tensor.mT = property(lambda self: gnp.matrix_transpose(self), doc="The last two axes swapped.")      # type: ignore[attr-defined]
+Tensor.real = property(lambda self: gnp.real(self), doc="The real part.")                            # type: ignore[attr-defined]
+Tensor.imag = property(lambda self: gnp.imag(self), doc="The imaginary part.")                       # type: ignore[attr-defined]
+Tensor.flat = property(lambda self: gnp.ravel(self), doc="All elements along one axis.")             # type: ignore[attr-defined]
+Tensor.at = property(lambda self: gnp.At(self), doc="x.at[i].add(v): a new Tensor with v added at i; also set, multiply…")  # type: ignore[attr-defined]
