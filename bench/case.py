@@ -73,9 +73,7 @@ class Case:
         """Parameters and fresh inputs; the same seed gives the same numbers, in `dtype` where they are floating."""
         params = SimpleNamespace(**(self.params | self.small if small else self.params))
         arrays = self.inputs(params, np.random.default_rng(seed))
-        return SimpleNamespace(
-            **vars(params), **{name: cast(value, dtype or self.dtype) for name, value in arrays.items()}
-        )
+        return SimpleNamespace(**vars(params), **{name: cast(value, dtype or self.dtype) for name, value in arrays.items()})
 
     def build(self, peer: Any, d: SimpleNamespace) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
         """The step of one peer on these inputs, and the function that reads the outputs from its result."""
@@ -158,6 +156,7 @@ def select(wanted: Iterable[str] = ()) -> list["Case | Gauge"]:
 
 
 def bears(name: str, word: str) -> bool:
-    """Whether `word` names the case: "w3" and "mlp" both name "w03_mlp"."""
-    number, _, words = name.partition("_")
-    return word.lower() in (name, number, words) or re.sub(r"^w0*", "w", number) == word.lower()
+    """Whether `word` names the case: "w3" and "mlp" both name "w03_mlp"; a gauge has its whole name only."""
+    numbered = re.fullmatch(r"(w0*(\d+[a-z]?))_(.*)", name)
+    names = [name, numbered[1], "w" + numbered[2], numbered[3]] if numbered else [name]
+    return word.lower() in names

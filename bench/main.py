@@ -19,9 +19,7 @@ QUICK_SECONDS, SECONDS = 0.6, 3.0  # timed for each variant of a case
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser, or a subcommand's, the benchmark's options."""
-    parser.add_argument(
-        "cases", nargs="*", metavar="case", help="numbers (w3), words (mlp) or whole names; all by default"
-    )
+    parser.add_argument("cases", nargs="*", metavar="case", help="numbers (w3), words (mlp) or whole names; all by default")
     parser.add_argument(
         "--against",
         default="",
@@ -29,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="comma-separated: " + ", ".join(n for n in ADAPTERS if n not in ALWAYS),
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, or a gpugrad device such as cuda (default: auto)")
-    parser.add_argument(
-        "--quick", action="store_true", help="five cases, small budgets: under half a minute without peers"
-    )
+    parser.add_argument("--quick", action="store_true", help="five cases, small budgets: under half a minute without peers")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -78,7 +74,7 @@ def bench(
     device    "auto", "cpu", or a device of gpugrad's; other than on the CPU, NumPy by hand serves as reference only
     seconds   timed for each variant
 
-    Raises ArgumentError for a case or library of no known name. A library that is not installed is reported, not an error.
+    Raises ArgumentError for a case or library of no known name; a library that is not installed is reported.
     """
     unknown = [name for name in against if name not in ADAPTERS]
     if unknown:
@@ -94,9 +90,7 @@ def bench(
     peers, missing = present(names, device)
     done = Run(describe(device), versions(peers))
     for entry in chosen:
-        done.measured.append(
-            measure(entry, peers, missing, seconds or (QUICK_SECONDS if quick else SECONDS), roofline(), say)
-        )
+        done.measured.append(measure(entry, peers, missing, seconds or (QUICK_SECONDS if quick else SECONDS), roofline(), say))
     say("")
     return done
 
@@ -139,9 +133,7 @@ def say(line: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m gpugrad.bench`."""
-    parser = argparse.ArgumentParser(
-        prog="gpugrad bench", description="Time gpugrad beside NumPy by hand and other libraries."
-    )
+    parser = argparse.ArgumentParser(prog="gpugrad bench", description="Time gpugrad beside NumPy by hand and other libraries.")
     add_arguments(parser)
     try:
         return run(parser.parse_args(argv))

@@ -1,4 +1,7 @@
-"""How much memory a step needs: exactly where NumPy allocates, by the process's high-water mark where a library has its own allocator."""
+"""How much memory a step needs: to the byte where NumPy allocates, else by the process's high-water mark.
+
+The high-water mark of resident memory is the only measure that holds for every library; records say which one was used.
+"""
 
 import ctypes
 import gc
@@ -29,7 +32,7 @@ def traced() -> int:
 
 
 def traced_peak(step: Callable[[], Any]) -> int:
-    """Bytes that a step holds at its fullest, over what was there before it; NumPy's arrays included, C libraries' own not."""
+    """Bytes a step holds at its fullest, over what was there before: Python's and NumPy's, not C libraries' own."""
     step()
     with tracing():
         step()
@@ -61,12 +64,12 @@ print(json.dumps(high_water(*sys.argv[1:])))
 
 
 def peak_rss(case: str, peer: str) -> int:
-    """Bytes by which a fresh process grows while it builds this case for this peer and takes two steps, inputs included."""
+    """Bytes by which a fresh process grows over two steps of this case by this peer, inputs included."""
     return json.loads(run(CHILD, case, peer).splitlines()[-1])
 
 
 def high_water(name: str, peer_name: str) -> int:
-    """In the child: the miniature first, so that imports, threads and compilers are not counted; then the case itself."""
+    """In the child: the miniature first, so that imports, threads and compilers do not count; then the case."""
     import gpugrad.bench.cases  # noqa: F401  fills the registry
     from gpugrad.bench.case import REGISTRY
     from gpugrad.bench.peers import load

@@ -1,6 +1,5 @@
 """The run as a table on the terminal, as markdown for README, and as a chart. Losses are shown like wins."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,9 +9,7 @@ from gpugrad.errors import ArgumentError
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 TIE = 1.2  # medians closer than this are called a tie: one run on a shared machine tells no more
-LEGEND = (
-    "`1.8x` beside a library: it takes 1.8 times what gpugrad takes. Below 1 (`!` where clear of a tie) gpugrad loses."
-)
+LEGEND = "`1.8x` beside a library: it takes 1.8 times what gpugrad takes. Below 1 (`!` where clear of a tie) gpugrad loses."
 
 
 def time_text(us: float) -> str:
@@ -24,11 +21,9 @@ def time_text(us: float) -> str:
 
 
 def digits(x: float) -> str:
-    """Three significant digits, no exponent."""
+    """Three significant digits, two below 1, no exponent."""
     size = abs(x)
-    return (
-        f"{x:.0f}" if size >= 99.95 else f"{x:.1f}" if size >= 9.995 else f"{x:.2f}" if size >= 0.0995 else f"{x:.3f}"
-    )
+    return f"{x:.0f}" if size >= 99.95 else f"{x:.1f}" if size >= 9.995 else f"{x:.2f}"
 
 
 def number_text(m: Measured, number: float) -> str:
@@ -75,9 +70,7 @@ def table(run: Run) -> tuple[list[str], list[list[str]], list[str]]:
 def head_line(run: Run) -> str:
     """Device, versions, commit: what the numbers hold for."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    return (
-        f"{run.device}; {versions}" + (f"; commit {run.commit}" if run.commit else "") + f"; {run.date[:10]}; medians"
-    )
+    return f"{run.device}; {versions}" + (f"; commit {run.commit}" if run.commit else "") + f"; {run.date[:10]}; medians"
 
 
 def footer(run: Run, notes: list[str]) -> list[str]:
@@ -97,10 +90,8 @@ def show(run: Run) -> None:
         print(plain(run))
         return
     # Into a file or a pipe the width is unknown and a folded table is unreadable: as wide as it needs.
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 240, highlight=False)
-    rich_table = Table(
-        title=head_line(run), title_justify="left", caption="\n".join(footer(run, notes)), caption_justify="left"
-    )
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    rich_table = Table()
     for i, head in enumerate(heads):
         rich_table.add_column(head, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
@@ -109,7 +100,7 @@ def show(run: Run) -> None:
             *("red" if c.endswith("!") or c.startswith("failed") else "green" if "x" in c else "" for c in row[1:]),
         ]
         rich_table.add_row(*(Text(c, style=s) for c, s in zip(row, style, strict=True)))
-    console.print(rich_table)
+    console.print(Text(head_line(run)), rich_table, Text("\n".join(footer(run, notes))), sep="\n")
 
 
 def plain(run: Run) -> str:
@@ -118,9 +109,7 @@ def plain(run: Run) -> str:
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
 
     def line(row: list[str]) -> str:
-        return "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+        return "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
 
     return "\n".join(
         [head_line(run), "", line(heads), line(["-" * w for w in widths]), *map(line, rows), "", *footer(run, notes)]
@@ -143,9 +132,7 @@ def write_readme(run: Run, path: str | Path) -> None:
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ArgumentError(
-            f"bench: expected {BEGIN} and then {END}, once each, in {path}, got neither pair. Add the two lines."
-        )
+        raise ArgumentError(f"bench: expected {BEGIN} and then {END}, once each, in {path}, got neither pair. Add the two lines.")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     path.write_text(f"{before}{BEGIN}\n{markdown(run)}\n{END}{after}", encoding="utf-8")
 
@@ -169,9 +156,7 @@ def plot(run: Run, path: str | Path) -> None:
     for i, variant in enumerate(variants):
         at = [(k + (i - (len(variants) - 1) / 2) * width, m.number(variant)) for k, m in enumerate(timed)]
         at = [(x, y / timed[k].per) for k, (x, y) in enumerate(at) if y]
-        axes.bar(
-            [x for x, _ in at], [y for _, y in at], width, label=variant, color="C3" if variant == "gpugrad" else None
-        )
+        axes.bar([x for x, _ in at], [y for _, y in at], width, label=variant, color="C3" if variant == "gpugrad" else None)
     axes.set_yscale("log")
     axes.set_ylabel("time, us (shorter is better)")
     axes.set_xticks(

@@ -49,7 +49,7 @@ class Measured:
         return next((r.number for r in self.results if r.variant == variant), None)
 
     def ratio(self, variant: str) -> float | None:
-        """How many times gpugrad's number this variant's is: above 1 gpugrad wins. None where either is missing or zero."""
+        """This variant's number over gpugrad's: above 1 gpugrad wins. None where one is missing, or ours is 0."""
         ours, theirs = self.number("gpugrad"), self.number(variant)
         return theirs / ours if ours and theirs is not None else None
 

@@ -23,9 +23,7 @@ def measure(
     missing   why each of the others is not
     seconds   timed for each variant, warm-up apart
     """
-    measured = (
-        measure_case(entry, peers, seconds, roof, say) if isinstance(entry, Case) else measure_gauge(entry, peers, say)
-    )
+    measured = measure_case(entry, peers, seconds, roof, say) if isinstance(entry, Case) else measure_gauge(entry, peers, say)
     has = entry.variants if isinstance(entry, Case) else entry.readings
     measured.results += [Result(name, problem=why) for name, why in missing.items() if name in has]
     return measured
@@ -80,7 +78,7 @@ def checked(case: Case, peer: Peer, expected: list, d: SimpleNamespace, result: 
     if peer.wait:
         peer.wait(first)
     result.first_s = time.perf_counter() - start
-    verify(peer.numpy(read(first)), expected, case.dtype, case.terms(d), case.outputs)
+    verify(peer.numpy(read(first)), expected, case.dtype, case.terms(d), case.outputs, not peer.keeps_dtype)
     return Stopwatch(step, peer.wait, peer.timer())
 
 

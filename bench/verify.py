@@ -1,7 +1,8 @@
 """Is it right? Asked before any timing.
 
-Each output is compared with the hand-written NumPy reference in float64. The tolerance is computed: a result with n roundings on
-its way is off by about eps * sqrt(n) of its own size, or of the typical size of its array where cancellation made it small.
+Each output is compared with the hand-written NumPy reference in float64. The tolerance is computed: a result with n
+roundings on its way is off by about eps * sqrt(n) of its own size, or of the typical size of its array where
+cancellation made it small.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,13 +31,15 @@ def verify(
     outputs: Sequence[np.ndarray],
     expected: Sequence[np.ndarray],
     dtype: str,
-    terms: float | Iterable[float],
+    terms: float | Iterable[float] = 1.0,
     names: Sequence[str] = (),
+    wider: bool = False,
 ) -> None:
     """Raise WrongResult unless every output has the reference's shape, the case's dtype, and its values.
 
     terms   roundings on the way to one element: a number for all outputs, or one for each
     names   what the outputs are called in the message
+    wider   whether float64 passes where float32 was asked for; the tolerance stays that of `dtype`
     """
     if len(outputs) != len(expected):
         raise WrongResult(f"expected {len(expected)} outputs, got {len(outputs)}")
@@ -45,7 +48,7 @@ def verify(
         name = names[i] if i < len(names) else f"output {i}"
         if got.shape != want.shape:
             raise WrongResult(f"{name}: expected shape {want.shape}, got {got.shape}")
-        if got.dtype != np.dtype(dtype):
+        if got.dtype != np.dtype(dtype) and not (wider and got.dtype == np.float64):
             raise WrongResult(f"{name}: expected {dtype}, got {got.dtype}")
         error = np.abs(got.astype(np.float64) - want)
         allowed = tolerance(want, np.dtype(dtype), n)

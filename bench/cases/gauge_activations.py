@@ -8,7 +8,7 @@ GAUGE = Gauge(
     name="saved_activations",
     title="saved activations of the MLP step, 256x784-1024-1024-10",
     unit="MB",
-    method="gpugrad: live NumPy and Python bytes after forward less before; torch: storages its graph saves; numpy: sizes",
+    method="gpugrad: live bytes after forward less before; torch: storages its graph saves; numpy: sizes",
 )
 
 

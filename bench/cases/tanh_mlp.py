@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-PARAMS = {"batch": 64, "widths": (64, 128, 128, 32)}
+PARAMS = {"batch": 96, "widths": (64, 256, 256, 64)}
 SMALL = {"batch": 3, "widths": (4, 5, 6, 2)}
 NAMES = ("w1", "b1", "w2", "b2", "w3", "b3")
 

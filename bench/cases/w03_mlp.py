@@ -1,6 +1,6 @@
 """W3: one training step of a multilayer perceptron: forward, ReLU, softmax cross-entropy, backward, SGD with momentum.
 
-Weights are (out, in), as in PyTorch. The outputs checked are the loss, the gradients and the updated parameters of the first step.
+Weights are (out, in), as in PyTorch. Checked are the loss, the gradients and the updated parameters of the first step.
 """
 
 from types import SimpleNamespace
@@ -41,9 +41,7 @@ def mlp_case(name: str, batch: int, widths: tuple[int, ...]) -> Case:
             *(f"new {k}{i}" for k in "wb" for i in range(layers)),
         ),
         terms=lambda d: sum(d.widths) + d.batch,
-        bytes=lambda d: (
-            4 * (5 * parameters(d) + d.batch * d.widths[0])
-        ),  # read w, v; write w, v, and w read once more backwards
+        bytes=lambda d: 4 * (5 * parameters(d) + d.batch * d.widths[0]),  # read w, v; write w, v, and w read once more backwards
         flops=lambda d: 2 * d.batch * (3 * parameters(d) - d.widths[0] * d.widths[1]),  # no gradient to x
     )
     case.variant("gpugrad")(gpugrad_mlp)
@@ -65,7 +63,7 @@ def gpugrad_mlp(peer, d):
     def step():
         optimiser.zero_grad()
         h = x
-        for w, b in zip(ws[:-1], bs[:-1]):
+        for w, b in zip(ws[:-1], bs[:-1], strict=True):
             h = gg.nn.relu(gg.nn.linear(h, w, b))
         loss = gg.nn.cross_entropy(gg.nn.linear(h, ws[-1], bs[-1]), labels)
         loss.backward()
@@ -84,7 +82,7 @@ def numpy_mlp(peer, d):
 
     def step():
         hs = [d.x]
-        for w, b in zip(ws[:-1], bs[:-1]):
+        for w, b in zip(ws[:-1], bs[:-1], strict=True):
             hs.append(np.maximum(hs[-1] @ w.T + b, 0))
         z = hs[-1] @ ws[-1].T + bs[-1]
         z = z - z.max(axis=1, keepdims=True)
@@ -126,7 +124,7 @@ def numpy_kept_mlp(peer, d):
 
     def step():
         h = d.x
-        for w, b, z in zip(ws, bs, zs):
+        for w, b, z in zip(ws, bs, zs, strict=True):
             np.matmul(h, w.T, out=z)
             np.add(z, b, out=z)
             if z is not zs[-1]:
@@ -167,7 +165,7 @@ def torch_mlp(peer, d):
 
     @peer.compile
     def loss_of(h):
-        for w, b in zip(ws[:-1], bs[:-1]):
+        for w, b in zip(ws[:-1], bs[:-1], strict=True):
             h = relu(linear(h, w, b))
         return cross_entropy(linear(h, ws[-1], bs[-1]), labels)
 
@@ -190,7 +188,7 @@ def jax_mlp(peer, d):
 
     def loss_of(ps):
         h = x
-        for w, b in zip(ps[0][:-1], ps[1][:-1]):
+        for w, b in zip(ps[0][:-1], ps[1][:-1], strict=True):
             h = jax.nn.relu(h @ w.T + b)
         logits = h @ ps[0][-1].T + ps[1][-1]
         return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[jnp.arange(d.batch), labels])
@@ -219,7 +217,7 @@ def autograd_mlp(peer, d):
     def loss_of(ps):
         ws, bs = ps
         h = d.x
-        for w, b in zip(ws[:-1], bs[:-1]):
+        for w, b in zip(ws[:-1], bs[:-1], strict=True):
             h = anp.maximum(anp.dot(h, w.T) + b, 0)
         z = anp.dot(h, ws[-1].T) + bs[-1]
         z = z - anp.max(z, axis=1, keepdims=True)
@@ -229,7 +227,7 @@ def autograd_mlp(peer, d):
 
     def step():
         loss, grads[:] = both([ws, bs])
-        for ps, vs, gs in zip((ws, bs), (vws, vbs), grads):
+        for ps, vs, gs in zip((ws, bs), (vws, vbs), grads, strict=True):
             for i, g in enumerate(gs):
                 vs[i] *= MOMENTUM
                 vs[i] += g
@@ -246,11 +244,11 @@ def mygrad_mlp(peer, d):
 
     def step():
         h = d.x
-        for w, b in zip(ws[:-1], bs[:-1]):
+        for w, b in zip(ws[:-1], bs[:-1], strict=True):
             h = mg.nnet.relu(mg.matmul(h, w.T) + b)
         loss = mg.nnet.softmax_crossentropy(mg.matmul(h, ws[-1].T) + bs[-1], d.labels)
         loss.backward()
-        for p, v in zip((*ws, *bs), vs):
+        for p, v in zip((*ws, *bs), vs, strict=True):
             v *= MOMENTUM
             v += p.grad
             p.data -= RATE * v

@@ -1,4 +1,4 @@
-"""W7: a Hessian-vector product: the directional derivative of the gradient of a small network's loss in its parameters."""
+"""W7: a Hessian-vector product: the derivative, along one direction, of a small network's gradient."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from gpugrad.bench.cases import tanh_mlp
 
 CASE = Case(
     name="w07_hvp",
-    title="Hessian-vector product of a 3-layer tanh MLP, 64x64-128-128-32, float32",
+    title="Hessian-vector product of a 3-layer tanh MLP, 96x64-256-256-64, float32",
     params=tanh_mlp.PARAMS,
     small=tanh_mlp.SMALL,
     inputs=tanh_mlp.inputs,
@@ -31,7 +31,7 @@ def gpugrad_hvp(peer, d):
 
 @CASE.variant("numpy")
 def numpy_hvp(peer, d):
-    """The gradient by hand, and each of its lines differentiated along v: `z_` is the tangent of z, `gz` its cotangent."""
+    """The gradient by hand, each line differentiated along v: `z_` is the tangent of z, `gz` its cotangent."""
     x, target = d.x, d.target
     w1, b1, w2, b2, w3, b3 = d.ps
     v1, c1, v2, c2, v3, c3 = d.vs
@@ -176,7 +176,7 @@ def autograd_hvp(peer, d):
     gradient = autograd.grad(loss)
 
     def along(ps):
-        return sum(anp.sum(g * v) for g, v in zip(gradient(ps), d.vs))
+        return sum(anp.sum(g * v) for g, v in zip(gradient(ps), d.vs, strict=True))
 
     product = autograd.grad(along)
     return lambda: product(d.ps)

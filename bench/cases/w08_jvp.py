@@ -7,7 +7,7 @@ from gpugrad.bench.cases import tanh_mlp
 
 CASE = Case(
     name="w08_jvp",
-    title="output and directional derivative (jvp) of a 3-layer tanh MLP, 64x64-128-128-32, float32",
+    title="output and directional derivative (jvp) of a 3-layer tanh MLP, 96x64-256-256-64, float32",
     params=tanh_mlp.PARAMS,
     small=tanh_mlp.SMALL,
     inputs=tanh_mlp.inputs,

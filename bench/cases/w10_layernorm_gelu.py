@@ -23,9 +23,7 @@ CASE = Case(
     },
     outputs=("y", "dx", "dgamma", "dbeta"),
     terms=lambda d: (4 * d.shape[-1], 4 * d.shape[-1], d.x[..., 0].size, d.x[..., 0].size),
-    bytes=lambda d: (
-        5 * 4 * d.x.size
-    ),  # x, g in; y, dx out; x once more, since both of its gradient's sums need all of y's row
+    bytes=lambda d: 5 * 4 * d.x.size,  # x, g in; y, dx out; x once more, since both of its gradient's sums need all of y's row
     flops=lambda d: 50 * d.x.size,
 )
 
@@ -154,7 +152,7 @@ def torch_layernorm_gelu(peer, d):
 
 @CASE.variant("jax")
 def jax_layernorm_gelu(peer, d):
-    jax, jnp = peer.module, peer.module.numpy
+    jax = peer.module
     x, gamma, beta, g = map(peer.array, (d.x, d.gamma, d.beta, d.g))
 
     def forward(x, gamma, beta):

@@ -63,6 +63,7 @@ CASE = Case(
 
 @CASE.variant(*(name for name in PROGRAMS if name != "numpy"))
 def first_gradient(peer, d: SimpleNamespace):
+    """The printed gradient is text: `read` makes arrays of it, and the runner takes NumPy arrays from any peer."""
     source = PROGRAMS[peer.name].replace("POINTS", POINTS.format(n=d.n)) + "print(*dx.tolist(), dx.dtype)"
     return (lambda: run(source)), read
 

@@ -1,4 +1,4 @@
-"""The libraries measured: one adapter each, imported only when asked for, all with the machine's cores to themselves."""
+"""The libraries measured: one adapter each, imported only when asked for, all with every core of the machine."""
 
 import importlib
 import os
@@ -29,9 +29,10 @@ class MissingPeer(ImportError):
 
 
 class Peer:
-    """What the harness needs of a library. `name` is the variant's, `version` that of the library, `module` the library."""
+    """What the harness needs of a library. `name` is the variant's; `module` is the library, of `version`."""
 
     library = ""
+    keeps_dtype = True  # whether float32 in promises float32 out; where it does not, the check lets float64 pass
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         self.name, self.device = name, device
@@ -54,8 +55,12 @@ class Peer:
         return self.array(x)
 
     def numpy(self, tree: Any) -> list[np.ndarray]:
-        """The arrays of a result as NumPy arrays."""
-        return [np.asarray(leaf) for leaf in leaves(tree)]
+        """The arrays of a result as NumPy arrays, left to right."""
+        return [leaf if isinstance(leaf, np.ndarray) else self.to_numpy(leaf) for leaf in leaves(tree)]
+
+    def to_numpy(self, leaf: Any) -> np.ndarray:
+        """One of the library's arrays, or a NumPy scalar, as a NumPy array."""
+        return np.asarray(leaf)
 
     def compile(self, f: Any) -> Any:
         """f, compiled where this variant compiles."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.bench.case import leaves
 from gpugrad.bench.clock import EventTimer
 from gpugrad.bench.peers import Peer
 
@@ -19,9 +18,8 @@ class GpugradPeer(Peer):
     def leaf(self, x: np.ndarray) -> Any:
         return self.module.tensor(x, requires_grad=True, device=self.device)
 
-    def numpy(self, tree: Any) -> list[np.ndarray]:
-        tensor = self.module.asarray
-        return [tensor(leaf).detach().numpy() for leaf in leaves(tree)]
+    def to_numpy(self, leaf: Any) -> np.ndarray:
+        return self.module.asarray(leaf).detach().numpy()
 
     def timer(self) -> Any:
         if not self.device.startswith("cuda"):

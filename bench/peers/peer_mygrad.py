@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.bench.case import leaves
 from gpugrad.bench.peers import Peer
 
 
@@ -17,8 +16,8 @@ class MygradPeer(Peer):
     def leaf(self, x: np.ndarray) -> Any:
         return self.module.tensor(x, constant=False)
 
-    def numpy(self, tree: Any) -> list[np.ndarray]:
-        return [np.asarray(leaf.data if isinstance(leaf, self.module.Tensor) else leaf) for leaf in leaves(tree)]
+    def to_numpy(self, leaf: Any) -> np.ndarray:
+        return np.asarray(leaf.data if isinstance(leaf, self.module.Tensor) else leaf)
 
 
 adapter = MygradPeer

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from gpugrad.bench.case import leaves
 from gpugrad.bench.clock import EventTimer
 from gpugrad.bench.peers import CORES, Peer
 
@@ -29,8 +28,8 @@ class TorchPeer(Peer):
     def leaf(self, x: np.ndarray) -> Any:
         return self.array(x).requires_grad_()
 
-    def numpy(self, tree: Any) -> list[np.ndarray]:
-        return [leaf.detach().cpu().numpy() for leaf in leaves(tree)]
+    def to_numpy(self, leaf: Any) -> np.ndarray:
+        return leaf.detach().cpu().numpy()
 
     def compile(self, f: Any) -> Any:
         if self.name != "torch-compile":
