@@ -3,6 +3,7 @@
 Arguments may be Tensors, NumPy or CuPy arrays, lists and numbers; results are Tensors, on the device of the arguments.
 """
 # ruff: noqa: F403 - every family lists its public names in __all__
+from gpugrad.numpy.choose import *
 from gpugrad.numpy.contract import *
 from gpugrad.numpy.creation import *
 from gpugrad.numpy.einsum import *

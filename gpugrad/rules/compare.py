@@ -63,3 +63,20 @@ def where_jvp(m, ts, y, c, a, b):
 Primitive("where", where_vjp, where_jvp, impl=choose.where, keep="c", batch=aligned("where"))
 Primitive("masked", lambda m, g, want, y, x, c: (m.fit(m.masked(g, c), x), None),
           jvp=lambda m, ts, y, x, c: m.masked(ts[0], c), impl=choose.masked, keep="c", batch=aligned("masked"))
+
+
+def nan_to_num(xp):
+    return lambda x, nan, posinf, neginf: xp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
+Primitive("nan_to_num", lambda m, g, want, y, x, **fill: (m.masked(g, m.isfinite(x)),),
+          jvp=lambda m, ts, y, x, **fill: m.masked(ts[0], m.isfinite(x)), impl=nan_to_num, keep="x", batch=aligned("nan_to_num"))
+
+
+def next_axis(m, size, batched, x, axis, **how):
+    return m.unwrap(x, axis=axis + 1, **how)
+
+
+Primitive("unwrap", lambda m, g, want, y, x, axis, **how: (g,),                        # x plus whole periods
+          jvp=lambda m, ts, y, x, axis, **how: ts[0], batch=next_axis,
+          impl=lambda xp: lambda x, axis, discont, period: xp.unwrap(x, discont=discont, axis=axis, period=period))

@@ -6,6 +6,8 @@ import cmath
 import math
 import operator
 
+from gpugrad.arrays import short
+from gpugrad.errors import ArgumentError
 from gpugrad.graph.primitive import Primitive, aligned, elementwise
 
 LN2 = math.log(2)
@@ -33,7 +35,13 @@ def power(xp):
         if type(b) is int and 2 < b < 5:
             square = a * a
             return square * a if b == 3 else square * square
-        return operator.pow(a, b)
+        try:
+            return operator.pow(a, b)
+        except ValueError as error:
+            if "negative" in str(error):
+                raise ArgumentError(f"power: expected exponents of at least 0 for integers, got {short(b)}. "
+                                    "Use a float base.") from error
+            raise
     return run
 
 

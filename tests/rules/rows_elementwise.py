@@ -97,6 +97,10 @@ CHOICES = [
         shapes=[(5,), (), (3, 4), ((3, 1), (1, 4), ()), ((3, 4), (4,), (3, 1)), ((), (2, 3), (3,)), (0, 3), (80, 60)]),
     Row("masked", sample=(normal, booleans), complex_ok=True, shapes=[(5,), (), (3, 4), ((3, 1), (1, 4)), (0, 3)],
         ref=lambda x, c: np.where(c, x, 0)),
+    Row("nan_to_num", params={"nan": 7.0, "posinf": 8.0, "neginf": 9.0},
+        edges=[((NAN,), (0,)), ((INF,), (0,)), ((-INF,), (0,)), ((2.0,), (1,))]),
+    Row("unwrap", sample=lambda rng, shape: rng.uniform(-9, 9, size=shape), shapes=[(5,), (3, 4), (0, 3)],
+        params={"axis": 0, "discont": None, "period": 2 * np.pi}, ref=np.unwrap),
 ]
 
 WHOLE = integers(0, 20)
