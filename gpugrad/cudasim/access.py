@@ -7,6 +7,7 @@ from .errors import Misaligned, OutOfBounds, Race, ReadOnly, Uninitialised, show
 from .types import UNSIGNED
 
 BYTES_SET = {1: np.uint8(1), 2: np.uint16(0x0101), 4: np.uint32(0x01010101), 8: np.uint64(0x0101010101010101)}
+FAR = 1 << 30  # bytes; further off than this an index is rather wrapped than off by one
 VERBS = {"read": "a load", "write": "a store", "atomic": "an atomic"}
 
 
@@ -301,7 +302,7 @@ class Access:
         advice = "Check the index against the size."
         if address < 1 << 40:
             where, advice = "which is near the null pointer", "Check the pointer argument."
-        elif nearest is not None and not -memory.GAP // 4 < address - nearest.start < nearest.size + memory.GAP // 4:
+        elif nearest is not None and not -FAR < address - nearest.start < nearest.size + FAR:
             advice = "So far away an index has probably overflowed 32 bits: compute it in 64."
         for start, size, title in memory.SPACE.freed:
             if start <= address < start + size:

@@ -7,7 +7,6 @@ wait outside of the queue.
 
 import numpy as np
 
-from . import memory
 from .barriers import Barriers
 from .errors import Timeout
 from .lanes import WARP, Lanes
@@ -127,44 +126,60 @@ class Batch:
         """Run all threads of the batch to their end."""
         functions, blocks = self.kernel.code.functions, self.kernel.blocks
         self.barriers = Barriers(self, self.kernel.code.barriers)
-        pending = {0: [self.everyone]}
-        threads, warps = self.launch.block_threads, self.launch.block_warps
-        while pending or self.wake(pending):
-            number = self.next_block(pending)
+        pending = self.pending = {0: [self.everyone]}
+        while pending or self.wake():
+            number = self.next_block()
             lanes = self.merged(pending.pop(number))
             self.steps += 1
             if self.steps > self.checks.step_limit:
                 self.timeout(number, lanes)
-            threads[number] += lanes.count
-            warps[number] += lanes.warps
+            self.count(number, lanes)
             answer = functions[number](lanes)
             block = blocks[number]
             if block.kind == "jump":
-                pending.setdefault(block.targets[0], []).append(lanes)
+                self.send(block.targets[0], lanes)
             elif block.kind == "branch":
-                self.branch(block, lanes, answer, pending)
+                self.branch(block, lanes, answer)
             elif block.kind == "exit":
-                self.exited[slice(None) if lanes.index is None else lanes.index] = True
-                self.any_exited = True
+                self.retire(lanes)
             elif block.kind == "table":
-                self.table(block, lanes, answer, pending)
+                self.table(block, lanes, answer)
             else:
-                self.proceed(self.barriers.arrive(number, lanes, answer), pending)
+                self.proceed(self.barriers.arrive(number, lanes, answer))
 
-    def next_block(self, pending):
+    def count(self, number, lanes):
+        self.launch.block_threads[number] += lanes.count
+        self.launch.block_warps[number] += lanes.warps
+
+    def send(self, number, lanes):
+        """Lanes go on to a block; those for which nothing is left to do end here, so that nobody waits for them."""
+        block = self.kernel.blocks[number]
+        if block.kind == "exit" and not block.instructions:
+            self.count(number, lanes)
+            self.retire(lanes)
+        else:
+            self.pending.setdefault(number, []).append(lanes)
+
+    def retire(self, lanes):
+        self.exited[slice(None) if lanes.index is None else lanes.index] = True
+        self.any_exited = True
+
+    def next_block(self):
         """The lowest block; but one that spins on memory lets all others go first, or nobody would set it free."""
+        pending = self.pending
         if len(pending) == 1:
             return next(iter(pending))
         blocks = self.kernel.blocks
         return min(pending, key=lambda number: (blocks[number].spins, number))
 
-    def wake(self, pending):
-        self.proceed(self.barriers.stuck(), pending)
-        return bool(pending)
+    def wake(self):
+        """Whether a barrier lets anybody go on, now that all the others have ended or wait."""
+        self.proceed(self.barriers.stuck())
+        return bool(self.pending)
 
-    def proceed(self, moving, pending):
+    def proceed(self, moving):
         for number, lanes in moving:
-            pending.setdefault(self.kernel.blocks[number].targets[0], []).append(lanes)
+            self.send(self.kernel.blocks[number].targets[0], lanes)
 
     def merged(self, groups):
         if len(groups) == 1:
@@ -173,15 +188,15 @@ class Batch:
             lanes = Lanes(self, np.sort(np.concatenate([g.index for g in groups])))
         return self.everyone if lanes.count == self.lane_count else lanes
 
-    def branch(self, block, lanes, taken, pending):
+    def branch(self, block, lanes, taken):
         self.counters.branches += lanes.warps
         hits = lanes.count * bool(taken) if taken.ndim == 0 else np.count_nonzero(taken)
         if hits == lanes.count or hits == 0:
-            pending.setdefault(block.targets[0 if hits else 1], []).append(lanes)
+            self.send(block.targets[0 if hits else 1], lanes)
             return
         self.counters.divergent_branches += self.divided(lanes, taken)
         for target, chosen in zip(block.targets, (taken, ~taken), strict=True):
-            pending.setdefault(target, []).append(lanes.subset(chosen))
+            self.send(target, lanes.subset(chosen))
 
     @staticmethod
     def divided(lanes, taken):
@@ -192,13 +207,13 @@ class Batch:
         took = np.add.reduceat(taken.astype(np.int64), lanes.firsts)
         return int(((took > 0) & (took < np.diff(lanes.firsts, append=lanes.count))).sum())
 
-    def table(self, block, lanes, index, pending):
+    def table(self, block, lanes, index):
         self.counters.branches += lanes.warps
         if index.ndim == 0:
-            pending.setdefault(block.targets[int(index)], []).append(lanes)
+            self.send(block.targets[int(index)], lanes)
             return
         for value in np.unique(index):
-            pending.setdefault(block.targets[int(value)], []).append(lanes.subset(index == value))
+            self.send(block.targets[int(value)], lanes.subset(index == value))
 
     def timeout(self, number, lanes):
         block, thread = lanes.coordinates(0)
@@ -219,6 +234,3 @@ def launch_geometry(block_shape, blocks):
     place, warp = (thread % WARP).astype(np.uint32), (thread // WARP).astype(np.uint32)
     one = np.uint32(1)
     return (index, place, warp, one << place, one << warp, thread), np.repeat(np.arange(blocks), threads)
-
-
-__all__ = ["Batch", "memory"]

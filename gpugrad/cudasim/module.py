@@ -263,7 +263,7 @@ class Launch:
 
 
 def three(name, what, shape):
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not 1 <= len(shape) <= 3 or not all(isinstance(n, (int, np.integer)) for n in shape):
         raise ArgumentError(f"{name}: the {what} must be an int or up to three, got {shape}. Pass ints.", kernel=name)
     return tuple(int(n) for n in (*shape, 1, 1)[:3])
