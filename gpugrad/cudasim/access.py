@@ -174,7 +174,7 @@ class Access:
         batch = lanes.batch
         region, variables, stride, row = batch.window(space, lanes)
         low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
-        if low < 0 or high + self.size > variables.end or (variables.gaps and not variables.covers(at, self.size)):
+        if low < 0 or high + self.size > variables.end or (variables.gaps and not variables.covers(at, self.size, low, high)):
             bad = np.atleast_1d(~variables.inside(at, self.size))
             position = int(np.flatnonzero(bad)[0])
             self.outside_window(lanes, position, int(np.atleast_1d(at)[position]), kind, space, variables,

@@ -36,8 +36,10 @@ class Variables:
                 self.table[start:stop] = ordinal
         return self.table
 
-    def covers(self, at, size):
-        """Whether every access lies in one variable; the bounds of the window have been checked."""
+    def covers(self, at, size, low, high):
+        """Whether every access lies in one variable; low and high are the extremes of at, within the window."""
+        if any(start <= low and high + size <= stop for start, stop, _ in self.spans):
+            return True
         table = self.owners()
         owner = table[at]
         return bool((owner != 0).all() and (owner == table[at + (size - 1)]).all())

@@ -6,52 +6,70 @@ barrier: who read it, who wrote it, who changed it atomically. A barrier takes t
 
 import numpy as np
 
+AGAINST = {"read": ("write", "atomic"), "write": ("write", "read", "atomic"), "atomic": ("write", "read")}
+PENDING = 64  # accesses; each may hold a few hundred kilobytes
+
 
 class Races:
     def __init__(self, size, rows, granule):
         self.granule, self.rows = granule, rows
-        self.readers, self.writers, self.atomics = (np.zeros(size // granule, np.uint32) for _ in range(3))
-        self.dirty = {"read": False, "write": False, "atomic": False}
-
-    def sets(self, kind):
-        return {"read": self.readers, "write": self.writers, "atomic": self.atomics}[kind]
+        self.sets = {kind: np.zeros(size // granule, np.uint32) for kind in AGAINST}
+        self.dirty = dict.fromkeys(AGAINST, False)
+        self.reads = []  # not yet in the set of readers: mostly a barrier comes first, and nobody asks for them
 
     def record(self, kind, at, size, bit):
         """Note accesses of `size` bytes at byte offsets `at` by the warps in `bit`.
 
         Returns (positions, other kind, other warps): the lanes that conflict with an earlier access, if any.
         """
-        against = {"read": ("write", "atomic"), "write": ("write", "read", "atomic"), "atomic": ("write", "read")}[kind]
-        granules = at // self.granule
-        for part in range(max(size // self.granule, 1)):
-            where = granules + part if part else granules
-            for other in against:
-                if self.dirty[other]:
-                    foreign = self.sets(other)[where] & ~bit
-                    if foreign.any():
-                        positions = np.flatnonzero(foreign)
-                        return positions, other, foreign[positions]
-            self.add(self.sets(kind), where, bit)
-        self.dirty[kind] = True
+        if kind != "read":
+            self.fold()
+        first = at // self.granule
+        granules = [first, *(first + part for part in range(1, size // self.granule))]
+        for other in AGAINST[kind]:
+            if not self.dirty[other]:
+                continue
+            for where in granules:
+                foreign = self.sets[other][where] & ~bit
+                if foreign.any():
+                    positions = np.flatnonzero(foreign)
+                    return positions, other, foreign[positions]
+        if kind == "read":
+            self.reads.append((granules, bit))
+            if len(self.reads) > PENDING:
+                self.fold()
+        else:
+            self.add(kind, granules, bit)
         return None
 
-    @staticmethod
-    def add(marks, where, bit):
-        """marks[where] |= bit, also where places repeat."""
-        now = marks[where]
-        if not (now & bit == 0).any():
-            return
-        marks[where] = now | bit
-        lost = np.flatnonzero(marks[where] & bit == 0)
-        if lost.size:
-            np.bitwise_or.at(marks, where[lost], bit[lost])
+    def fold(self):
+        """Enter the pending reads into the set of readers."""
+        for granules, bit in self.reads:
+            self.add("read", granules, bit)
+        self.reads.clear()
+
+    def add(self, kind, granules, bit):
+        marks = self.sets[kind]
+        self.dirty[kind] = True
+        for where in granules:
+            now = marks[where]
+            if not (now & bit == 0).any():
+                continue
+            marks[where] = now | bit
+            # Where warps met at one place in one instruction, the last of them won.
+            lost = np.flatnonzero(marks[where] & bit == 0)
+            if lost.size:
+                np.bitwise_or.at(marks, where[lost], bit[lost])
 
     def barrier(self, blocks, warps):
         """The warps in the masks `warps` (one per block, None for all) met at a barrier of these blocks (None: of all)."""
+        if blocks is None:
+            self.reads.clear()
+        self.fold()
         for kind, dirty in self.dirty.items():
             if not dirty:
                 continue
-            marks = self.sets(kind).reshape(self.rows, -1)
+            marks = self.sets[kind].reshape(self.rows, -1)
             if blocks is None:
                 marks.fill(0)
             elif warps is None:
