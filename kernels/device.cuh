@@ -1,0 +1,160 @@
+// device.cuh: what several kernels share
+//
+// acc_t<T>      the type sums are kept in: double for double, float for everything narrower
+// Pack<T, V>    V neighbours of an array, moved by one instruction: 128 bits when V = 16 / sizeof(T), one element when V = 1
+// row_sum ...   sums and maxima over the threads of a row, always in the same order
+// last_block    which of several blocks finished last: it may read what the others wrote
+//
+// Sums are taken in an order fixed by the launch shape, so a kernel gives the same bits at each run.
+#pragma once
+
+#if __has_include(<cuda_bf16.h>)  // float and double need no CUDA headers
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+template <typename T> struct Accumulator { using type = float; };
+template <> struct Accumulator<double> { using type = double; };
+template <typename T> using acc_t = typename Accumulator<T>::type;
+
+template <typename A> __device__ constexpr A infinity() { return A(__builtin_huge_val()); }
+template <typename A> __device__ constexpr A not_a_number() { return A(__builtin_nan("")); }
+
+// ---- 128-bit access --------------------------------------------------------------------------------------------------
+
+template <typename T, int V> struct alignas(V == 1 ? alignof(T) : 16) Pack {
+  static_assert(V == 1 || V * sizeof(T) == 16, "a pack is one element or 128 bits");
+  T at[V];
+
+  static __device__ Pack load(const T* p) {
+    if constexpr (V == 1) {
+      return {{*p}};
+    } else {
+      const uint4 bits = *reinterpret_cast<const uint4*>(p);
+      return __builtin_bit_cast(Pack, bits);
+    }
+  }
+
+  __device__ void store(T* p) const {
+    if constexpr (V == 1) {
+      *p = at[0];
+    } else {
+      *reinterpret_cast<uint4*>(p) = __builtin_bit_cast(uint4, *this);
+    }
+  }
+};
+
+// A flat array of n elements as n / V packs and a tail: calls body(i, pack_width_constant) for this thread's pack, or for its
+// one element of the tail. The threads behind the last pack take the tail, so no second launch and no idle loop.
+template <int V> struct Width { static constexpr int value = V; };
+
+template <int V, typename Body> __device__ void for_each_pack(long long n, Body body) {
+  const long long k = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const long long packs = n / V;
+  if (k < packs) {
+    body(k * V, Width<V>{});
+  } else if (V > 1) {
+    const long long i = packs * V + (k - packs);
+    if (i < n) body(i, Width<1>{});
+  }
+}
+
+// ---- sums and maxima in a fixed order --------------------------------------------------------------------------------
+
+struct Add {
+  template <typename A> __device__ A operator()(A a, A b) const { return a + b; }
+};
+struct Larger {  // drops NaN, as fmax does: the exponentials that follow bring it back
+  template <typename A> __device__ A operator()(A a, A b) const { return fmax(a, b); }
+};
+
+// Every lane of the warp gets the result.
+template <typename A, typename Op> __device__ A warp_fold(A a, Op op) {
+#pragma unroll
+  for (int step = WARP / 2; step; step /= 2) a = op(a, __shfl_xor_sync(ALL_LANES, a, step));
+  return a;
+}
+
+// Over the threads that share threadIdx.y: a warp, or a whole block of at most 1024 (then blockDim.y = 1). Every thread gets
+// the result. Blocks wider than a warp meet two barriers: all their threads must call, and `room` (32,) may be used again at once.
+template <typename A, typename Op> __device__ A row_fold(A a, Op op, A* room) {
+  a = warp_fold(a, op);
+  if (blockDim.x == WARP) return a;
+  const int warps = blockDim.x / WARP;
+  if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = a;
+  __syncthreads();  // room is written before it is read
+  a = room[0];
+  for (int w = 1; w < warps; ++w) a = op(a, room[w]);
+  __syncthreads();  // room is read before anyone writes it again
+  return a;
+}
+
+template <typename A> __device__ A row_sum(A a, A* room) { return row_fold(a, Add{}, room); }
+template <typename A> __device__ A row_max(A a, A* room) { return row_fold(a, Larger{}, room); }
+
+// Over the threads of a column, which share threadIdx.x: blockDim.y is a power of two. The threads of threadIdx.y = 0 get the
+// result. `room` (threads,) may be used again after the next barrier only.
+template <typename A> __device__ A column_sum(A a, A* room) {
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+  room[thread] = a;
+  for (int rows = blockDim.y / 2; rows; rows /= 2) {
+    __syncthreads();  // the upper half is written before the lower half reads it
+    if (threadIdx.y < rows) room[thread] = a = a + room[thread + rows * blockDim.x];
+  }
+  return a;
+}
+
+template <typename A, int V> __device__ void column_sums(A (&sums)[V], A* room) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    sums[v] = column_sum(sums[v], room);
+    __syncthreads();  // room is read before the next column, or the next call, writes it
+  }
+}
+
+// ---- the last block --------------------------------------------------------------------------------------------------
+
+// True in every thread of the block that arrives last of `blocks`; that block sees all that the others wrote before they
+// called. `ticket` is zero before the launch, and zero again after it. Integers only: the order of arrival moves no bit.
+__device__ inline bool last_block(unsigned* ticket, unsigned blocks) {
+  __shared__ bool last;
+  __threadfence();  // what this thread wrote is visible before its block counts as arrived
+  __syncthreads();  // all threads of the block have written
+  if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(ticket, blocks - 1) == blocks - 1;
+  __syncthreads();  // `last` is written before it is read
+  if (last) __threadfence();  // reads below come after the other blocks' writes
+  return last;
+}
+
+// What another block wrote, past this multiprocessor's own cache.
+template <typename A> __device__ A read_through(const A* p) { return __ldcg(p); }
+
+// ---- sums over slices ------------------------------------------------------------------------------------------------
+
+// The second stage of a sum over rows that gridDim.y blocks shared, each a slice: the block that arrives last adds up the
+// slices, slice y, y + blockDim.y, ... in each thread, then over threadIdx.y. On entry threads of threadIdx.y = 0 hold this
+// slice's sums of V columns; true in the threads that hold the total on return. All threads of the block must call.
+// partial: (slices, V, tiles * blockDim.x), ticket: (tiles,) zeros; neither is touched when there is one slice.
+template <typename A, int V> __device__ bool sum_slices(A (&sums)[V], A* partial, unsigned* ticket, A* room) {
+  const unsigned slices = gridDim.y;
+  if (slices > 1) {
+    const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
+    A* mine = partial + static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (threadIdx.y == 0) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) mine[(static_cast<long long>(blockIdx.y) * V + v) * stride] = sums[v];
+    }
+    if (!last_block(ticket + blockIdx.x, slices)) return false;
+#pragma unroll
+    for (int v = 0; v < V; ++v) sums[v] = 0;
+    for (unsigned s = threadIdx.y; s < slices; s += blockDim.y) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) sums[v] += read_through(mine + (static_cast<long long>(s) * V + v) * stride);
+    }
+    column_sums(sums, room);
+  }
+  return threadIdx.y == 0;
+}
