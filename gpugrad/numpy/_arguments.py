@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, new_array, short
-from gpugrad.errors import ArgumentError, AxisError, DtypeError, ShapeError
+from gpugrad.arrays import Device, device_of, is_array, new_array, short
+from gpugrad.arrays.levelled import ARRAY
+from gpugrad.errors import ArgumentError, AxisError, ConversionError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, borrowed
 
@@ -40,10 +41,11 @@ def as_tensors(op: str, *xs: Any) -> list[Tensor]:
     return [as_tensor(op, x, beside) for x in xs]
 
 
-def device_beside(beside: Any) -> Any:
-    if isinstance(beside, Tensor):
-        return beside.device if is_array(beside._data) else None
-    return None if beside is None else Tensor(beside).device
+def device_beside(x: Any) -> Device | None:
+    """The device of an array or Tensor, also inside vmap; None for nothing."""
+    while isinstance(x, Tensor):
+        x = x._data if is_array(x._data) else x._layer[1]
+    return None if x is None else device_of(x)
 
 
 def holds_tensors(x: Any) -> bool:
@@ -123,6 +125,14 @@ def write_out(op: str, out: Any, result: Tensor) -> Tensor:
     if isinstance(out, tuple) and len(out) == 1:
         out = out[0]
     if not isinstance(out, Tensor):
-        raise DtypeError(f"{op}: expected a Tensor as out, got {short(out)}, which would drop the graph. Use gpugrad.empty(shape).")
-    from gpugrad.methods import assign           # a floor above: it adds the methods that call this function
+        raise ConversionError(f"{op}: expected a Tensor as out, got {short(out)}, which would drop the graph. "
+                              "Start from gpugrad.empty(shape).")
+    from gpugrad.methods import assign  # a floor above: it adds the methods that call this function
     return assign(op, out, result)
+
+
+def pick(x: Tensor, places: Any, axis: int) -> Tensor:
+    """x at places along one axis, given as an array on the host. Places may be there more than once."""
+    item: list = [slice(None)] * x.ndim
+    item[axis] = ARRAY
+    return T.gather(x, new_array(places, device=device_beside(x)), index=tuple(item))

@@ -1,0 +1,194 @@
+"""Order statistics and covariances, by NumPy's names. A quantile is made of two elements, and its gradient goes to them."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import new_array, short
+from gpugrad.arrays.levelled import ARRAY
+from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.graph.namespace import TRACED as T
+from gpugrad.graph.tensor import Tensor
+from gpugrad.numpy._arguments import as_inexact, as_tensor, device_beside, normalize_axis, to_dtype, write_out
+from gpugrad.numpy.reduce import Axis, average
+from gpugrad.numpy.shape import one_of
+
+__all__ = ["corrcoef", "cov", "median", "nanmedian", "nanpercentile", "nanquantile", "percentile", "quantile"]
+
+
+def median(a: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False, keepdims: bool = False) -> Tensor:
+    """The middle element, or the mean of the two in the middle. A NaN in a slice makes its median NaN."""
+    return write_out("median", out, quantiles("median", a, 0.5, axis, "linear", keepdims, skip_nan=False))
+
+
+def nanmedian(a: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+              keepdims: bool = False) -> Tensor:
+    """The median of the elements that are numbers."""
+    return write_out("nanmedian", out, quantiles("nanmedian", a, 0.5, axis, "linear", keepdims, skip_nan=True))
+
+
+def quantile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False, method: str = "linear",
+             keepdims: bool = False) -> Tensor:
+    """The value below which a fraction q of the elements lies, q from 0 to 1. The axes of q come first in the result.
+
+    method   how to choose between two elements, by NumPy's thirteen names
+
+    Differentiable in a. A NaN in a slice makes its quantiles NaN.
+    """
+    return write_out("quantile", out, quantiles("quantile", a, q, axis, method, keepdims, skip_nan=False))
+
+
+def percentile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+               method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`quantile` at q / 100."""
+    return write_out("percentile", out, quantiles("percentile", a, q, axis, method, keepdims, skip_nan=False))
+
+
+def nanquantile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+                method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`quantile` of the elements that are numbers."""
+    return write_out("nanquantile", out, quantiles("nanquantile", a, q, axis, method, keepdims, skip_nan=True))
+
+
+def nanpercentile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False,
+                  method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`percentile` of the elements that are numbers."""
+    return write_out("nanpercentile", out, quantiles("nanpercentile", a, q, axis, method, keepdims, skip_nan=True))
+
+
+# how many elements lie before the quantile, and the weight of the next ----------------------------------------------------
+
+def between(alpha: float, beta: float) -> Callable:
+    """The continuous methods of Hyndman & Fan, The American Statistician 50 (1996) 361."""
+    return lambda n, q: (n * q + (alpha + q * (1 - alpha - beta)) - 1, None)
+
+
+def nearest_observation(n: Any, q: Any) -> tuple:
+    place = n * q - 1.5
+    before = T.floor(place)
+    stays = T.logical_and(T.equal(place, before), T.equal(before % 2, 1))
+    return T.where(stays, before, before + 1), None
+
+
+def middle(n: Any, q: Any) -> tuple:
+    place = (n - 1) * q
+    return place, T.where(T.equal(place, T.floor(place)), 0.0, 0.5)
+
+
+METHODS: dict[str, Callable] = {
+    "inverted_cdf": lambda n, q: (T.ceil(n * q - 1), None),
+    "averaged_inverted_cdf": lambda n, q: (n * q - 1, T.where(T.equal(n * q - 1, T.floor(n * q - 1)), 0.5, 1.0)),
+    "closest_observation": nearest_observation,
+    "interpolated_inverted_cdf": between(0, 1),
+    "hazen": between(0.5, 0.5),
+    "weibull": between(0, 0),
+    "linear": lambda n, q: ((n - 1) * q, None),
+    "median_unbiased": between(1 / 3, 1 / 3),
+    "normal_unbiased": between(3 / 8, 3 / 8),
+    "lower": lambda n, q: (T.floor((n - 1) * q), None),
+    "higher": lambda n, q: (T.ceil((n - 1) * q), None),
+    "midpoint": middle,
+    "nearest": lambda n, q: (T.rint((n - 1) * q), None),
+}
+
+
+def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, skip_nan: bool) -> Tensor:
+    x = as_inexact(as_tensor(op, a))
+    if x.dtype.kind == "c":
+        raise ArgumentError(f"{op}: expected real elements, which have an order, got {x.dtype}. Take the real part or abs.")
+    one_of(op, "method", method, tuple(METHODS))
+    fractions = numpy.asarray(q, dtype=float) / (100 if "percent" in op else 1)
+    if not ((fractions >= 0) & (fractions <= 1)).all():
+        raise ArgumentError(f"{op}: expected q from 0 to {100 if 'percent' in op else 1}, got {short(q)}. Check its scale.")
+    axes = normalize_axis(op, axis, x.ndim)
+    rest = tuple([i for i in range(x.ndim) if i not in axes])
+    lengths = tuple([x.shape[i] for i in rest])
+    n = math.prod([x.shape[i] for i in axes])
+    if not n:
+        raise ShapeError(f"{op}: expected at least one element along each axis, got shape {x.shape}. Check the array.")
+    rows = T.sort(T.reshape(T.transpose(x, axes=rest + axes), shape=(math.prod(lengths), n)), axis=1)      # NaN goes last
+    y = in_rows(rows, fractions.reshape(-1), method, skip_nan)
+    kept = tuple([1 if i in axes else m for i, m in enumerate(x.shape)]) if keepdims else lengths
+    return T.reshape(T.swapaxes(y, axis1=0, axis2=1), shape=fractions.shape + kept)
+
+
+def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool) -> Tensor:
+    """The quantiles of each sorted row, as columns."""
+    def here(values: Any) -> Tensor:
+        return Tensor(new_array(values, device=device_beside(rows)))
+    count, n = rows.shape
+    numbers = T.equal(rows, rows)
+    present = T.sum(numbers, axis=(1,), keepdims=True) if skip_nan else here(numpy.full((1, 1), n))
+    place, weight = METHODS[method](present, here(fractions))
+    before = T.floor(place)
+    last = T.maximum(present - 1, 0)
+    number = here(numpy.arange(count)[:, None])
+    places = [T.discretise(T.minimum(T.maximum(i, 0), last), dtype=numpy.dtype(int)) for i in (before, before + 1)]
+    low, high = [T.gather(rows, number, i, index=(ARRAY, ARRAY)) for i in places]
+    weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
+    y = T.where(T.equal(weight, 0), low, T.where(T.equal(low, high), low, low + (high - low) * weight))
+    if skip_nan:
+        return y
+    whole = T.getitem(numbers, index=(slice(None), slice(n - 1, n)))
+    return T.where(whole, y, float("nan"))
+
+
+# covariances -----------------------------------------------------------------------------------------------------------
+
+def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None, fweights: Any = None,
+        aweights: Any = None, *, dtype: Any = None) -> Tensor:
+    """The covariance matrix of variables, each a row of m (a column where not rowvar), over their observations.
+
+    y         more variables, in m's layout
+    bias      divide by n instead of n - 1; ddof sets n - ddof
+    fweights  how often each observation was made; aweights, how much it counts
+    """
+    x = variables(m, rowvar)
+    if y is not None:
+        x = T.concatenate(x, variables(y, rowvar), axis=0)
+    x = as_inexact(to_dtype("cov", x, dtype))
+    ddof = (0 if bias else 1) if ddof is None else ddof
+    weights = [to_dtype("cov", as_tensor("cov", w, x), x.dtype) for w in (fweights, aweights) if w is not None]
+    for w in weights:
+        if w.shape != x.shape[1:]:
+            raise ShapeError(f"cov: expected a weight for each of {x.shape[1]} observations, got shape {w.shape}. Check them.")
+    if not weights:
+        centred = x - T.mean(x, axis=(1,), keepdims=True)
+        weighted, total = centred, x.shape[1] - ddof
+    else:
+        w = weights[0] if len(weights) == 1 else weights[0] * weights[1]
+        mean, sums = average(x, 1, w, returned=True, keepdims=True)
+        n = T.getitem(sums, index=(0, 0))
+        centred = x - mean
+        weighted = centred * w
+        total = n - ddof * T.sum(w * weights[-1], axis=(0,), keepdims=False) / n if aweights is not None else n - ddof
+    product = T.matmul(centred, T.swapaxes(T.conj(weighted) if x.dtype.kind == "c" else weighted, axis1=0, axis2=1))
+    c = product / (T.maximum(total, 0) if isinstance(total, Tensor) else max(total, 0))
+    return T.reshape(c, shape=()) if c.size == 1 else c
+
+
+def variables(m: Any, rowvar: bool) -> Tensor:
+    x = as_tensor("cov", m)
+    if x.ndim > 2:
+        raise ShapeError(f"cov: expected at most two axes, got shape {x.shape}. Reshape to (variables, observations).")
+    if x.ndim < 2:
+        return T.reshape(x, shape=(1, x.size))
+    return x if rowvar else T.swapaxes(x, axis1=0, axis2=1)
+
+
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Tensor:
+    """The correlation coefficients of variables: their covariances over their standard deviations."""
+    c = cov(x, y, rowvar, dtype=dtype)
+    if not c.ndim:
+        return c / c
+    variance = diagonal_of(c)
+    deviation = T.sqrt(T.real(variance) if c.dtype.kind == "c" else variance)
+    return c / T.expand_dims(deviation, axis=(1,)) / T.expand_dims(deviation, axis=(0,))
+
+
+def diagonal_of(c: Tensor) -> Tensor:
+    number = Tensor(new_array(numpy.arange(c.shape[0]), device=device_beside(c)))
+    return T.gather(c, number, number, index=(ARRAY, ARRAY))
