@@ -20,8 +20,8 @@ template <typename T> struct Accumulator { using type = float; };
 template <> struct Accumulator<double> { using type = double; };
 template <typename T> using acc_t = typename Accumulator<T>::type;
 
-template <typename A> __device__ constexpr A infinity() { return A(__builtin_huge_val()); }
-template <typename A> __device__ constexpr A not_a_number() { return A(__builtin_nan("")); }
+template <typename A> __device__ A infinity() { return A(__longlong_as_double(0x7ff0000000000000ll)); }
+template <typename A> __device__ A not_a_number() { return A(__longlong_as_double(0x7ff8000000000000ll)); }
 
 // ---- 128-bit access --------------------------------------------------------------------------------------------------
 
@@ -62,6 +62,45 @@ template <int V, typename Body> __device__ void for_each_pack(long long n, Body 
   }
 }
 
+// A row of C elements in the registers of the blockDim.x threads that share it: thread t holds packs t, t + blockDim.x, ...,
+// N of them, so C <= blockDim.x N V. Elements behind C are `fill` and are never stored.
+template <typename T, int V, int N> struct RowPart {
+  acc_t<T> at[N * V];
+
+  __device__ static int column(int k) { return (k / V * blockDim.x + threadIdx.x) * V + k % V; }
+
+  __device__ static RowPart load(const T* row, int C, acc_t<T> fill) {
+    RowPart part;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int c = column(n * V);
+      Pack<T, V> p;
+      if (c < C) p = Pack<T, V>::load(row + c);
+#pragma unroll
+      for (int v = 0; v < V; ++v) part.at[n * V + v] = c < C ? acc_t<T>(p.at[v]) : fill;
+    }
+    return part;
+  }
+
+  __device__ void store(T* row, int C) const {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int c = column(n * V);
+      Pack<T, V> p;
+#pragma unroll
+      for (int v = 0; v < V; ++v) p.at[v] = T(at[n * V + v]);
+      if (c < C) p.store(row + c);
+    }
+  }
+};
+
+// Calls body(c, pack) for each pack of a row of any length that falls to this thread.
+template <typename T, int V, typename Body> __device__ void for_row(const T* row, long long C, Body body) {
+  for (long long c = static_cast<long long>(threadIdx.x) * V; c < C; c += static_cast<long long>(blockDim.x) * V) {
+    body(c, Pack<T, V>::load(row + c));
+  }
+}
+
 // ---- sums and maxima in a fixed order --------------------------------------------------------------------------------
 
 struct Add {
@@ -94,6 +133,44 @@ template <typename A, typename Op> __device__ A row_fold(A a, Op op, A* room) {
 
 template <typename A> __device__ A row_sum(A a, A* room) { return row_fold(a, Add{}, room); }
 template <typename A> __device__ A row_max(A a, A* room) { return row_fold(a, Larger{}, room); }
+
+// The largest value seen and the sum of exp(x - largest), in one pass (Milakov & Gimelshein 2018, arXiv:1805.02867).
+// -inf adds nothing, also where nothing larger was seen yet; NaN and +inf make the sum NaN.
+template <typename A> struct OnlineSum {
+  A largest = -infinity<A>(), sum = 0;
+
+  __device__ static A factor(A from, A to) { return from == to ? A(1) : exp(from - to); }
+
+  template <typename T, int V> __device__ void add(const Pack<T, V>& p) {
+    A next = largest;
+#pragma unroll
+    for (int v = 0; v < V; ++v) next = fmax(next, A(p.at[v]));
+    sum *= factor(largest, next);
+#pragma unroll
+    for (int v = 0; v < V; ++v) sum += A(p.at[v]) == -infinity<A>() ? A(0) : exp(A(p.at[v]) - next);
+    largest = next;
+  }
+
+  __device__ OnlineSum over_row(A* room) const {
+    const A most = row_max(largest, room);
+    OnlineSum whole;
+    whole.largest = most;
+    whole.sum = row_sum(sum * factor(largest, most), room);
+    return whole;
+  }
+};
+
+// Over all threads of the block. Every thread gets the result; two barriers.
+template <typename A> __device__ A block_sum(A a, A* room) {
+  a = warp_fold(a, Add{});
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+  if (thread % WARP == 0) room[thread / WARP] = a;
+  __syncthreads();  // room is written before it is read
+  a = room[0];
+  for (int w = 1; w < int(blockDim.x * blockDim.y / WARP); ++w) a += room[w];
+  __syncthreads();  // room is read before anyone writes it again
+  return a;
+}
 
 // Over the threads of a column, which share threadIdx.x: blockDim.y is a power of two. The threads of threadIdx.y = 0 get the
 // result. `room` (threads,) may be used again after the next barrier only.

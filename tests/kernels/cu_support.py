@@ -109,6 +109,19 @@ def flat_grid(n, width, threads=256):
     return max(1, -(-(n // width + n % width) // threads))
 
 
+def row_plan(columns, width, dtype):
+    """(N, block, rows a block) of a kernel that keeps a row of C elements in registers, or None where only a long one does.
+
+    A thread holds N packs of `width`, at most 16 elements of float and narrower, 8 of double: as many as fit without spills.
+    """
+    most = (8 if dtype == "float64" else 16) // width
+    for packs in sorted({1, 4, most} if width == 1 else {1, most}):
+        if columns <= 32 * width * packs:
+            return packs, (32, 8), 8
+    lanes = -(-columns // (width * most * 32)) * 32
+    return (most, (lanes, 1), 1) if lanes <= 512 else None
+
+
 @functools.lru_cache(maxsize=None)
 def cubin_log(file, arch, names):
     """ptxas's figures of each instantiation: {name: (registers, spill bytes, stack bytes, static shared bytes)}."""
