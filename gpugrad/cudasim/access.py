@@ -192,6 +192,9 @@ class Access:
     def account(self, part, kind, values=None):
         checks, region = part.lanes.batch.checks, part.region
         if part.space == "global":
+            launch = part.lanes.batch.launch
+            if region.launch is not launch:
+                launch.touch(region)
             if self.space != "const":
                 self.count_global(part, kind, checks)
             if region.initialised is not None:

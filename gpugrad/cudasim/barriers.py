@@ -74,7 +74,7 @@ class Barriers:
         moving, staying, results = [], [], self.reductions(arrivals)
         for arrival in arrivals:
             if complete is None:
-                gone, predicate = arrival.lanes, arrival.predicate
+                gone = arrival.lanes
             else:
                 mask = complete[arrival.lanes.block]
                 gone = arrival.lanes.subset(mask)

@@ -29,9 +29,8 @@ def generate(blocks, kernel, compiled, files, layout, exact):
     """The Generated code of blocks. Raises PtxError for an instruction that nobody decodes."""
     out, steps = Generated(), []
     for number, block in enumerate(blocks):
-        decoded = []
-        for instruction in block.instructions:
-            decoded.append(decode(instruction, place_of(instruction, kernel, compiled, files), layout, exact))
+        decoded = [decode(instruction, place_of(instruction, kernel, compiled, files), layout, exact)
+                   for instruction in block.instructions]
         steps.append((decoded, ending(block, kernel, compiled, files, layout)))
         if block.kind == "barrier":
             out.barriers[number] = Barrier(block.last, place_of(block.last, kernel, compiled, files))

@@ -62,7 +62,7 @@ class Variables:
             return "and there are no such variables"
         start, stop, name = min(self.spans, key=lambda s: max(s[0] - offset, offset + size - s[1]))
         past = f"{offset - stop} bytes past the end of" if offset >= stop else (
-            f"{start - offset} bytes before" if offset < start else f"over the end of")
+            f"{start - offset} bytes before" if offset < start else "over the end of")
         return f"{past} `{short(name)}` ({stop - start} bytes)"
 
 
@@ -126,10 +126,11 @@ class ModuleVariables:
         return memory.address(self.buffers[name]) if name in self.buffers else None
 
 
+WINDOWS = {"shared": memory.SHARED, "local": memory.LOCAL, "param": memory.PARAM}
+
+
 class Layout:
     """Every symbol of one kernel: its space and its offset or address."""
-
-    windows = {"shared": memory.SHARED, "local": memory.LOCAL, "param": memory.PARAM}
 
     def __init__(self, entry, flat, program, module_variables):
         self.symbols, self.module_variables = {}, module_variables
@@ -150,7 +151,7 @@ class Layout:
         if self.dynamic_names:
             # All `extern __shared__` arrays start at one place, behind the static ones.
             self.dynamic = self.shared.place(self.dynamic_names[0], 0, 128)
-            self.symbols |= {name: ("shared", self.dynamic) for name in self.dynamic_names}
+            self.symbols |= dict.fromkeys(self.dynamic_names, ("shared", self.dynamic))
         self.occurrences = {}
         for item in flat.body:
             for register in registers_in(getattr(item, "operands", ())):

@@ -25,7 +25,7 @@ class Region:
     def __init__(self, data, start=0, writable=True, title="", initialised=None):
         self.data, self.start, self.writable, self.title = data, start, writable, title
         self.initialised = initialised
-        self.read = self.written = None
+        self.read = self.written = self.launch = None
         self.views = {}
 
     @property
@@ -41,10 +41,15 @@ class Region:
             self.views[key] = whole.reshape(-1, count) if count > 1 else whole
         return self.views[key]
 
-    def begin_launch(self, counting):
-        """Forget what the last launch touched."""
+    def first_touch(self, launch, counting):
+        """A launch touches the region for the first time: forget what an earlier one read and wrote."""
+        self.launch = launch
         self.read = np.zeros(self.size, np.uint8) if counting else None
         self.written = np.zeros(self.size, np.uint8) if counting else None
+        self.notice_host_writes()
+
+    def notice_host_writes(self):
+        """Regions that the host can't write have nothing to notice."""
 
     def touched(self):
         """(distinct bytes read, distinct bytes written) since the launch began."""

@@ -149,7 +149,7 @@ class Launch:
         self.grid, self.block = (three(kernel.name, what, v) for what, v in (("grid", grid), ("block", block)))
         self.threads = int(np.prod(self.block))
         self.check_shape()
-        self.names, self.arrays = {}, []
+        self.names, self.arrays, self.regions = {}, [], []
         self.parameters = Region(self.marshal(args), title="parameters")
         self.shared_variables = kernel.layout.with_dynamic_shared(shared)
         self.counters = Counters(kernel.name)
@@ -233,30 +233,35 @@ class Launch:
         return ", ".join(names) or "none"
 
     def run(self):
-        regions = list(memory.SPACE.allocations)
-        for region in regions:
-            region.notice_host_writes()
-            region.begin_launch(self.checks.counters)
         blocks = int(np.prod(self.grid, dtype=np.int64))
         size = max(1, LANES_PER_BATCH // self.threads)
         frame = self.kernel.layout.locals.end
         if frame:
             size = max(1, min(size, LOCAL_BYTES_PER_BATCH // (frame * self.threads)))
-        with np.errstate(all="ignore"):
-            for first in range(0, blocks, size):
-                Batch(self, first, min(size, blocks - first)).run()
         self.counters.blocks, self.counters.threads = blocks, blocks * self.threads
-        self.total(regions)
+        try:
+            with np.errstate(all="ignore"):
+                for first in range(0, blocks, size):
+                    Batch(self, first, min(size, blocks - first)).run()
+            self.total()
+        finally:
+            for region in self.regions:
+                region.launch = region.read = region.written = None
         return self.counters
 
-    def total(self, regions):
+    def touch(self, region):
+        region.first_touch(self, self.checks.counters)
+        self.regions.append(region)
+
+    def total(self):
+        """Add up what was counted per block and per region."""
         counters = self.counters
         for kinds, threads, warps in zip(self.kernel.code.classes, self.block_threads, self.block_warps, strict=True):
             for kind, number in kinds.items():
                 if threads:
                     counters.instructions[kind] += int(threads) * number
                     counters.warp_instructions[kind] += int(warps) * number
-        for region in regions:
+        for region in self.regions:
             read, written = region.touched()
             counters.unique_bytes_read += read
             counters.unique_bytes_written += written
@@ -293,7 +298,7 @@ def given(value, raw):
 def advice(parameter, value):
     if parameter.type == "b8":
         return "Pass np.void or bytes of the struct's layout."
-    kind = {"f": "float", "s": "int"}.get(parameter.type[0], "int" if parameter.size < 8 else "int")
+    kind = "float" if parameter.type[0] == "f" else "int"
     shown = value if isinstance(value, (int, float)) and not isinstance(value, np.generic) else "..."
     return f"Pass np.{kind}{parameter.size * 8}({shown})."
 

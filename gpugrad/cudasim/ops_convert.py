@@ -4,6 +4,7 @@ import numpy as np
 
 from . import rounding
 from .decode import copied, opcode
+from .layout import WINDOWS
 from .ops_half import HALF_TYPES, from_float32, to_float32
 from .ptx import Group, Symbol
 from .types import NUMPY, UNSIGNED, pack
@@ -49,7 +50,7 @@ def unpacking(i, target):
 @opcode("cvta")
 def cvta(i):
     """Between a state space and generic addresses: a fixed offset for shared, local and parameter memory."""
-    offset = np.uint64(next((i.layout.windows[part] for part in i.parts if part in i.layout.windows), 0))
+    offset = np.uint64(next((WINDOWS[part] for part in i.parts if part in WINDOWS), 0))
     sign = np.subtract if i.has("to") else np.add
     return i.step(lambda a: sign(a, offset), ["u64"], ["u64"], "move")
 
@@ -57,7 +58,7 @@ def cvta(i):
 @opcode("isspacep")
 def isspacep(i):
     space = next(part for part in i.parts[1:] if part in ("shared", "local", "param", "global", "const"))
-    base = i.layout.windows.get(space)
+    base = WINDOWS.get(space)
 
     def run(address):
         window = address >> np.uint64(40)

@@ -349,7 +349,8 @@ def bmsk(i):
         p, n = position.astype(np.uint64), length.astype(np.uint64)
         if wrap:
             p, n = p & np.uint64(31), n & np.uint64(31)
-        return np.where(p > np.uint64(31), np.uint64(0), ones(np.minimum(n, np.uint64(32))) << np.minimum(p, np.uint64(32))).astype(np.uint32)
+        mask = ones(np.minimum(n, np.uint64(32))) << np.minimum(p, np.uint64(32))
+        return np.where(p > np.uint64(31), np.uint64(0), mask).astype(np.uint32)
     return i.step(run, ["u32", "u32"], ["u32"], "integer")
 
 

@@ -69,7 +69,7 @@ def atomic(i):
     name = next((part for part in i.parts if part in (*atomics.FUNCTIONS, "cas")), None)
     if name is None or i.count > 1 or isinstance(sources[0], Group):
         return None
-    site, space = access(i, address, 1)
+    site, _ = access(i, address, 1)
     site.strong = True
     wants_old = target != SINK and not i.layout.unused(target)
     function = atomics.FUNCTIONS.get(name)

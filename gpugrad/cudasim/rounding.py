@@ -54,7 +54,7 @@ def nudge(nearest, error, mode):
     return np.where(inwards, np.where(nearest > 0, down, up), nearest)
 
 
-def round_to(dtype, value, error=np.float64(0), mode="rn"):
+def round_to(dtype, value, error=0.0, mode="rn"):
     """float64 value + error, |error| below half an ulp of value, in a narrower dtype, rounded once."""
     nearest = value.astype(dtype)
     if mode in (None, "rn"):

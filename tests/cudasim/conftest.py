@@ -10,7 +10,7 @@ from gpugrad.cudasim import compile_cuda
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _module(source, arch, names):
     return compile_cuda(source, arch, names=names)
 

@@ -168,7 +168,8 @@ def test_half_precision_atomics(module):
 def test_printf_and_trap(module, capsys):
     source = r"""
     extern "C" __global__ void chatty(int n) {
-      if (threadIdx.x < 2) printf("thread %d of %u: %5.2f %s %lld%%\n", threadIdx.x, blockDim.x, 1.5 * threadIdx.x, "ok", 1ll << 40);
+      int t = threadIdx.x;
+      if (t < 2) printf("thread %d of %u: %5.2f %s %lld%%\n", t, blockDim.x, 1.5 * t, "ok", 1ll << 40);
       if (threadIdx.x == n) __trap();
     }"""
     kernel = module(source)["chatty"]
@@ -176,7 +177,7 @@ def test_printf_and_trap(module, capsys):
     lines = ["thread 0 of 4:  0.00 ok 1099511627776%\n", "thread 1 of 4:  1.50 ok 1099511627776%\n"]
     assert counters.printed == lines
     assert capsys.readouterr().out == "".join(lines)
-    with pytest.raises(Trap, match=r"chatty: .*thread \(3, 0, 0\) of block \(0, 0, 0\), at kernel.cu:4"):
+    with pytest.raises(Trap, match=r"chatty: .*thread \(3, 0, 0\) of block \(0, 0, 0\), at kernel.cu:5"):
         kernel.launch(1, 4, (np.int32(3),))
 
 

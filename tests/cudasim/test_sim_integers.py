@@ -144,9 +144,7 @@ def test_expressions_of_32_bits(module, rng, arch):
 
 
 def test_instructions_that_only_inline_assembly_uses(module, rng):
-    statements = []
-    for text in INLINE:
-        statements.append(f'asm volatile("{text}" : "=r"(out) : "r"(a), "r"(b), "r"(c));')
+    statements = [f'asm volatile("{text}" : "=r"(out) : "r"(a), "r"(b), "r"(c));' for text in INLINE]
     check(module, INLINE, statements, "unsigned", np.uint32, M32, rng)
 
 

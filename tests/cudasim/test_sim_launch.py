@@ -77,7 +77,8 @@ def test_launch_bounds_are_kept(module):
 
 
 def test_shared_memory_has_the_limit_of_the_architecture(module):
-    source = """extern "C" __global__ void big(int* y) { extern __shared__ int s[]; s[threadIdx.x] = 1; y[0] = s[threadIdx.x]; }"""
+    source = """extern "C" __global__ void big(int* y) {
+      extern __shared__ int s[]; s[threadIdx.x] = 1; y[0] = s[threadIdx.x]; }"""
     y = np.zeros(1, np.int32)
     module(source, "sm_90")["big"].launch(1, 1, (y,), shared=200_000)
     with pytest.raises(ArgumentError, match="big: shared memory must be at most 65536 bytes on sm_75, got 0 static and 200000"):
@@ -97,7 +98,7 @@ def test_unknown_architecture_and_option_are_compile_errors():
         compile_cuda("__global__ void k() {}", arch="sm_70")
     with pytest.raises(CompileError, match="no-such-option"):
         compile_cuda("__global__ void k() {}", options=("--no-such-option",))
-    with pytest.raises(CompileError, match="Check the name expressions|error"):
+    with pytest.raises(CompileError, match=r"Check the name expressions|error"):
         compile_cuda("template <class T> __global__ void k(T* y) {}", names=("missing<float>",))
 
 
