@@ -12,9 +12,9 @@ import numpy
 
 from gpugrad.arrays import is_array, module_of, new_array, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
-from gpugrad.graph.backward import cotangent, ones_like, owned
+from gpugrad.graph.backward import cotangent, ones_like, take
 from gpugrad.graph.layers import Batch, Dual, Layered, lowered, snapshot, tensor_of
-from gpugrad.graph.namespace import PRIMITIVES
+from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import clock, current, switch
 from gpugrad.graph.sweep import Plan, pullback
 from gpugrad.graph.tensor import LevelNode, Node, Tensor, require_inexact
@@ -247,7 +247,7 @@ def over_basis(h: Callable, x: Any, out_axes: int) -> Any:
 
 def join(parts: tuple, axis: int) -> Any:
     if any(isinstance(p, Tensor) for p in parts):
-        return PRIMITIVES["concatenate"].traced(*parts, axis=axis)
+        return TRACED.concatenate(*parts, axis=axis % parts[0].ndim)
     return module_of(parts[0]).concatenate(parts, axis=axis)
 
 
@@ -274,13 +274,12 @@ class Inputs:
     def gradients(self, outputs: list[tuple[Tensor, Any]], retain_graph: bool) -> Any:
         nodes = [r._node for r in self.roots]
         plan = Plan([y._node for y, _ in outputs], nodes)
-        self.outside = plan.outside
+        self.outside = plan.outside or any(isinstance(g, Tensor) and g._node is not None for _, g in outputs)
         found = pullback([(y._node, g) for y, g in outputs], nodes, plan=plan, retain_graph=retain_graph,
-                         create_graph=plan.outside and current().record)
+                         create_graph=self.outside and current().record)
         results = []
         for r, x in zip(self.roots, self.leaves, strict=True):
-            g = found.pop(r._node, None)
-            results.append(as_kind(zeros_like(r) if g is None else g if isinstance(g, Tensor) else Tensor(owned(g)), x))
+            results.append(as_kind(take(found, r._node) if r._node in found else zeros_like(r), x))
         trees = self.build(results)
         return tuple(trees) if self.several else trees[0]
 
@@ -383,7 +382,7 @@ def stacked(level: int, x: Any, axis: int, sizes: set) -> Batch:
                             "Use in_axes=None for shared arguments.")
     sizes.add(x.shape[axis])
     if axis % x.ndim:
-        x = PRIMITIVES["moveaxis"].traced(x, source=axis % x.ndim, destination=0)
+        x = moved(x, axis % x.ndim, 0)
     return Batch(level, lowered(x))
 
 
@@ -393,9 +392,17 @@ def unstacked(level: int, y: Any, axis: int, size: int) -> Tensor:
     if isinstance(y, Batch) and y.level == level:
         y = tensor_of(y.value)
     else:
-        y = PRIMITIVES["spread"].traced(y, shape=(size, *y.shape))
-    axis = axis % y.ndim
-    return PRIMITIVES["moveaxis"].traced(y, source=0, destination=axis) if axis else y
+        y = TRACED.spread(y, shape=(size, *y.shape))
+    return moved(y, 0, axis % y.ndim)
+
+
+def moved(x: Tensor, source: int, destination: int) -> Tensor:
+    """One axis elsewhere, the others in order."""
+    if source == destination:
+        return x
+    axes = [i for i in range(x.ndim) if i != source]
+    axes.insert(destination, source)
+    return TRACED.transpose(x, axes=tuple(axes))
 
 
 def count(leaves: Sequence) -> int:

@@ -16,12 +16,17 @@ CHANGED: dict[int, tuple[weakref.ref, int]] = {}
 
 
 def exclusive(array: Any, holders: int = 1) -> bool:
-    """True where `array` owns its memory and has at most `holders` references, the caller's own: nobody else can see it.
+    """True where nobody but the caller, who has `holders` references to the array, can see its memory.
 
     CPython counts references, and a view counts because it keeps its base alive. Counts that are not exact are too high,
     and the answer is then a cautious False. The array must be in a local variable of the caller, one of the holders.
     """
-    return sys.getrefcount(array) <= CALL + holders and array.base is None and array.flags.owndata
+    if sys.getrefcount(array) > CALL + holders:
+        return False
+    base = array.base
+    if base is None:
+        return array.flags.owndata
+    return type(base) is type(array) and base.size == array.size and exclusive(base, 2)      # `base` here, and the view
 
 
 def _references_of_a_call() -> int:

@@ -23,11 +23,10 @@ def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, 
                          "Make an input with requires_grad=True.")
     g = seed(self) if gradient is None else cotangent("backward", gradient, self)
     found = pullback([(self._node, g)], create_graph=create_graph, retain_graph=retain_graph)
-    while found:
-        node, g = found.popitem()
+    for node in tuple(found):
         leaf = node.tensor() if type(node) is Leaf else None
         if leaf is not None:
-            accumulate(leaf, g)
+            accumulate(leaf, found, node)
 
 
 Tensor.backward = backward          # type: ignore[attr-defined]
@@ -73,23 +72,24 @@ def cotangent(op: str, g: Any, y: Tensor) -> Any:
     return g
 
 
-def accumulate(leaf: Tensor, g: Any) -> None:
-    """leaf.grad += g, in the buffer that is there where nobody else can see it."""
+def accumulate(leaf: Tensor, found: dict, node: Any) -> None:
+    """leaf.grad += found[node], in the buffer that is there where nobody else can see it."""
     old = leaf.grad
     if old is None:
-        leaf._grad = g if isinstance(g, Tensor) else Tensor(owned(g))
+        leaf._grad = take(found, node)
         return
-    data = old._data
-    if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype:
-        if exclusive(data, 2):
-            data += g
-        else:
-            leaf._grad = Tensor(data + g)
-        return
-    leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))      # type: ignore[operator]
+    g, data = found.pop(node), old._data
+    if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype and exclusive(data, 2):
+        data += g
+    else:
+        leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))      # type: ignore[operator]
 
 
-def owned(g: Any) -> Any:
-    """A gradient the caller may keep and write to: a view or a shared array is copied."""
-    g = module_of(g).asarray(g)
-    return g if exclusive(g, 2) else g.copy()
+def take(found: dict, node: Any) -> Tensor:
+    """The gradient of a node, taken out of a sweep's results. A view, or an array that others hold too, is copied."""
+    g = found.pop(node)
+    if isinstance(g, Tensor):
+        return g
+    if type(g) is not module_of(g).ndarray:
+        return Tensor(module_of(g).asarray(g))
+    return Tensor(g if exclusive(g) and g.flags.c_contiguous else g.copy())

@@ -21,7 +21,8 @@ MODES: dict[Mode, Mode] = {}
 
 def mode_for(**change: bool) -> Mode:
     """The current mode with some fields changed. Equal modes are one object: the hot path compares with `is`."""
-    mode = current()._replace(**change)
+    now, get = current(), change.get          # not now._replace(**change): it leaks a dict a call in Python 3.11
+    mode = Mode(get("record", now.record), get("levels", now.levels), get("anomaly", now.anomaly))
     return MODES.setdefault(mode, mode)
 
 

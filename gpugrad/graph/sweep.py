@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from gpugrad.arrays import CHANGED, changed_since, exclusive, is_array
-from gpugrad.errors import AnomalyError, GraphError, NoRuleError, ShapeError
+from gpugrad.errors import AnomalyError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.record import LINES, Item
@@ -126,7 +126,10 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         if not retain:
             node.xs = node.y = None
         want = parents if live is None else [p if p in live else None for p in parents]
-        for parent, gx in zip(want, prim.pull(m, g, want, y, xs, node.params)):
+        pulled = prim.pull(m, g, want, y, xs, node.params)
+        if careful:
+            check_gradients(node, pulled)
+        for parent, gx in zip(want, pulled):
             if parent is None or gx is None:
                 continue
             old = grads.get(parent)
@@ -144,13 +147,11 @@ def bare_array(g: Any) -> Any:
 
 
 def look_closely(node: Node, g: Any, traced: bool) -> Any:
-    """What most sweeps need not ask: hooks, arrays changed in place since they were saved, NaN."""
+    """What most sweeps need not ask: are there hooks, was an array changed in place since it was saved."""
     if node in HOOKS:
         g = run_hooks(node, g, traced)
     if CHANGED and node.xs:
         check_unchanged(node, node.xs, node.y)
-    if current().anomaly:
-        check_gradient(node, g)
     return g
 
 
@@ -211,19 +212,17 @@ def check_unchanged(node: Node, xs: tuple, y: Any) -> None:
                              "in place since. Change a copy, or call backward first.")
 
 
-def check_gradient(node: Node, g: Any) -> None:
-    for part in (g.values() if type(g) is dict else (g,)):
-        array = part._data if isinstance(part, Tensor) else part
+def check_gradients(node: Node, pulled: Any) -> None:
+    """Anomaly mode: raise where a rule made the first NaN, naming the forward line of its operation."""
+    if not current().anomaly:
+        return
+    for gx in pulled:
+        array = bare_array(gx)
         if is_array(array) and array.dtype.kind in "fc" and bool((array != array).any()):
-            name = node.prim.name if node.prim else "leaf"
-            raise AnomalyError(f"{name}: expected a gradient without NaN, got one of shape {array.shape} for the result made at "
-                               f"{LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
+            raise AnomalyError(f"{node.prim.name}: expected gradients without NaN, got one of shape {array.shape} from the backward "
+                               f"rule of {LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
 
 
 def freed(node: Node) -> GraphError:
     return GraphError(f"backward: expected a graph that is still there, got one that an earlier backward has freed (at "
                       f"{node.prim.name}). Use backward(retain_graph=True) the first time; update parameters under gg.no_grad().")
-
-
-def no_rule(node: Node) -> NoRuleError:
-    return NoRuleError(f"{node.prim.name}: no VJP. Add one in {node.prim.home.replace('.', '/')}.py.")

@@ -1,0 +1,161 @@
+"""In-place operations are differentiable assignments; a saved array that changed is an error, never a wrong gradient."""
+import numpy as np
+import pytest
+
+import gpugrad as gg
+
+
+def test_augmented_assignment_rebinds_the_name():
+    x = gg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 3.0
+    old = y
+    z = np.exp(y)
+    y += x
+    y *= 2.0
+    y -= 1.0
+    y /= 4.0
+    y **= 2
+    (y.sum() + z.sum()).backward()
+    a = x.data
+    np.testing.assert_allclose(x.grad.numpy(), 2 * (8 * a - 1) / 4 * 2 + 3 * np.exp(3 * a))
+    assert old is y
+
+
+def test_setitem_is_differentiable_in_both():
+    x = gg.tensor(np.arange(1.0, 7.0).reshape(2, 3), requires_grad=True)
+    v = gg.tensor([10.0, 20.0], requires_grad=True)
+    y = x * 1.0
+    y[:, 1] = v
+    (y ** 2).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [[2, 0, 6], [8, 0, 12]])
+    np.testing.assert_array_equal(v.grad.numpy(), [20, 40])
+
+
+def test_an_array_filled_in_a_loop():
+    def f(x):
+        out = gg.zeros(5)
+        for i in range(5):
+            out[i] = x[i % 2] * (i + 1.0)
+        return np.sum(out * out)
+    x = np.array([2.0, 3.0])
+    np.testing.assert_allclose(gg.grad(f)(x), [2 * 2 * (1 + 9 + 25), 2 * 3 * (4 + 16)])
+    np.testing.assert_allclose(gg.jvp(f, (x,), (np.ones(2),))[1], 2 * 2 * 35 + 2 * 3 * 20)
+    np.testing.assert_allclose(gg.hessian(f)(x), np.diag([70, 40]))
+
+
+def test_a_saved_value_survives_an_assignment_to_its_name():
+    x = gg.tensor([1.0, 2.0], requires_grad=True)
+    y = x * 1.0
+    z = y * y                                       # saves y
+    y[0] = 100.0
+    z.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 4])
+
+
+def test_a_leaf_assigned_to_keeps_the_gradient_of_its_first_value():
+    x = gg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x[1] = 5.0
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 0, 6])
+
+
+def test_an_update_under_no_grad_writes_the_buffer():
+    w = gg.tensor([1.0, 2.0], requires_grad=True)
+    buffer = w.data
+    (w * w).sum().backward()
+    with gg.no_grad():
+        w -= 0.5 * w.grad
+        w[0] += 7.0
+    assert w.data is buffer
+    assert w.is_leaf
+    assert w.requires_grad
+    np.testing.assert_array_equal(buffer, [7, 0])
+
+
+@pytest.mark.parametrize("change", [
+    lambda w: w.__isub__(1.0), lambda w: w.__setitem__(0, 9.0), lambda w: np.add(w, 1.0, out=w), lambda w: w.fill(0.0),
+    lambda w: setattr(w, "data", np.subtract(w.data, 1.0, out=w.data)),
+], ids=["-=", "setitem", "out=", "fill", "data -="])
+def test_a_saved_array_that_was_changed_is_an_error_that_names_the_operation(change):
+    w = gg.tensor([1.0, 2.0], requires_grad=True)
+    y = np.sin(w)
+    with gg.no_grad():
+        change(w)
+    with pytest.raises(gg.GraphError, match=r"sin: expected its saved array of shape \(2,\) as it was, got one that was changed"):
+        y.sum().backward()
+
+
+def test_a_change_seen_through_a_view_is_found():
+    w = gg.tensor(np.ones((3, 2)), requires_grad=True)
+    y = np.sin(w.T).sum()
+    with gg.no_grad():
+        w += 1.0
+    with pytest.raises(gg.GraphError, match="changed in place"):
+        y.backward()
+
+
+def test_a_change_that_no_rule_reads_is_fine():
+    w = gg.tensor([1.0, 2.0], requires_grad=True)
+    y = (w + 1.0).sum()
+    with gg.no_grad():
+        w += 1.0
+    y.backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [1, 1])
+
+
+def test_a_callers_array_may_change_before_backward():
+    c = np.array([1.0, 2.0])
+    x = gg.tensor([3.0, 4.0], requires_grad=True)
+    y = np.sum(x * c + np.multiply(c, x))
+    c[:] = 99
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 4])
+    _, pull = gg.vjp(lambda a: a * a, c)
+    c[:] = 0
+    np.testing.assert_array_equal(pull(np.ones(2))[0], [198, 198])
+
+
+def test_an_index_array_may_change_before_backward():
+    i = np.array([0, 1, 1])
+    x = gg.tensor([3.0, 4.0], requires_grad=True)
+    y = x[i].sum()
+    i[:] = 0
+    y.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 2])
+
+
+def test_assignment_keeps_shape_and_dtype():
+    x = gg.tensor(np.ones(3, "f4"))
+    x += np.ones(3)
+    assert x.dtype == np.float32
+    with pytest.raises(gg.ShapeError, match=r"add: expected a result of shape \(3,\) to assign in place, got \(2, 3\)"):
+        x += np.ones((2, 3))
+    n = gg.tensor([1, 2])
+    with pytest.raises(gg.DtypeError, match="add: expected a result that fits dtype int64 in place, got float64"):
+        n += 0.5
+
+
+def test_a_bare_array_is_no_place_for_a_tensor():
+    a = np.zeros(2)
+    t = gg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(gg.ConversionError, match="expected a Tensor to write to"):
+        a += t
+
+
+def test_changing_a_result_under_no_grad_is_refused():
+    x = gg.tensor([1.0], requires_grad=True)
+    y = x * 2.0
+    with gg.no_grad(), pytest.raises(gg.GraphError, match="expected a leaf to change in place under no_grad"):
+        y *= 3.0
+
+
+def test_sort_and_out_assign():
+    x = gg.tensor([3.0, 1.0, 2.0], requires_grad=True)
+    y = x * 1.0
+    y.sort()
+    (y * np.array([1.0, 10.0, 100.0])).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [100, 1, 10])
+    out = gg.zeros(3)
+    z = np.multiply(x, 2.0, out=out)
+    assert z is out
+    assert out.requires_grad

@@ -1,0 +1,102 @@
+"""Any nesting of forward and reverse mode, to any order, without one level's perturbation reaching another's."""
+import itertools
+
+import numpy as np
+import pytest
+
+import gpugrad as gg
+
+
+def forward(f):
+    return lambda x: gg.jvp(f, (x,), (1.0,))[1]
+
+
+MODES = {"forward": forward, "reverse": gg.grad}
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_every_nesting_of_the_modes_gives_the_same_derivative(order):
+    # the n-th derivative of exp(x) sin(x) is 2**(n/2) exp(x) sin(x + n pi/4)
+    x = 0.3
+    expected = 2 ** (order / 2) * np.exp(x) * np.sin(x + order * np.pi / 4)
+    for modes in itertools.product(MODES.values(), repeat=order):
+        f = lambda x: np.sin(x) * np.exp(x)
+        for mode in modes:
+            f = mode(f)
+        np.testing.assert_allclose(f(x), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("outer", MODES)
+@pytest.mark.parametrize("inner", MODES)
+def test_the_inner_derivative_keeps_the_outer_variable_apart(outer, inner):
+    d, e = MODES[outer], MODES[inner]
+    assert d(lambda x: x * e(lambda y: x + y)(1.0))(1.0) == 1              # Siskind and Pearlmutter's example
+    assert d(lambda x: x * e(lambda y: x * y)(x))(3.0) == 6                # d/dx x**2, the term through y = x is constant
+    assert d(lambda x: x * e(lambda y: x * y * y)(2.0))(3.0) == 24         # d/dx 4x**2
+    assert d(lambda x: e(lambda y: y ** 3)(x ** 2))(2.0) == 3 * 4 * 2 ** 3   # d/dx 3x**4
+    assert d(lambda x: e(lambda y: x)(1.0) + x)(5.0) == 1                  # the inner function ignores its argument
+
+
+@pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=3)))
+def test_three_levels_that_use_all_variables(modes):
+    a, b, c = (MODES[m] for m in modes)
+    f = lambda x: x * b(lambda y: y * c(lambda z: x * y * z * z)(y))(x)      # 6 x**4
+    assert a(f)(2.0) == pytest.approx(24 * 8)
+
+
+@pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=2)))
+def test_a_derivative_inside_a_derivative_of_a_vector_function(modes):
+    outer, inner = modes
+    a = np.random.default_rng(0).normal(size=(4, 3))
+    x, v = np.random.default_rng(1).normal(size=(2, 3))
+    h = lambda x: np.sum(np.tanh(a @ x) ** 2)
+    slope = {"forward": lambda x: gg.jvp(h, (x,), (v,))[1], "reverse": lambda x: np.sum(gg.grad(h)(x) * v)}[inner]
+    got = gg.grad(slope)(x) if outer == "reverse" else np.array([gg.jvp(slope, (x,), (e,))[1] for e in np.eye(3)])
+    eps = 1e-6
+    hv = (gg.grad(h)(x + eps * v) - gg.grad(h)(x - eps * v)) / (2 * eps)
+    np.testing.assert_allclose(got, hv, rtol=1e-7, atol=1e-8)
+
+
+def test_reverse_over_forward_reaches_parameters_from_outside():
+    w = gg.tensor([0.5, -0.3], requires_grad=True)
+    x = np.array([0.2, 0.7])
+    slope = gg.jvp(lambda x: np.sum(np.sin(w * x)), (x,), (np.ones(2),))[1]      # sum w cos(w x)
+    slope.backward()
+    np.testing.assert_allclose(w.grad.numpy(), np.cos(w.data * x) - w.data * x * np.sin(w.data * x), rtol=1e-12)
+
+
+def test_grad_of_a_bare_array_still_reaches_tensors_it_closes_over():
+    w = gg.tensor(3.0, requires_grad=True)
+    slope = gg.grad(lambda x: w * x ** 2)(2.0)           # 2 w x, a function of w
+    assert isinstance(slope, gg.Tensor)
+    slope.backward()
+    assert w.grad.item() == 4.0
+
+
+def test_two_reverse_sweeps_make_a_jvp():
+    # the dual of the pullback in its cotangent (Townsend, "A new trick for calculating Jacobian vector products")
+    rng = np.random.default_rng(2)
+    a, x, v = rng.normal(size=(5, 4)), rng.normal(size=4), rng.normal(size=4)
+    f = lambda x: np.tanh(a @ x) * np.exp(-np.sum(x * x))
+    y, _ = gg.vjp(f, x)
+    transposed = gg.grad(lambda g: np.sum(gg.vjp(f, x)[1](g)[0] * v))(np.zeros_like(y))
+    np.testing.assert_allclose(transposed, gg.jvp(f, (x,), (v,))[1], rtol=1e-13)
+
+
+def test_vmap_nests_with_both_modes():
+    rng = np.random.default_rng(3)
+    xs = rng.normal(size=(5, 3))
+    f = lambda x: np.sum(np.sin(x) * x[0])
+    rows = np.stack([gg.grad(f)(x) for x in xs])
+    np.testing.assert_allclose(gg.vmap(gg.grad(f))(xs), rows, rtol=1e-14)
+    np.testing.assert_allclose(gg.grad(lambda xs: np.sum(gg.vmap(f)(xs)))(xs), rows, rtol=1e-14)
+    np.testing.assert_allclose(gg.vmap(lambda x: gg.jvp(f, (x,), (np.ones(3),))[1])(xs), rows.sum(1), rtol=1e-13)
+    np.testing.assert_allclose(gg.jvp(lambda xs: gg.vmap(f)(xs), (xs,), (np.ones_like(xs),))[1], rows.sum(1), rtol=1e-13)
+    np.testing.assert_allclose(gg.vmap(gg.hessian(f))(xs), np.stack([gg.hessian(f)(x) for x in xs]), rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(gg.vmap(gg.vmap(lambda x: x * x))(xs), xs * xs)
+
+
+def test_an_inner_gradient_of_a_constant_is_zero():
+    assert gg.grad(lambda x: gg.grad(lambda y: y * 0 + 7.0)(x) * x)(2.0) == 0
+    assert gg.grad(lambda x: 3.0)(2.0) == 0
+    assert gg.jvp(lambda x: 3.0, (2.0,), (1.0,)) == (3.0, 0.0)
