@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy
+
 from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
@@ -141,6 +143,7 @@ def average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = Fal
         y = mean(a, axis, keepdims=keepdims)
         return (y, T.zeros_as(y, shape=y.shape) + as_tensor("average", a).size / math.prod(y.shape)) if returned else y
     x, w = as_tensors("average", a, weights)
+    w = to_dtype("average", w, numpy.result_type(as_inexact(x).dtype, w.dtype))
     axes = normalize_axis("average", axis, x.ndim)
     if w.shape != x.shape:
         if axis is None or w.shape != tuple([x.shape[i] for i in axes]):

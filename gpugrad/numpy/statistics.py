@@ -129,7 +129,8 @@ def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool)
     places = [T.discretise(T.minimum(T.maximum(i, 0), last), dtype=numpy.dtype(int)) for i in (before, before + 1)]
     low, high = [T.gather(rows, number, i, index=(ARRAY, ARRAY)) for i in places]
     weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
-    y = T.where(T.equal(weight, 0), low, T.where(T.equal(low, high), low, low + (high - low) * weight))
+    stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.equal(low, high), T.isinf(low)))     # inf - inf is no number
+    y = low + (T.where(stays, 0, high) - T.where(stays, 0, low)) * weight
     if skip_nan:
         return y
     whole = T.getitem(numbers, index=(slice(None), slice(n - 1, n)))
