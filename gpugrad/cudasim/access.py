@@ -90,7 +90,11 @@ class Access:
             return self.locate_generic(lanes, base, kind)
         if self.space in ("global", "const"):
             return self.locate_global(lanes, base + np.uint64(self.offset & (1 << 64) - 1), kind)
-        at = base.astype(np.int64) + self.offset
+        if base.dtype.itemsize == 4:
+            # 32-bit addresses wrap: NVRTC puts a negative multiple of the index into the register and the rest here.
+            at = (base + np.uint32(self.offset & 0xFFFFFFFF)).view(np.int32).astype(np.int64)
+        else:
+            at = base.astype(np.int64) + self.offset
         return [self.locate_window(lanes, at, kind, self.space)]
 
     def locate_generic(self, lanes, base, kind):

@@ -81,7 +81,11 @@ def decode(instruction, place, layout, exact):
     handler = HANDLERS.get(decoding.parts[0])
     if handler is None:
         raise decoding.unknown()
-    step = handler(decoding)
+    try:
+        step = handler(decoding)
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as reason:
+        # A modifier, a type or a shape of operands that the handler does not provide for.
+        raise decoding.unknown() from reason
     if step is None:
         raise decoding.unknown()
     return step

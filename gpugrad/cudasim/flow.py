@@ -41,7 +41,7 @@ class Flat:
 
 
 def flatten(program, kernel):
-    """The Flat form of one entry. Raises PtxError on recursion and on calls through pointers."""
+    """The Flat form of one entry. Raises PtxError on recursion."""
     flat = Flat([], {}, {}, {})
     Inliner(program, flat).walk(kernel, "", {}, None, (kernel.name,))
     promote_parameters(flat)
@@ -96,15 +96,13 @@ class Inliner:
         self.flat.body.append(Label(skip))
 
     def call(self, step, prefix, names, stack):
-        groups = [o for o in step.operands if isinstance(o, Group)]
-        callee = next((o for o in step.operands if isinstance(o, (Symbol, Register))), None)
-        returned = [o.name for o in groups[0].items] if isinstance(step.operands[0], Group) else []
-        passed = [o.name for o in groups[-1].items] if groups and step.operands[-1] is groups[-1] and (
-            len(groups) > 1 or not returned) else []
-        returned, passed = ([names.get(n, n) for n in which] for which in (returned, passed))
-        if isinstance(callee, Register) or callee is None:
-            raise PtxError(f"{stack[0]}: calls must name their function, got a call through a pointer: `{step.text}`. "
-                           "Make the function a template parameter, so that NVRTC can resolve it.")
+        at = next(k for k, o in enumerate(step.operands) if not isinstance(o, Group))
+        callee, after = step.operands[at], step.operands[at + 1: at + 2]
+        returned = [names.get(o.name, o.name) for group in step.operands[:at] for o in group.items]
+        passed = [names.get(o.name, o.name) for group in after if isinstance(group, Group) for o in group.items]
+        if isinstance(callee, Register):
+            self.call_through(callee, step, prefix, names, stack, len(returned), len(passed))
+            return
         if callee.name in INTRINSICS and callee.name not in self.program.functions:
             operands = tuple(Address(Symbol(name), 0) for name in passed)
             returns = tuple(Address(Symbol(name), 0) for name in returned)
@@ -123,6 +121,28 @@ class Inliner:
         back = f"<back {self.copies}>"
         self.walk(function, inner, bound, back, (*stack, function.name))
         self.flat.body.append(Label(back))
+
+
+    def call_through(self, pointer, step, prefix, names, stack, returns, params):
+        """A call through a pointer: compare it with every function of this many parameters, and trap if none is it."""
+        pointer = rename(pointer, prefix, names)
+        self.copies += 1
+        number = self.copies
+        done = Label(f"<called {number}>")
+        for function in self.program.functions.values():
+            fitting = not function.entry and function.name not in stack
+            if not fitting or len(function.params) != params or len(function.returns) != returns:
+                continue
+            test, other = Register(f"<is {number} {function.name}>", "pred"), f"<not {number} {function.name}>"
+            where = (step.line, step.locs, step.text)
+            self.flat.body.append(Instruction("setp.eq.u64", (test, pointer, Symbol(function.name)), None, *where))
+            self.flat.body.append(Instruction("bra", (Symbol(other),), Negated(test), *where))
+            operands = tuple(Symbol(function.name) if isinstance(o, Register) else o for o in step.operands)
+            self.call(Instruction(step.opcode, operands, None, *where), prefix, names, stack)
+            self.flat.body.append(Instruction("bra", (Symbol(done.name),), None, *where))
+            self.flat.body.append(Label(other))
+        self.flat.body.append(Instruction("trap", (), None, step.line, step.locs, step.text))
+        self.flat.body.append(done)
 
 
 def rename(operand, prefix, names):

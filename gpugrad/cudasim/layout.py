@@ -7,6 +7,7 @@ from .errors import PtxError
 from .ptx import Address, Group, Negated, Register, size_of
 from .types import UNSIGNED
 
+FUNCTIONS = 4 << 40  # functions have addresses only to be compared
 SHARED_GAP = 128  # between shared variables, so that an overrun is seen; a multiple of all banks moves no conflict
 
 
@@ -94,6 +95,7 @@ class ModuleVariables:
 
     def __init__(self, program):
         self.buffers, self.spaces = {}, {}
+        self.functions = {name: FUNCTIONS + 16 * k for k, name in enumerate(program.functions, 1)}
         for variable in program.variables.values():
             if variable.space in ("global", "const") and variable.size:
                 buffer = np.zeros(variable.size, np.uint8)
@@ -112,8 +114,9 @@ class ModuleVariables:
 
     def value(self, text, kind):
         name = text.removeprefix("generic(").rstrip(")")
-        if name in self.buffers:
-            return memory.address(self.buffers[name])
+        address = self.address(name)
+        if address is not None:
+            return address
         if text[:2] in ("0f", "0F", "0d", "0D") and kind[0] in "fb" and len(text) in (10, 18):
             return int(text[2:], 16)
         try:
@@ -123,7 +126,7 @@ class ModuleVariables:
                            "kernel.") from None
 
     def address(self, name):
-        return memory.address(self.buffers[name]) if name in self.buffers else None
+        return memory.address(self.buffers[name]) if name in self.buffers else self.functions.get(name)
 
 
 WINDOWS = {"shared": memory.SHARED, "local": memory.LOCAL, "param": memory.PARAM}
