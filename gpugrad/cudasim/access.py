@@ -58,8 +58,8 @@ class Access:
 
     def store(self, lanes, base, *values):
         for part in self.locate(lanes, base, "write"):
-            pick = (lambda v: v) if part.selector is None else (lambda v, s=part.selector: v if v.ndim == 0 else v[s])
-            self.store_part(part, [pick(value) for value in values])
+            chosen = part.selector
+            self.store_part(part, [v if chosen is None or v.ndim == 0 else v[chosen] for v in values])
 
     def store_part(self, part, values):
         self.account(part, "write", values)

@@ -112,7 +112,7 @@ class Barriers:
         numbers = {a.number for a in arrivals if a.waits}
         if len(numbers) < 2:
             return
-        seen = {}
+        seen: dict[int, Arrival] = {}
         for arrival in arrivals:
             for block in np.unique(arrival.lanes.block[complete[arrival.lanes.block]]):
                 other = seen.setdefault(block, arrival)

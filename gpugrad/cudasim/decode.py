@@ -13,7 +13,7 @@ from .errors import Place, PtxError
 from .ptx import SINK, Address, Group, Symbol
 from .types import NUMPY
 
-HANDLERS = {}
+HANDLERS: dict = {}
 ROUNDINGS = ("rn", "rz", "rm", "rp", "rna")
 
 

@@ -25,7 +25,7 @@ class Block:
 
     instructions: list
     kind: str = "jump"
-    last: object = None
+    last: Instruction | None = None
     targets: list = field(default_factory=list)
     spins: bool = False
 
@@ -166,7 +166,8 @@ def promote_parameters(flat):
     A parameter whose bytes are always accessed in the same pieces becomes one register per piece; any other stays in
     local memory, where ld.param and st.param reach it like any variable.
     """
-    pieces, taken = {}, set()
+    pieces: dict[str, set] = {}
+    taken: set[str] = set()
     for step in instructions(flat):
         here = {id(o) for o in step.operands if isinstance(o, Address)}
         for name, offset, size in parameter_pieces(step, flat.locals):
@@ -234,7 +235,9 @@ def piece_register(name, offset, size):
 
 def blocks_of(flat):
     """The basic blocks of a flat kernel; block 0 is the entry."""
-    blocks, starts, current = [], {}, None
+    blocks: list[Block] = []
+    starts: dict[str, int] = {}
+    current: Block | None = None
     for item in flat.body:
         if isinstance(item, Label):
             if current is None or current.instructions:
@@ -250,17 +253,20 @@ def blocks_of(flat):
             current.instructions.append(item)
     blocks.append(Block([], "exit"))
     for number, block in enumerate(blocks[:-1]):
-        following = number + 1
+        following, last = number + 1, block.last
+        if last is None:
+            block.targets = [following]
+            continue
         match block.kind:
             case "jump":
-                block.targets = [starts[block.last.operands[0].name] if block.last else following]
+                block.targets = [starts[last.operands[0].name]]
             case "branch":
-                block.targets = [starts[block.last.operands[0].name], following]
+                block.targets = [starts[last.operands[0].name], following]
             case "table":
-                block.targets = [starts[label] for label in flat.targets[block.last.operands[-1].name]]
+                block.targets = [starts[label] for label in flat.targets[last.operands[-1].name]]
             case "barrier":
                 block.targets = [following]
-            case "exit" if block.last.guard is not None:
+            case "exit" if last.guard is not None:
                 block.kind, block.targets = "branch", [len(blocks) - 1, following]
     return in_order(blocks)
 
@@ -290,7 +296,8 @@ def in_order(blocks):
             if target not in reachable:
                 reachable.add(target)
                 stack.append(target)
-    order, loops = [], []
+    order: list[int] = []
+    loops: list[tuple[int, set[int]]] = []
     arrange(blocks, reachable, [0], order, loops)
     number = {old: new for new, old in enumerate(order)}
     out = [blocks[old] for old in order]
@@ -317,7 +324,11 @@ def arrange(blocks, nodes, entries, order, loops):
 
 def components(blocks, nodes, entries):
     """Strongly connected components of a subgraph in topological order (Tarjan, without recursion)."""
-    index, low, on_stack, stack, found = {}, {}, set(), [], []
+    index: dict[int, int] = {}
+    low: dict[int, int] = {}
+    on_stack: set[int] = set()
+    stack: list[int] = []
+    found: list[list[int]] = []
     for root in [*entries, *sorted(nodes)]:
         if root in index:
             continue
@@ -343,7 +354,7 @@ def components(blocks, nodes, entries):
                 if work:
                     low[work[-1][0]] = min(low[work[-1][0]], low[node])
                 if low[node] == index[node]:
-                    component = []
+                    component: list[int] = []
                     while not component or component[-1] != node:
                         component.append(stack.pop())
                         on_stack.discard(component[-1])

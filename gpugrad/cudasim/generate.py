@@ -21,8 +21,14 @@ class Generated:
     """The functions of a kernel's blocks, and what the machine must know about each block."""
 
     def __init__(self):
-        self.functions, self.register_types, self.source = [], [], ""
-        self.classes, self.barriers, self.granule = [], {}, 4
+        self.functions: list = []
+        self.register_types: list[str] = []
+        self.numbers: dict[Register, int] = {}
+        self.source, self.granule = "", 4
+        self.classes: list[Counter] = []
+        self.barriers: dict[int, Barrier] = {}
+        self.live_in: list[set] = []
+        self.defines: list[set] = []
 
 
 def generate(blocks, kernel, compiled, files, layout, exact):
@@ -38,17 +44,17 @@ def generate(blocks, kernel, compiled, files, layout, exact):
         if block.last is not None:
             out.classes[-1]["barrier" if block.kind == "barrier" else "branch"] += 1
     out.granule = smallest_shared_access(blocks)
-    numbers = {}
+    numbers = out.numbers
     live, out.live_in, out.defines = liveness(blocks, steps, out.barriers)
-    texts, namespace = [], {}
+    texts: list[str] = []
+    namespace: dict = {}
     for number, (decoded, last) in enumerate(steps):
         writer = BlockWriter(number, numbers, namespace, layout, kernel)
-        texts.append(writer.write(decoded, last, live[number]))
+        texts.append(writer.write(decoded, blocks[number].instructions, last, live[number]))
     out.source = "\n\n".join(texts)
     exec(compile(out.source, f"<{kernel}>", "exec"), namespace)
     out.functions = [namespace[f"block_{number}"] for number in range(len(blocks))]
     out.register_types = [register.type for register in numbers]
-    out.numbers = numbers
     return out
 
 
@@ -100,7 +106,8 @@ def registers_read(step):
 
 def liveness(blocks, steps, barriers):
     """Per block: the registers that are read after it, those that it needs, those that it writes."""
-    uses, defines = [], []
+    uses: list[set] = []
+    defines: list[set] = []
     for number, (decoded, last) in enumerate(steps):
         used, defined = set(), set()
         for step in [*decoded, *([last] if last else [])]:
@@ -110,7 +117,8 @@ def liveness(blocks, steps, barriers):
             defined.add(barriers[number].target)
         uses.append(used)
         defines.append(defined)
-    live_in, live_out = [set(u) for u in uses], [set() for _ in blocks]
+    live_in = [set(u) for u in uses]
+    live_out: list[set] = [set() for _ in blocks]
     changed = True
     while changed:
         changed = False
@@ -130,10 +138,10 @@ class BlockWriter:
         self.layout, self.kernel = layout, kernel
         self.lines, self.values, self.fresh = [], {}, 0
 
-    def write(self, decoded, last, live_out):
-        written = {}
-        for step in decoded:
-            self.call(step)
+    def write(self, decoded, instructions, last, live_out):
+        written: dict[Register, None] = {}
+        for step, instruction in zip(decoded, instructions, strict=True):
+            self.call(step, instruction)
             written |= {r: None for r, _ in step.writes if r is not None}
         answer = ", ".join(self.value(operand, kind) for operand, kind in last.reads) if last else ""
         for register in written:
@@ -144,13 +152,14 @@ class BlockWriter:
             self.lines.append(f"return {answer}")
         return f"def block_{self.number}(lanes):\n" + "".join(f"    {line}\n" for line in self.lines or ["pass"])
 
-    def call(self, step):
+    def call(self, step, instruction):
         arguments = [self.value(operand, kind) for operand, kind in step.reads]
         if step.lanes:
             arguments.insert(0, "lanes")
         call = f"{self.bind('f', step.call)}({', '.join(arguments)})"
         names = [self.name() if register is not None else "_" for register, _ in step.writes]
         self.lines.append(f"{', '.join(names)} = {call}" if names else call)
+        self.lines[-1] += "  # " + instruction.text
         for name, (register, kind) in zip(names, step.writes, strict=True):
             if register is None:
                 continue

@@ -155,7 +155,7 @@ class Layout:
             # All `extern __shared__` arrays start at one place, behind the static ones.
             self.dynamic = self.shared.place(self.dynamic_names[0], 0, 128)
             self.symbols |= dict.fromkeys(self.dynamic_names, ("shared", self.dynamic))
-        self.occurrences = {}
+        self.occurrences: dict[str, int] = {}
         for item in flat.body:
             for register in registers_in(getattr(item, "operands", ())):
                 self.occurrences[register.name] = self.occurrences.get(register.name, 0) + 1
@@ -178,7 +178,7 @@ class Layout:
         return self.symbols[name][1] if name in self.symbols else self.module_variables.address(name)
 
     def unused(self, register):
-        return self.occurrences.get(getattr(register, "name", None), 0) <= 1
+        return self.occurrences.get(getattr(register, "name", ""), 0) <= 1
 
 
 def registers_in(operands):

@@ -166,7 +166,7 @@ def bytes_of(owner):
         raise ArgumentError(
             f"launch: an array with its first element first in memory was expected, got strides {owner.strides}. "
             "Pass a contiguous copy.")
-    return np.frombuffer((ctypes.c_uint8 * (high - low)).from_address(low), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
 
 
 def describe(array):

@@ -159,9 +159,9 @@ class Launch:
 
     def check_shape(self):
         name, limits = self.kernel.name, ((2**31 - 1, 65535, 65535), (1024, 1024, 64))
-        for what, shape, limit in zip(("grid", "block"), (self.grid, self.block), limits, strict=True):
-            if any(not 1 <= n <= most for n, most in zip(shape, limit, strict=True)):
-                raise ArgumentError(f"{name}: the {what} must lie within {limit} and hold at least one, got {shape}. "
+        for what, shape, most_each in zip(("grid", "block"), (self.grid, self.block), limits, strict=True):
+            if any(not 1 <= n <= most for n, most in zip(shape, most_each, strict=True)):
+                raise ArgumentError(f"{name}: the {what} must lie within {most_each} and hold at least one, got {shape}. "
                                     "Put the large dimension on x; return early for empty arrays.", kernel=name)
         most = min([1024, *([int(np.prod(self.kernel.entry.attributes["maxntid"]))]
                             if "maxntid" in self.kernel.entry.attributes else [])])

@@ -94,7 +94,7 @@ class Nvrtc:
     def lowered_name(self, program, name):
         mangled = ctypes.c_char_p()
         self.call("nvrtcGetLoweredName", program, name.encode(), ctypes.byref(mangled))
-        return mangled.value.decode()
+        return (mangled.value or b"").decode()
 
 
 @functools.lru_cache(maxsize=1)

@@ -258,11 +258,9 @@ def set_value(i):
                           for half in (low_half, high_half)))
         return i.step(packed, [kind] * 2, [result], "comparison")
     compare, dtype = comparison(i, kind), NUMPY[result]
-    if result == "bf16":
-        one = np.uint16(0x3F80)
-    else:
-        one = dtype.type(1) if dtype.kind == "f" else np.array(-1).astype(dtype)[()]
-    return i.step(lambda a, b: np.where(compare(a, b), one, dtype.type(0)), [kind] * 2, [result], "comparison")
+    true = 0x3F80 if result == "bf16" else 1 if dtype.kind == "f" else -1
+    return i.step(lambda a, b: np.where(compare(a, b), np.array(true).astype(dtype), dtype.type(0)), [kind] * 2, [result],
+                  "comparison")
 
 
 @opcode("selp")

@@ -8,7 +8,7 @@ rounded to odd.
 import numpy as np
 
 from . import approx, rounding
-from .types import NUMPY, high_half, low_half, pack
+from .types import NUMPY, UNSIGNED, high_half, low_half, pack
 
 HALF_TYPES = ("f16", "f16x2", "bf16", "bf16x2")
 
@@ -107,9 +107,8 @@ def half_arithmetic(i):
         if i.has("xorsign"):
             return None
         propagating, ignoring = (np.minimum, np.fmin) if name == "min" else (np.maximum, np.fmax)
-        function = propagating if i.has("NaN") else ignoring
-    else:
-        function = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[name]
+        return i.step(pairwise(i, in_float32(i, propagating if i.has("NaN") else ignoring)), [i.type] * 2, [i.type], "float16")
+    function = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[name]
     return i.step(pairwise(i, in_float32(i, function)), [i.type] * 2, [i.type], "float16")
 
 
@@ -119,8 +118,8 @@ def half_unary(i):
     if name in ("abs", "neg"):
         # Sign bits alone change, so that NaN keeps its payload; negation of a packed pair flips both signs.
         dtype = NUMPY[kind]
-        sign = {2: np.uint16(0x8000), 4: np.uint32(0x80008000)}[dtype.itemsize]
-        bits = sign.dtype
+        bits = UNSIGNED[dtype.itemsize]
+        sign = bits.type(0x8000 if dtype.itemsize == 2 else 0x80008000)
         if name == "neg":
             return i.step(lambda x: (x.view(bits) ^ sign).view(dtype), [kind], [kind], "float16")
         return i.step(lambda x: (x.view(bits) & ~sign).view(dtype), [kind], [kind], "float16")

@@ -30,7 +30,7 @@ def by_type(*names):
     return register
 
 
-INTEGER = {}
+INTEGER: dict = {}
 
 
 def halves(function, kind):
@@ -374,7 +374,7 @@ def prmt(i):
 
     def run(a, b, selector):
         both = (b.astype(np.uint64) << np.uint64(32)) | a
-        out = np.uint32(0)
+        out = np.zeros_like(a & selector)
         for byte in range(4):
             chosen = (selector >> np.uint32(4 * byte)) & np.uint32(15)
             value = (both >> ((chosen & np.uint32(7)) * np.uint32(8)).astype(np.uint64)).astype(np.uint32) & np.uint32(255)

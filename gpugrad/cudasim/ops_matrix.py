@@ -62,6 +62,7 @@ def multiply_accumulate(i):
         return None
     targets, *sources = (operand.items if hasattr(operand, "items") else (operand,) for operand in i.operands)
     a_words, b_words, c_words = (len(source) for source in sources)
+    parts = slice(0, a_words), slice(a_words, a_words + b_words), slice(a_words + b_words, None)
     rows = m // 8
     columns = fragment_columns(kind, b_words)
     word_type = "f64" if kind == "f64" else "b32"
@@ -69,8 +70,8 @@ def multiply_accumulate(i):
 
     def run(lanes, *words):
         whole(i, lanes)
-        words = [by_warp(lanes, word) for word in words]
-        a, b, c = words[:a_words], words[a_words: a_words + b_words], words[a_words + b_words:]
+        rows_of_words = [by_warp(lanes, word) for word in words]
+        a, b, c = (rows_of_words[s] for s in parts)
         warps = len(a[0])
         left, right = np.zeros((warps, m, k)), np.zeros((warps, k, n))
         for number, word in enumerate(a):

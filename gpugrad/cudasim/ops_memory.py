@@ -83,16 +83,16 @@ def atomic(i):
     def run(lanes, base, *values):
         batch = lanes.batch
         batch.counters.atomics += lanes.count
-        values = [lanes.spread(value) for value in values]
-        out = np.empty(lanes.count, NUMPY[i.type]) if wants_old else None
+        spread = [lanes.spread(value) for value in values]
+        out = np.empty(lanes.count, NUMPY[i.type])
         for part in site.locate(lanes, base, "atomic"):
-            site.account(part, "atomic", values)
+            site.account(part, "atomic", spread)
             cells = part.region.view(NUMPY[i.type])
             where = (np.arange(part.lanes.count) + (part.run >> site.shift) if part.at is None
                      else np.broadcast_to(part.at >> site.shift, (part.lanes.count,)))
-            chosen = values if part.selector is None else [value[part.selector] for value in values]
+            chosen = spread if part.selector is None else [value[part.selector] for value in spread]
             if name == "cas":
-                old = atomics.compare_and_swap(cells, where, *chosen, batch.rng)
+                old = atomics.compare_and_swap(cells, where, chosen[0], chosen[1], batch.rng)
             else:
                 old = atomics.apply(function, cells, where, chosen[0], batch.rng, wants_old)
             if wants_old:

@@ -162,8 +162,8 @@ def redux(i):
                 "xor": np.bitwise_xor}.get(name)
     if function is None or dtype.kind == "f":
         return None
-    neutral = {"min": np.iinfo(dtype).max, "max": np.iinfo(dtype).min, "and": -1}.get(name, 0)
-    neutral = np.array(neutral & 0xFFFFFFFF, np.uint32).view(dtype)[()]
+    identity = {"min": np.iinfo(dtype).max, "max": np.iinfo(dtype).min, "and": -1}.get(name, 0)
+    neutral = np.array(identity & 0xFFFFFFFF, np.uint32).view(dtype)[()]
 
     def run(lanes, value, mask):
         check_mask(i, lanes, mask)

@@ -64,7 +64,7 @@ class Instruction:
 
     opcode: str
     operands: tuple
-    guard: object
+    guard: "Register | Negated | None"
     line: int
     locs: tuple
     text: str
@@ -121,7 +121,7 @@ def size_of(type_name):
         return 1
     if type_name in ("f16x2", "bf16x2", "tf32"):
         return 4
-    return SIZES[re.fullmatch(r"(?:bf|[busf])(\d+)", type_name)[1]]
+    return SIZES[type_name.lstrip("busf")]
 
 
 def parse(text):
@@ -136,7 +136,7 @@ class Parser:
     def __init__(self, text):
         self.program = Program({}, {}, {})
         self.lines = text.splitlines()
-        self.locs = ()
+        self.locs: tuple = ()
 
     def run(self):
         function, pending, start, depth = None, "", 0, 0
@@ -171,8 +171,8 @@ class Parser:
 
     def position(self, line):
         if line.startswith(".file"):
-            found = re.match(r'\.file\s+(\d+)\s+"(.*?)"', line)
-            self.program.files[int(found[1])] = found[2]
+            _, number, name = line.split(None, 2)
+            self.program.files[int(number)] = name.split('"')[1]
             return
         pairs = re.findall(r"(?:\.loc|inlined_at)\s+(\d+)\s+(\d+)", line)
         locs = tuple((int(file), int(row)) for file, row in pairs)
@@ -279,7 +279,7 @@ class Body:
             if not found:
                 raise PtxError(f"PTX line {line}: an instruction was expected, got `{text}`. Report it with the PTX.")
             guard = self.resolve(found[2], line) if found[2] else None
-            guard = Negated(guard) if found[1] else guard
+            guard = Negated(guard) if guard is not None and found[1] else guard
             operands = tuple(self.operand(part, line) for part in split_list(found[4]))
             if found[3].startswith(("bra", "brx")):
                 operands = tuple(Symbol(self.label(o.name)) if isinstance(o, Symbol) else o for o in operands)
@@ -299,11 +299,11 @@ class Body:
         return self.resolve(text, line)
 
     def address(self, text, line):
-        found = re.match(r"(.+?)\s*(?:([+-])\s*(-?\w+))?$", text)
+        base, sign, offset = re.findall(r"^(.+?)\s*(?:([+-])\s*(-?\w+))?$", text)[0]
         if re.fullmatch(r"-?\d\w*", text):
             return Address(Immediate(0, "int"), integer(text))
-        offset = integer(found[3]) * (-1 if found[2] == "-" else 1) if found[3] else 0
-        return Address(self.resolve(found[1].strip(), line), offset)
+        distance = integer(offset) * (-1 if sign == "-" else 1) if offset else 0
+        return Address(self.resolve(base.strip(), line), distance)
 
     def resolve(self, text, line):
         if re.match(r"0[fF][0-9a-fA-F]{8}$", text):
@@ -325,24 +325,26 @@ class Body:
 
 class Scope:
     def __init__(self, suffix):
-        self.suffix, self.names, self.ranges, self.variables = suffix, {}, {}, {}
+        self.suffix = suffix
+        self.names: dict[str, Register] = {}
+        self.ranges: dict[str, tuple[str, int]] = {}  # %r<9> as its type and its size
+        self.variables: dict[str, str] = {}
 
     def declare(self, text):
-        found = re.match(r"\.reg\s*\.(\w+)\s+(.*)$", text)
-        for name in split_list(found[2]):
+        kind, names = text.removeprefix(".reg").strip().removeprefix(".").split(None, 1)
+        for name in split_list(names):
             span = re.fullmatch(r"([\w$%]+)<(\d+)>", name)
             if span:
-                self.ranges[span[1]] = (found[1], int(span[2]))
+                self.ranges[span[1]] = (kind, int(span[2]))
             else:
-                self.names[name] = Register(name + self.suffix, found[1])
+                self.names[name] = Register(name + self.suffix, kind)
 
     def register(self, name):
         if name not in self.names:
             found = re.fullmatch(r"(.*?)(\d+)", name)
-            kind = self.ranges.get(found[1]) if found else None
-            if kind is None or int(found[2]) >= kind[1]:
+            if not found or int(found[2]) >= self.ranges.get(found[1], ("", 0))[1]:
                 return None
-            self.names[name] = Register(name + self.suffix, kind[0])
+            self.names[name] = Register(name + self.suffix, self.ranges[found[1]][0])
         return self.names[name]
 
 

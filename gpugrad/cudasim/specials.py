@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SPECIALS = {}
+SPECIALS: dict = {}
 
 
 def special(name, per_lane=True):

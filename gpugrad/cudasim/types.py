@@ -2,7 +2,7 @@
 
 import numpy as np
 
-NUMPY = {
+_KINDS = {
     "pred": np.bool_,
     "b8": np.uint8, "u8": np.uint8, "s8": np.int8,
     "b16": np.uint16, "u16": np.uint16, "s16": np.int16, "f16": np.float16, "bf16": np.uint16,
@@ -10,9 +10,9 @@ NUMPY = {
     "f16x2": np.uint32, "bf16x2": np.uint32, "tf32": np.uint32, "u16x2": np.uint32, "s16x2": np.uint32,
     "b64": np.uint64, "u64": np.uint64, "s64": np.int64, "f64": np.float64,
 }
-NUMPY = {name: np.dtype(kind) for name, kind in NUMPY.items()}
-UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
-SIGNED = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
+NUMPY: dict[str, np.dtype] = {name: np.dtype(kind) for name, kind in _KINDS.items()}
+UNSIGNED: dict[int, np.dtype] = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+SIGNED: dict[int, np.dtype] = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
 
 
 def storage(declared):
