@@ -229,7 +229,7 @@ def trim_zeros(filt: Any, trim: str = "fb", axis: int | Sequence[int] | None = N
     x = as_tensor("trim_zeros", filt)
     one_of("trim_zeros", "trim", "".join(sorted(trim.lower())), ("f", "b", "bf"))
     axes = range(x.ndim) if axis is None else [one_axis("trim_zeros", a, x.ndim) for a in numpy.atleast_1d(axis)]
-    nonzero = (x.detach() != 0).numpy() if isinstance(x, Tensor) else None
+    nonzero = (x.detach() != 0).numpy()
     index = [slice(None)] * x.ndim
     for a in axes:
         present = numpy.flatnonzero(nonzero.any(axis=tuple(i for i in range(x.ndim) if i != a)))

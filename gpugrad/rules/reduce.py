@@ -56,18 +56,20 @@ linear("mean", mean_transpose, impl=mean, batch=over_next_axes("mean"))
 
 # extremes: elements that tie share the gradient equally -----------------------------------------------------------------
 
-def share(m, y, x, axis, keepdims):
-    """1/k where x is one of k equal extremes, else 0. Not differentiable: it stays as it is wherever y has a derivative."""
+def ties(m, y, x, axis, keepdims):
+    """1 where x is the extreme, else 0, and how many ones there are. They stay as they are wherever y has a derivative."""
     here = m.astype(m.equal(x, m.widen(y, x, axis, keepdims)), dtype=x.dtype)
-    return here / m.sum(here, axis=axis, keepdims=True)
+    return here, m.sum(here, axis=axis, keepdims=keepdims)
 
 
 def extreme_vjp(m, g, want, y, x, axis, keepdims):
-    return (m.widen(g, x, axis, keepdims) * share(m, y, x, axis, keepdims),)
+    here, n = ties(m, y, x, axis, keepdims)
+    return (here * m.widen(g / n, x, axis, keepdims),)
 
 
 def extreme_jvp(m, ts, y, x, axis, keepdims):
-    return m.sum(ts[0] * share(m, y, x, axis, keepdims), axis=axis, keepdims=keepdims)
+    here, n = ties(m, y, x, axis, keepdims)
+    return m.sum(here * ts[0], axis=axis, keepdims=keepdims) / n
 
 
 Primitive("max", extreme_vjp, extreme_jvp, impl=method("max"), keep="y x", batch=over_next_axes("max"))
