@@ -91,7 +91,7 @@ def constant(x: Tensor, widths: list, value: Any) -> Tensor:
     return x
 
 
-def copied(x: Tensor, axis: int, width: tuple, mode: str, reflect_type: str) -> Tensor:
+def copied(x: Tensor, axis: int, width: Any, mode: Any, reflect_type: str) -> Tensor:
     """NumPy pads the numbers 0 ... n-1; they say where each element comes from."""
     n = x.shape[axis]
     if not n:

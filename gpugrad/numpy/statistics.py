@@ -156,6 +156,7 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: in
     for w in weights:
         if w.shape != x.shape[1:]:
             raise ShapeError(f"cov: expected a weight for each of {x.shape[1]} observations, got shape {w.shape}. Check them.")
+    total: Any
     if not weights:
         centred = x - T.mean(x, axis=(1,), keepdims=True)
         weighted, total = centred, x.shape[1] - ddof

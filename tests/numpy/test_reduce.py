@@ -35,6 +35,19 @@ def test_reduction_agrees_with_numpy(name, kwargs):
     agrees(name, 1.5, orders=0)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_random_shapes_axes_and_layouts_agree_with_numpy(seed):
+    rng = np.random.default_rng(seed)
+    rank = int(rng.integers(1, 5))
+    x = rng.normal(size=rng.integers(1, 5, size=rank)).transpose(rng.permutation(rank))[..., ::rng.choice([-1, 1])]
+    axis = tuple(int(a) for a in rng.permutation(rank)[:rng.integers(1, rank + 1)] - rank * rng.integers(0, 2))
+    keepdims = bool(rng.integers(0, 2))
+    for name in ("sum", "prod", "mean", "max", "min", "median", "any"):
+        agrees(name, x, axis=axis, keepdims=keepdims)
+    for name in ("cumsum", "cumprod", "argmax", "diff", "var", "std"):
+        agrees(name, x, axis=axis[0], orders=x.shape[axis[0]] > 1)
+
+
 @pytest.mark.parametrize("kwargs", AXES[:-1], ids=str)
 @pytest.mark.parametrize("name", ["sum", "prod", "mean", "std", "max", "min", "all", "any"])
 def test_mask_agrees_with_numpy(name, kwargs):
@@ -105,8 +118,7 @@ def test_derivatives_of_products_are_exact_with_zeros_to_third_order(x):
     """The derivative of a product by some of its factors is the product of the rest, or 0 where a factor comes twice."""
     x, n = np.array(x), len(x)
     rest = lambda *gone: np.prod(np.delete(x, gone)) if len(set(gone)) == len(gone) else 0.0
-    expected = [np.array([rest(*at) for at in itertools.product(range(n),
-                                                                repeat=order)]).reshape((n,) * order) for order in (1, 2, 3)]
+    expected = [np.array([rest(*at) for at in itertools.product(range(n), repeat=k)]).reshape((n,) * k) for k in (1, 2, 3)]
     for f in (gnp.prod, lambda x: gnp.cumprod(x)[-1]):
         same(gg.tensor(gg.grad(f)(x)), expected[0], "first")
         same(gg.tensor(gg.hessian(f)(x)), expected[1], "second")
@@ -161,16 +173,16 @@ SCANS = [
     ("cumulative_sum", (normal(3),), {}), ("cumulative_sum", (normal(3, 4),), {"axis": 1, "include_initial": True}),
     ("cumulative_prod", (normal(3, 4),), {"axis": 0, "include_initial": True}), ("cumulative_prod", (INTEGERS,), {"axis": 1}),
     ("diff", (normal(3, 4),), {}), ("diff", (normal(5, 2),), {"n": 3, "axis": 0}), ("diff", (normal(3),), {"n": 0}),
-    ("diff", (INTEGERS > 0,), {}), ("diff", (normal(3, 4),), {"prepend": 0.0, "append": normal(3, 2)}), ("diff", (normal(2),),
-                                                                                                         {"n": 4}),
-    ("ediff1d", (normal(2, 3),), {}), ("ediff1d", (normal(4),), {"to_begin": 9.0, "to_end": [1.0, 2.0]}), ("ediff1d",
-                                                                                                           (normal(1),), {}),
+    ("diff", (INTEGERS > 0,), {}), ("diff", (normal(3, 4),), {"prepend": 0.0, "append": normal(3, 2)}),
+    ("diff", (normal(2),), {"n": 4}),
+    ("ediff1d", (normal(2, 3),), {}), ("ediff1d", (normal(4),), {"to_begin": 9.0, "to_end": [1.0, 2.0]}),
+    ("ediff1d", (normal(1),), {}),
     ("gradient", (normal(5),), {}), ("gradient", (normal(5), 0.5), {}), ("gradient", (normal(2),), {}),
     ("gradient", (normal(5), np.array([0.0, 1, 3, 3.5, 5])), {}), ("gradient", (normal(4, 5),), {}),
-    ("gradient", (normal(4, 5), 2.0, np.array([0.0, 1, 3, 3.5, 5])), {"edge_order": 2}), ("gradient", (normal(4, 5),),
-                                                                                          {"axis": 1}),
-    ("gradient", (normal(4, 5), 0.5), {"axis": (1, 0), "edge_order": 2}), ("gradient", (np.array([1, 4, 9, 16]),),
-                                                                           {"edge_order": 2}),
+    ("gradient", (normal(4, 5), 2.0, np.array([0.0, 1, 3, 3.5, 5])), {"edge_order": 2}),
+    ("gradient", (normal(4, 5),), {"axis": 1}),
+    ("gradient", (normal(4, 5), 0.5), {"axis": (1, 0), "edge_order": 2}),
+    ("gradient", (np.array([1, 4, 9, 16]),), {"edge_order": 2}),
     ("trapezoid", (normal(5),), {}), ("trapezoid", (normal(3, 4), np.array([0.0, 1, 3, 4])), {}), ("trapezoid", (INTEGERS,), {}),
     ("trapezoid", (normal(3, 4),), {"dx": 0.5, "axis": 0}), ("trapezoid", (normal(3, 4), normal(3, 4, seed=1)), {"axis": 0}),
 ]
@@ -223,8 +235,8 @@ def test_quantile_between_infinities_stays_where_it_is():
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"rowvar": False}, {"bias": True}, {"ddof": 0}, {"fweights": [1, 2, 1, 3]},
-                                    {"aweights": [0.5, 1.0, 2.0, 1.0]}, {"fweights": [1, 2, 1, 3], "aweights": [0.5, 1.0, 2.0,
-                                                                                                                1.0]}],
+                                    {"aweights": [0.5, 1.0, 2.0, 1.0]},
+                                    {"fweights": [1, 2, 1, 3], "aweights": [0.5, 1.0, 2.0, 1.0]}],
                          ids=str)
 def test_cov_agrees_with_numpy(kwargs):
     agrees("cov", normal(3, 4) if kwargs.get("rowvar", True) else normal(4, 3), **kwargs)
@@ -257,8 +269,8 @@ def test_initial_and_mask_may_be_tensors_and_initial_has_a_gradient():
 
 def test_reductions_inside_vmap_leave_the_batch_alone():
     x = normal(5, 3, 4)
-    for name, kwargs in [("sum", {}), ("max", {"axis": -1}), ("std", {"axis": (0, 1)}), ("prod", {"axis": 0}), ("median",
-                                                                                                                {"axis": 0}),
+    for name, kwargs in [("sum", {}), ("max", {"axis": -1}), ("std", {"axis": (0, 1)}), ("prod", {"axis": 0}),
+                         ("median", {"axis": 0}),
                          ("argmax", {}), ("cumprod", {"axis": 1}), ("nanmean", {}), ("logsumexp", {"axis": 0})]:
         f = getattr(gnp, name)
         np.testing.assert_allclose(gg.vmap(lambda r, f=f, k=kwargs: f(r, **k))(x), np.stack([f(r, **kwargs).data for r in x]))
@@ -269,10 +281,10 @@ def test_gradients_agree_with_torch():
     torch = pytest.importorskip("torch")
     x = normal(4, 5)
     x[1, 2] = x[2, 2] = 0
-    for ours, theirs in [(lambda a: gnp.prod(a, axis=0), lambda a: a.prod(0)), (lambda a: gnp.cumprod(a, axis=0),
-                                                                                lambda a: a.cumprod(0)),
-                         (lambda a: gnp.std(a, axis=1, ddof=1), lambda a: a.std(1)), (lambda a: gnp.max(a, axis=1),
-                                                                                      lambda a: a.amax(1)),
+    for ours, theirs in [(lambda a: gnp.prod(a, axis=0), lambda a: a.prod(0)),
+                         (lambda a: gnp.cumprod(a, axis=0), lambda a: a.cumprod(0)),
+                         (lambda a: gnp.std(a, axis=1, ddof=1), lambda a: a.std(1)),
+                         (lambda a: gnp.max(a, axis=1), lambda a: a.amax(1)),
                          (lambda a: gnp.logsumexp(a, axis=0), lambda a: a.logsumexp(0)),
                          (lambda a: gnp.quantile(a, 0.3, axis=0), lambda a: a.quantile(0.3, 0))]:
         t = torch.tensor(x, requires_grad=True)

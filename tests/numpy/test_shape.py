@@ -137,6 +137,27 @@ def test_function_agrees_with_numpy(name, args, kwargs):
     agrees(name, *args, **kwargs)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_random_moves_agree_with_numpy(seed):
+    """A random walk through functions that keep all elements, the same for both."""
+    rng = np.random.default_rng(seed)
+    x = np.arange(24).reshape(2, 3, 4)
+    start = gg.tensor(x * 1.0, requires_grad=True)
+    y, steps = start, []
+    for _ in range(6):
+        axis, other = (int(a) for a in rng.integers(-x.ndim, x.ndim, size=2))
+        choices = [("swapaxes", (axis, other)), ("moveaxis", (axis, other)), ("flip", (axis,)), ("roll", (axis + 9, axis)),
+                   ("expand_dims", (axis,)), ("transpose", (tuple(map(int, rng.permutation(x.ndim))),)), ("squeeze", ()),
+                   ("reshape", ((-1, *x.shape[:1]),)), ("rot90", (1, (0, -1)))]
+        name, args = choices[rng.integers(9 if x.ndim > 1 else 8)]
+        steps.append((name, args))
+        x, y = getattr(np, name)(x, *args), getattr(gnp, name)(y, *args)
+    same(y, x * 1.0, str(steps))
+    weights = rng.normal(size=x.shape)
+    y.backward(gg.tensor(weights))
+    assert start.grad.data.reshape(-1)[x].tolist() == weights.tolist()          # x says where each element came from
+
+
 @pytest.mark.parametrize(("x", "width", "kwargs"), PADS, ids=[str(i) for i in range(len(PADS))])
 def test_pad_agrees_with_numpy(x, width, kwargs):
     agrees("pad", x, width, **kwargs)
