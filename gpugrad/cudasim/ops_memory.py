@@ -63,43 +63,53 @@ def store(i):
 
 @opcode("atom", "red")
 def atomic(i):
+    """Atomics; those of vectors (sm_90) are atomic element by element, as the PTX ISA says."""
     with_result = i.parts[0] == "atom"
+    address, *operands = i.operands[with_result:]
+    sources = [o.items if isinstance(o, Group) else (o,) for o in operands if o != SINK]
     target = i.operands[0] if with_result else SINK
-    address, *sources = i.operands[with_result:]
+    targets = target.items if isinstance(target, Group) else (target,) * len(sources[0])
     name = next((part for part in i.parts if part in (*atomics.FUNCTIONS, "cas")), None)
-    if name is None or i.count > 1 or isinstance(sources[0], Group):
+    function = atomic_function(name, i.type)
+    if name is None or (name != "cas" and function is None):
         return None
-    site, _ = access(i, address, 1)
+    site, _ = access(i, address, len(sources[0]))
     site.strong = True
-    wants_old = target != SINK and not i.layout.unused(target)
-    function = atomics.FUNCTIONS.get(name)
-    if i.type in ("f16", "bf16"):
-        function = atomics.half_sum(i.type) if name == "add" else None
-    elif i.type in ("f16x2", "bf16x2"):
-        function = atomics.packed_sum(i.type[:-2]) if name == "add" else None
-    if name != "cas" and function is None:
-        return None
+    wants_old = any(t != SINK and not i.layout.unused(t) for t in targets)
+
+    def update(rng, cells, where, values):
+        if name == "cas":
+            return atomics.compare_and_swap(cells, where, values[0], values[1], rng)
+        return atomics.apply(function, cells, where, values[0], rng, wants_old)
 
     def run(lanes, base, *values):
         batch = lanes.batch
-        batch.counters.atomics += lanes.count
+        batch.counters.atomics += lanes.count * site.count
         spread = [lanes.spread(value) for value in values]
-        out = np.empty(lanes.count, NUMPY[i.type])
+        out = [np.empty(lanes.count, NUMPY[i.type]) for _ in targets]
         for part in site.locate(lanes, base, "atomic"):
             site.account(part, "atomic", spread)
             cells = part.region.view(NUMPY[i.type])
-            where = (np.arange(part.lanes.count) + (part.run >> site.shift) if part.at is None
-                     else np.broadcast_to(part.at >> site.shift, (part.lanes.count,)))
-            chosen = spread if part.selector is None else [value[part.selector] for value in spread]
-            if name == "cas":
-                old = atomics.compare_and_swap(cells, where, chosen[0], chosen[1], batch.rng)
-            else:
-                old = atomics.apply(function, cells, where, chosen[0], batch.rng, wants_old)
-            if wants_old:
-                out[slice(None) if part.selector is None else part.selector] = old
-        return out if wants_old else None
-    writes = [(target, i.type)] if wants_old else []
-    return Step(run, [base_of(i, address), *((s, i.type) for s in sources)], writes, "atomic", lanes=True)
+            rows = (np.arange(part.lanes.count) + (part.run >> site.shift) if part.at is None
+                    else np.broadcast_to(part.at >> site.shift, (part.lanes.count,)))
+            chosen = slice(None) if part.selector is None else part.selector
+            for k in range(site.count):
+                old = update(batch.rng, cells, rows * site.count + k, [value[chosen] for value in spread[k:: site.count]])
+                if wants_old:
+                    out[k][chosen] = old
+        return (out if len(targets) > 1 else out[0]) if wants_old else None
+    reads = [(source, i.type) for group in sources for source in group]
+    writes = [(None if t == SINK else t, i.type) for t in targets] if wants_old else []
+    return Step(run, [base_of(i, address), *reads], writes, "atomic", lanes=True)
+
+
+def atomic_function(name, kind):
+    """How an atomic combines what a cell holds with what a lane brings; None where there is no such instruction."""
+    if kind in ("f16", "bf16"):
+        return atomics.half_sum(kind) if name == "add" else None
+    if kind in ("f16x2", "bf16x2"):
+        return atomics.packed_sum(kind[:-2]) if name == "add" else None
+    return atomics.FUNCTIONS.get(name)
 
 
 @opcode("cp")
