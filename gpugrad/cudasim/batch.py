@@ -10,6 +10,7 @@ import numpy as np
 from .barriers import Barriers
 from .errors import Timeout
 from .lanes import WARP, Lanes
+from .layout import short
 from .memory import Region
 from .races import Races
 from .types import storage
@@ -81,11 +82,9 @@ class Batch:
             return f"{self.name_of(region)} from byte {offset}"
         variables = self.shared_variables if space == "shared" else self.kernel.layout.locals
         name, inside = variables.at(offset)
-        from .layout import short
         return f"{space} `{short(name)}` from byte {inside}" if name else f"{space} memory from byte {offset}"
 
     def variable_at(self, space, offset):
-        from .layout import short
         name, _ = (self.shared_variables if space == "shared" else self.kernel.layout.locals).at(offset)
         return short(name) if name else None
 

@@ -7,10 +7,8 @@ because registers must not share memory.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .errors import Place, PtxError
-from .ptx import SINK, Address, Group, Symbol
+from .ptx import SINK, Group, Symbol
 from .types import NUMPY
 
 HANDLERS: dict = {}
@@ -101,10 +99,6 @@ def place_of(instruction, kernel, compiled, files):
     return Place(kernel, files.get(file, "").rsplit("/", 1)[-1], line, "", instruction.text)
 
 
-def scalar(value, kind):
-    return NUMPY[kind].type(value)
-
-
 def copied(value):
     """A fresh value with the same elements."""
     return value.copy() if value.ndim else value
@@ -112,6 +106,3 @@ def copied(value):
 
 def is_special(operand):
     return isinstance(operand, Symbol) and (operand.name.startswith("%") or operand.name == "WARP_SZ")
-
-
-__all__ = ["Address", "Decoding", "Step", "copied", "decode", "is_special", "np", "opcode", "place_of", "scalar"]

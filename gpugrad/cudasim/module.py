@@ -12,10 +12,10 @@ from .decode import place_of
 from .errors import ArgumentError
 from .flow import blocks_of, flatten
 from .generate import generate
-from .layout import Layout, ModuleVariables, Variables, demangled
+from .layout import Layout, ModuleVariables, demangled
 from .memory import Region
 from .nvrtc import compile_ptx
-from .ptx import parse, size_of
+from .ptx import parse
 
 LANES_PER_BATCH = 65536
 LOCAL_BYTES_PER_BATCH = 1 << 26
@@ -318,6 +318,3 @@ def parameter_names(source, kernel, count):
         if body.startswith("{") and len(parts) == count and all(names):
             return [name[0] for name in names]
     return None
-
-
-__all__ = ["Kernel", "Module", "Variables", "compile_cuda", "size_of"]

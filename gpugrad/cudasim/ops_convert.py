@@ -5,8 +5,8 @@ import numpy as np
 from . import rounding
 from .decode import copied, opcode
 from .layout import WINDOWS
-from .ops_half import HALF_TYPES, from_float32, to_float32
-from .ptx import Group, Symbol
+from .ops_half import HALF_TYPES, from_float32, from_float64, to_float32
+from .ptx import Group
 from .types import NUMPY, UNSIGNED, pack
 
 INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
@@ -20,8 +20,6 @@ def mov(i):
         return packing(i, source)
     if isinstance(target, Group):
         return unpacking(i, target)
-    if isinstance(source, Symbol) and source.name.startswith("%"):
-        return i.step(copied, [kind], [kind], "move")
     return i.step(copied, [kind], [kind], "move")
 
 
@@ -172,7 +170,6 @@ def integer_to_float(i, result, source):
             if x.dtype.itemsize == 8:
                 # Rounded to odd in float64, so that a tie is no tie by accident.
                 wide = odd_from_integer(x, wide)
-            from .ops_half import from_float64
             return from_float64(wide, result)
         out = x.astype(NUMPY[result])
         if mode in (None, "rn"):

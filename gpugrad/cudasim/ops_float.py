@@ -4,9 +4,9 @@ import numpy as np
 
 from . import approx, rounding
 from .decode import opcode
-from .ops_half import HALF_TYPES, half_arithmetic, half_unary
+from .ops_half import HALF_TYPES, half_arithmetic, half_unary, to_float32
 from .ops_integer import INTEGER
-from .types import NUMPY, UNSIGNED
+from .types import NUMPY, UNSIGNED, high_half, low_half, pack
 
 TINY = {np.dtype(np.float32): np.float32(2.0**-126), np.dtype(np.float64): np.float64(2.0**-1022)}
 KIND = {"f32": "float32", "f64": "float64"}
@@ -196,7 +196,6 @@ COMBINE = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 
 def as_float(kind):
     """How a value of a 16-bit float type is widened for a comparison."""
-    from .ops_half import to_float32
     return (lambda x: x) if kind not in HALF_TYPES else lambda x: to_float32(x, kind)
 
 
@@ -232,7 +231,6 @@ def setp(i):
 
 
 def setp_packed(i, kind, combine, targets):
-    from .types import high_half, low_half
     single = kind[:-2]
     compare, dtype = comparison(i, single), NUMPY[single]
 
@@ -246,7 +244,6 @@ def setp_packed(i, kind, combine, targets):
 @opcode("set")
 def set_value(i):
     result, kind = i.types[-2], i.types[-1]
-    from .types import high_half, low_half, pack
     if any(part in COMBINE for part in i.parts[2:3]):
         return None
     if kind in ("f16x2", "bf16x2"):

@@ -8,7 +8,6 @@ from .types import NUMPY, SIGNED, UNSIGNED
 
 CARRY = Register("%cc", "pred")
 WIDE = {"u16": "u32", "s16": "s32", "u32": "u64", "s32": "s64"}
-FLOATS = ("f16", "f16x2", "bf16", "bf16x2", "f32", "f64")
 PACKED = ("u16x2", "s16x2")
 
 
@@ -63,7 +62,7 @@ def add_sub(i):
 
 @opcode("addc", "subc")
 def with_carry(i):
-    kind, dtype = unsigned(i.type), NUMPY[i.type[:0] + unsigned(i.type)]
+    kind, dtype = unsigned(i.type), NUMPY[unsigned(i.type)]
     minus, takes, gives = i.parts[0].startswith("sub"), i.parts[0].endswith("c"), i.has("cc")
 
     def run(a, b, carry=np.False_):
