@@ -44,10 +44,9 @@ import gpugrad.methods  # isort: skip - adds operators and methods to Tensor
 import gpugrad.dispatch  # isort: skip - adds NumPy's protocols
 
 if TYPE_CHECKING:
-    from gpugrad import nn, optim, random
+    from gpugrad import draw, nn, optim, random
     from gpugrad.check import GradientError, check_grads
     from gpugrad.checkpoint import checkpoint
-    from gpugrad.draw.trace import draw
     from gpugrad.function import Function, primitive
     from gpugrad.io import load, save
 
@@ -57,7 +56,7 @@ LATER: dict[str, str] = {
     "check_grads": "gpugrad.check:check_grads", "GradientError": "gpugrad.check:GradientError",
     "checkpoint": "gpugrad.checkpoint:checkpoint",
     "Function": "gpugrad.function:Function", "primitive": "gpugrad.function:primitive",
-    "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw.trace:draw",
+    "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw",
     **{name: f"gpugrad.nn:{name}" for name in [
         "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "softplus", "softmax", "log_softmax", "linear", "layer_norm",
         "batch_norm", "dropout", "embedding", "one_hot", "cross_entropy", "mse_loss"]},

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
@@ -97,3 +99,24 @@ def boundary(outputs: list[Node], start: int, roots: set) -> list[Node]:
                 seen.add(parent)
                 todo.append(parent)
     return list(found)
+
+
+def random_state() -> dict | None:
+    """Where the default generator stands, if anybody uses it."""
+    random = sys.modules.get("gpugrad.random")
+    return None if random is None else random.default_generator().state_dict()
+
+
+@contextmanager
+def replayed(state: dict | None) -> Iterator[None]:
+    """Inside, the default generator draws the numbers of the first run again; afterwards it goes on where it was."""
+    now = random_state()
+    if state is None or now is None:
+        yield
+        return
+    generator = sys.modules["gpugrad.random"].default_generator()
+    generator.load_state_dict(state)
+    try:
+        yield
+    finally:
+        generator.load_state_dict(now)

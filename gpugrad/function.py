@@ -9,11 +9,11 @@ import numpy
 
 from gpugrad.arrays import is_array, short
 from gpugrad.errors import DtypeError, GraphError, NoRuleError, ShapeError
-from gpugrad.graph.layers import tensor_of
+from gpugrad.graph.layers import Batch, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.primitive import Primitive
 from gpugrad.graph.record import record
-from gpugrad.graph.state import no_grad
+from gpugrad.graph.state import clock, no_grad, switch
 from gpugrad.graph.tensor import Shaped, Tensor
 
 
@@ -118,7 +118,7 @@ class Call(Primitive):
     def __init__(self, function: type[Function], arguments: tuple, kwargs: dict):
         self.function, self.arguments, self.kwargs = function, arguments, kwargs
         self.places = [i for i, x in enumerate(arguments) if isinstance(x, Tensor)]
-        super().__init__(function.__name__, self.backward, self.forward_mode, impl=self.forward, batch=self.one_by_one, register=False)
+        super().__init__(function.__name__, self.backward, self.forward_mode, impl=self.forward, batch=self.all_at_once, register=False)
         self.pull = lambda m, g, want, y, xs, params: self.backward(m, g, want, y, *xs)
 
     def filled(self, xs: Any) -> list:
@@ -130,18 +130,22 @@ class Call(Primitive):
 
     def forward(self, xp: Any) -> Callable:
         def run(*arrays):
-            inputs = [Tensor(xp.asarray(a)) for a in arrays]
-            self.context = Context(self.arguments)
-            with no_grad():
-                y = self.function.forward(self.context, *self.filled(inputs), **self.kwargs)
-            results = y if isinstance(y, tuple) else (y,)
-            for result in results:
-                if not isinstance(result, Tensor):
-                    raise DtypeError(f"{self.name}: expected forward to return Tensors, got {short(result)}. Return gg.asarray(y).")
-            self.outputs = 0 if isinstance(y, tuple) else 1
-            self.origins = [place_of(t, inputs, results) for t in self.context._saved]
-            return tuple(result._data for result in results) if self.outputs == 0 else y._data
+            y = self.called([Tensor(xp.asarray(a)) for a in arrays])
+            return tuple(result._data for result in y) if isinstance(y, tuple) else y._data
         return run
+
+    def called(self, inputs: list) -> Any:
+        """forward on Tensors outside the graph, noting where what it saves comes from."""
+        self.context = Context(self.arguments)
+        with no_grad():
+            y = self.function.forward(self.context, *self.filled(inputs), **self.kwargs)
+        results = y if isinstance(y, tuple) else (y,)
+        for result in results:
+            if not isinstance(result, Tensor):
+                raise DtypeError(f"{self.name}: expected forward to return Tensors, got {short(result)}. Return gg.asarray(y).")
+        self.outputs = 0 if isinstance(y, tuple) else 1
+        self.origins = [place_of(t, inputs, results) for t in self.context._saved]
+        return y
 
     def kept(self, parents: tuple) -> tuple[bool, frozenset[int]]:
         return (any(kind == "output" for kind, _ in self.origins),
@@ -172,14 +176,19 @@ class Call(Primitive):
         dy = self.function.jvp(self.restored(y, xs), *tangents)
         return tuple(over(m, tensor_of(d)) for d in dy) if isinstance(dy, tuple) else over(m, tensor_of(dy))
 
-    def one_by_one(self, m, size, batched, *xs):
-        """Batches call forward once for each value, each with a context of its own."""
-        rows = [self.function.apply(*self.filled([tensor_of(x[i] if b else x) for x, b in zip(xs, batched, strict=True)]),
-                                    **self.kwargs) for i in range(size)]
-        if isinstance(rows[0], tuple):
-            self.outputs = 0
-            return tuple(over(m, TRACED.stack(*column, axis=0)) for column in zip(*rows, strict=True))
-        return over(m, TRACED.stack(*rows, axis=0))
+    def all_at_once(self, m, size, batched, *xs):
+        """Inside vmap forward runs once, on Tensors that stand for many."""
+        level = clock()
+        inputs = [Batch(level, x) if b else tensor_of(x) for x, b in zip(xs, batched, strict=True)]
+        with switch(levels=True):
+            y = self.called(inputs)
+        if any(kind == "other" for kind, _ in self.origins):
+            raise GraphError(f"{self.name}: expected forward to save inputs and outputs inside vmap, got another Tensor. "
+                             "Compute it again in backward.")
+        rows = [v._layer[1] if isinstance(v, Batch) and v.level == level else TRACED.spread(v, shape=(size, *v.shape))
+                for v in (y if isinstance(y, tuple) else (y,))]
+        rows = [over(m, tensor_of(v)) for v in rows]
+        return tuple(rows) if self.outputs == 0 else rows[0]
 
 
 def place_of(t: Any, inputs: list, outputs: tuple) -> tuple[str, int]:

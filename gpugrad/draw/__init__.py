@@ -1,7 +1,10 @@
 """Pictures of computational graphs, as the lecture draws them: values above the lines, gradients below."""
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from gpugrad.draw.collapse import LIMIT, collapse
 from gpugrad.draw.graphviz import dot_text
@@ -40,3 +43,14 @@ def render(picture: Picture, path: str | os.PathLike[str], *, limit: int | None 
     else:
         text = svg_text if suffix == ".svg" else html_text
         file.write_text(text(compose(shown, layout)), encoding="utf-8")
+
+
+class _Drawing(ModuleType):
+    """The package is also the function: gg.draw(y, "graph.svg")."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        from gpugrad.draw.trace import draw
+        draw(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Drawing

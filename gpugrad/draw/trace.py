@@ -36,7 +36,9 @@ def draw(y: Tensor, path: str | os.PathLike, *, gradient: Any = None, names: dic
         raise DtypeError(f"draw: expected a Tensor, got {short(y)}. Compute it from Tensors with requires_grad=True.")
     if y._node is None:
         raise GraphError("draw: expected a Tensor with a graph, got one that needs no gradient. Use requires_grad=True.")
-    frame = sys._getframe(1)
+    frame: Any = sys._getframe(1)
+    while frame.f_globals.get("__name__", "").startswith("gpugrad.") and frame.f_back is not None:
+        frame = frame.f_back
     known = names or {k: v for k, v in {**frame.f_globals, **frame.f_locals}.items() if isinstance(v, Tensor)}
     render(picture(y, gradient, {id(t): k for k, t in known.items()}), path, limit=limit)
 

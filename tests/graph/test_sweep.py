@@ -1,6 +1,6 @@
 """The reverse sweep: order, accumulation, ownership, freeing, hooks, and what it refuses."""
 import gc
-import tracemalloc
+import sys
 import weakref
 
 import numpy as np
@@ -177,16 +177,14 @@ def test_training_does_not_grow_memory_with_the_collector_off():
             w.__isub__(w.grad * 0.1)
     gc.collect()
     gc.disable()
-    tracemalloc.start()
     try:
-        for _ in range(20):
+        for _ in range(50):
             step()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(300):
+        before = sys.getallocatedblocks()
+        for _ in range(1000):
             step()
-        assert tracemalloc.get_traced_memory()[0] - before < 4_000
+        assert sys.getallocatedblocks() - before < 100        # far less than one object a step
     finally:
-        tracemalloc.stop()
         gc.enable()
 
 
