@@ -110,8 +110,8 @@ class Stopwatch:
         """Take samples for about `seconds`, one at least, or until they are settled."""
         if not self.warmup:
             self.warm_up(0.0)
-        end = time.perf_counter() + seconds
         with collector_off():
+            end = time.perf_counter() + seconds  # from here: a collection can take longer than a small budget
             while True:
                 self.samples.append(self.timer(self.step, self.wait, self.batch) / self.batch)
                 if self.settled or time.perf_counter() >= end:

@@ -9,6 +9,7 @@ from gpugrad.bench.peers import Peer
 
 class MygradPeer(Peer):
     library = "mygrad"
+    keeps_dtype = False  # a Python number beside a float32 tensor makes float64
 
     def prepare(self) -> None:
         self.module.turn_memory_guarding_off()  # its own advice for speed
