@@ -117,18 +117,32 @@ template <typename A, typename Op> __device__ A warp_fold(A a, Op op) {
   return a;
 }
 
-// Over the threads that share threadIdx.y: a warp, or a whole block of at most 1024 (then blockDim.y = 1). Every thread gets
-// the result. Blocks wider than a warp meet two barriers: all their threads must call, and `room` (32,) may be used again at once.
-template <typename A, typename Op> __device__ A row_fold(A a, Op op, A* room) {
-  a = warp_fold(a, op);
-  if (blockDim.x == WARP) return a;
+// K folds at once over the threads that share threadIdx.y: a warp, or several (blockDim.x a multiple of 32). Every thread gets
+// the results. Rows wider than a warp meet two barriers: all threads of the block must call, and `room`, K values for each
+// warp of the block, may be used again at once.
+template <int K, typename A, typename Op> __device__ void row_folds(A (&a)[K], Op op, A* room) {
+#pragma unroll
+  for (A& each : a) each = warp_fold(each, op);
+  if (blockDim.x == WARP) return;
   const int warps = blockDim.x / WARP;
-  if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = a;
+  room += threadIdx.y * warps * K;                            // (warps, K)
+  if (threadIdx.x % WARP == 0) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) room[threadIdx.x / WARP * K + k] = a[k];
+  }
   __syncthreads();  // room is written before it is read
-  a = room[0];
-  for (int w = 1; w < warps; ++w) a = op(a, room[w]);
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    a[k] = room[k];
+    for (int w = 1; w < warps; ++w) a[k] = op(a[k], room[w * K + k]);
+  }
   __syncthreads();  // room is read before anyone writes it again
-  return a;
+}
+
+template <typename A, typename Op> __device__ A row_fold(A a, Op op, A* room) {
+  A one[1] = {a};
+  row_folds(one, op, room);
+  return one[0];
 }
 
 template <typename A> __device__ A row_sum(A a, A* room) { return row_fold(a, Add{}, room); }
@@ -184,10 +198,10 @@ template <typename A> __device__ A column_sum(A a, A* room) {
   return a;
 }
 
-template <typename A, int V> __device__ void column_sums(A (&sums)[V], A* room) {
+template <int K, typename A> __device__ void column_sums(A (&sums)[K], A* room) {
 #pragma unroll
-  for (int v = 0; v < V; ++v) {
-    sums[v] = column_sum(sums[v], room);
+  for (int k = 0; k < K; ++k) {
+    sums[k] = column_sum(sums[k], room);
     __syncthreads();  // room is read before the next column, or the next call, writes it
   }
 }
@@ -211,27 +225,36 @@ template <typename A> __device__ A read_through(const A* p) { return __ldcg(p); 
 
 // ---- sums over slices ------------------------------------------------------------------------------------------------
 
-// The second stage of a sum over rows that gridDim.y blocks shared, each a slice: the block that arrives last adds up the
-// slices, slice y, y + blockDim.y, ... in each thread, then over threadIdx.y. On entry threads of threadIdx.y = 0 hold this
-// slice's sums of V columns; true in the threads that hold the total on return. All threads of the block must call.
-// partial: (slices, V, tiles * blockDim.x), ticket: (tiles,) zeros; neither is touched when there is one slice.
-template <typename A, int V> __device__ bool sum_slices(A (&sums)[V], A* partial, unsigned* ticket, A* room) {
-  const unsigned slices = gridDim.y;
-  if (slices > 1) {
-    const long long stride = static_cast<long long>(gridDim.x) * blockDim.x;
-    A* mine = partial + static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+constexpr unsigned FAN = 32;  // slices that one block adds up: few enough that it is done in about a microsecond
+
+// The second stage of a sum over rows that gridDim.y blocks shared, each a slice: of FAN neighbours the block that arrives last
+// adds them up, then takes its place among the last ones of other FANs, until one total is left. On entry threads of
+// threadIdx.y = 0 hold this slice's K sums; true in the threads that hold the totals on return. All threads of the block call.
+// The order of the additions is that of the slices; which block makes them is not fixed, and does not matter.
+// partial: (slices, K, tiles * blockDim.x), any contents; ticket: (ceil(slices / FAN) + ceil(slices / FAN^2) + ... + 1, tiles),
+// zeros before and after; tiles = gridDim.x. Neither is touched when there is one slice. room: blockDim.x * blockDim.y.
+template <int K, typename A> __device__ bool sum_slices(A (&sums)[K], A* partial, unsigned* ticket, A* room) {
+  const long long width = static_cast<long long>(gridDim.x) * blockDim.x;
+  A* column = partial + static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;  // (slices, K), width apart
+  long long apart = 1;                                        // slices that one place at this level stands for
+  unsigned place = blockIdx.y;
+  for (unsigned places = gridDim.y; places > 1; places = (places + FAN - 1) / FAN) {
     if (threadIdx.y == 0) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) mine[(static_cast<long long>(blockIdx.y) * V + v) * stride] = sums[v];
+      for (int k = 0; k < K; ++k) column[(place * apart * K + k) * width] = sums[k];
     }
-    if (!last_block(ticket + blockIdx.x, slices)) return false;
+    const unsigned group = place / FAN, first = group * FAN, members = min(FAN, places - first);
+    if (!last_block(ticket + static_cast<long long>(group) * gridDim.x + blockIdx.x, members)) return false;
 #pragma unroll
-    for (int v = 0; v < V; ++v) sums[v] = 0;
-    for (unsigned s = threadIdx.y; s < slices; s += blockDim.y) {
+    for (int k = 0; k < K; ++k) sums[k] = 0;
+    for (unsigned m = threadIdx.y; m < members; m += blockDim.y) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) sums[v] += read_through(mine + (static_cast<long long>(s) * V + v) * stride);
+      for (int k = 0; k < K; ++k) sums[k] += read_through(column + ((first + m) * apart * K + k) * width);
     }
     column_sums(sums, room);
+    ticket += static_cast<long long>((places + FAN - 1) / FAN) * gridDim.x;
+    place = group;
+    apart *= FAN;
   }
   return threadIdx.y == 0;
 }

@@ -6,7 +6,8 @@
 //            Neighbouring axes of one kind (kept, summed) are one axis first; [summed, kept] is O = 1; a sum over several
 //            separated axes is sum_last for the innermost, then sum_middle. K = 0 gives scale 0, so y is always written.
 //            Where gridDim.y = slices > 1, ticket is zeros, and partial (any contents):
-//            sum_last (O, slices), ticket (O,);  sum_middle (slices, V, O tiles blockDim.x), ticket (O tiles,)
+//            sum_last (O, slices), ticket (O,);  sum_middle (slices, V, O tiles blockDim.x), ticket as
+//            sum_slices of device.cuh has it
 // Mapping    sum_last: block (32, 8), a row a warp, grid.x = ceil(O / 8), for K <= 1024; or block (256, 1), a row of
 //            slice_size elements a block, grid = (O, ceil(K / slice_size))
 //            sum_middle: block (W, 256 / W), W a power of two, at most 32 and no more than needed for W V >= I;

@@ -4,7 +4,8 @@
 //            db[c] = sum_r dx[r,c]
 // Arrays     x, y, g, dx: (n,) or (R, C), row-major, contiguous, T = float, double, half or bfloat16. b, db: (C,)
 //            mask: (R, ceil(C / 32)) of 32 bits; bit c % 32 of word c / 32 is y[r,c] > 0; the bits behind C are zero.
-//            y may be x, dx may be g. partial: (slices, V, 32 tiles) and ticket: (tiles,) zeros, where slices > 1.
+//            y may be x, dx may be g. partial: (slices, V, 32 tiles) and ticket: zeros, where slices > 1:
+//            sum_slices of device.cuh
 // Mapping    relu, relu_pull: a pack a thread, blocks of 256, grid.x = ceil((n / V + n % V) / 256)
 //            bias_relu: blocks (32, 8): a warp takes 32 V columns of one row; grid.x = ceil(R / 8) * tiles,
 //            tiles = ceil(C / (32 V)).  bias_relu_pull: blocks (32, 8), a tile of columns by a slice of rows;

@@ -109,6 +109,15 @@ def flat_grid(n, width, threads=256):
     return max(1, -(-(n // width + n % width) // threads))
 
 
+def tickets(slices, tiles=1, fan=32):
+    """The zeros that sum_slices of device.cuh wants."""
+    count = 0
+    while slices > 1:
+        slices = -(-slices // fan)
+        count += slices
+    return np.zeros(count * tiles, np.uint32)
+
+
 def row_plan(columns, width, dtype):
     """(N, block, rows a block) of a kernel that keeps a row of C elements in registers, or None where only a long one does.
 

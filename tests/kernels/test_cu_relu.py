@@ -1,7 +1,7 @@
 """kernels/relu.cu on the simulated device, against NumPy in float64."""
 import numpy as np
 import pytest
-from cu_support import LENGTHS, assert_near, blank, flat_grid, flushed, i64, launch, placed, stored, values, wide
+from cu_support import LENGTHS, assert_near, blank, flat_grid, flushed, i64, launch, placed, stored, tickets, values, wide
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 AWKWARD = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-310, -1e-310, 1e-42, -1e-42, 3.0, -3.0]
@@ -74,7 +74,7 @@ def backward(g, mask, dtype, width, shift, slice_rows, seed=0, db=True, before=N
     dx = blank(g.shape, dtype, shift)
     sums = blank(columns, dtype, shift) if before is None else placed_as(before, shift)
     accumulator = np.float64 if dtype == "float64" else np.float32
-    partial, ticket = (blank((slices, width, tiles * 32), accumulator), np.zeros(tiles, np.uint32)) if slices > 1 else (None, None)
+    partial, ticket = (blank((slices, width, tiles * 32), accumulator), tickets(slices, tiles)) if slices > 1 else (None, None)
     counters = launch("relu.cu", "bias_relu_pull", (dtype, width), (tiles, slices), (32, 8),
                       (placed_as(g, shift), mask, dx, sums if db else None, partial, ticket, i64(rows), np.int32(columns),
                        i64(slice_rows), before is not None), seed=seed)
