@@ -21,6 +21,7 @@ ARGUMENTS = """
     Raises ShapeError for shapes that do not broadcast, DtypeError for dtypes that NumPy refuses.
     """
 NUMBERS = (int, float, complex)
+OPERANDS = frozenset({Tensor, *NUMBERS})          # what a primitive takes as it is, beside a Tensor
 DEFAULTS = {"casting": ("same_kind",), "order": ("K", "C"), "subok": (True, False)}
 
 
@@ -40,7 +41,8 @@ def binary(name: str, doc: str, op: Callable | None = None) -> Callable:
     op = op or getattr(T, name)
 
     def function(a: Any, b: Any, /, out: Any = None, *, where: Any = True, dtype: Any = None, **options: Any) -> Any:
-        if type(a) is type(b) is Tensor and out is None and where is True and dtype is None and not options:
+        if (out is None and where is True and dtype is None and not options and type(a) in OPERANDS and type(b) in OPERANDS
+                and (type(a) is Tensor or type(b) is Tensor)):
             return op(a, b)
         return call(name, op, (a, b), out, where, dtype, options)
     return named(function, name, doc)

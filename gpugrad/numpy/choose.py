@@ -14,7 +14,7 @@ from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, bare
 from gpugrad.numpy._arguments import as_inexact, as_tensor, as_tensors, one_axis, to_dtype
-from gpugrad.numpy._ufunc import NUMBERS, call, operands
+from gpugrad.numpy._ufunc import NUMBERS, OPERANDS, call, operands
 from gpugrad.numpy.index import getitem, setitem
 
 __all__ = ["allclose", "angle", "array_equal", "array_equiv", "clip", "imag", "interp", "iscomplexobj", "isclose", "isrealobj",
@@ -28,10 +28,12 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
 
     The cotangent goes where the value came from; infinity and NaN on the other branch do not reach it.
     """
+    if type(condition) is Tensor and condition.dtype.kind == "b" and type(x) in OPERANDS and type(y) in OPERANDS:
+        return T.where(condition, x, y)
     if (x is None) != (y is None):
         raise ArgumentError("where: expected both x and y or neither, got one. Give both.")
     if x is None:
-        from gpugrad.numpy import nonzero
+        from gpugrad.numpy.ordering import nonzero
         return nonzero(condition)
     beside = next((v for v in (x, y) if isinstance(v, Tensor)), None)
     c = as_mask(as_tensor("where", condition, beside))
@@ -52,7 +54,8 @@ def select(condlist: Sequence, choicelist: Sequence, default: Any = 0) -> Tensor
         if c.dtype.kind != "b":
             raise DtypeError(f"select: expected conditions of bools, got dtype {c.dtype}. Compare with != 0.")
     choices = operands("select", (*choicelist, default))
-    y = choices.pop()
+    dtype = numpy.result_type(*[x if type(x) in NUMBERS else x.dtype for x in choices])
+    y = to_dtype("select", as_tensor("select", choices.pop(), conditions[0]), dtype)
     for c, choice in zip(reversed(conditions), reversed(choices), strict=True):
         y = T.where(c, choice, y)
     return y
@@ -99,6 +102,9 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: 
     if (a_min is not None and min is not None) or (a_max is not None and max is not None):
         raise ArgumentError("clip: expected each bound once, got a_min and min, or a_max and max. Give one name.")
     low, high = a_min if min is None else min, a_max if max is None else max
+    if (type(a) is Tensor and out is None and where is True and dtype is None and not options and not low is high is None
+            and (low is None or type(low) in OPERANDS) and (high is None or type(high) in OPERANDS)):
+        return T.clip(a, low, high)
     given = [bound for bound in (low, high) if bound is not None]
 
     def op(x: Tensor, *bounds: Any) -> Tensor:
@@ -116,7 +122,7 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None
     x = as_tensor("nan_to_num", x)
     if x.dtype.kind == "c":
         parts = [T.nan_to_num(part, nan=nan, posinf=posinf, neginf=neginf) for part in (T.real(x), T.imag(x))]
-        return parts[0] + parts[1] * 1j
+        return T.add(parts[0], T.multiply(parts[1], 1j))
     return T.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
 
 
@@ -142,15 +148,16 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     if xp.size == 1:
         y = T.spread(fp, shape=x.shape) if x.ndim else T.reshape(fp, shape=())
     else:
-        i = T.clip(T.searchsorted(xp, x, side="right") - 1, 0, xp.size - 2)
-        x0, x1, y0, y1 = getitem(xp, i), getitem(xp, i + 1), getitem(fp, i), getitem(fp, i + 1)
-        y = y0 + (y1 - y0) / (x1 - x0) * (x - x0)
+        i = T.clip(T.subtract(T.searchsorted(xp, x, side="right"), 1), 0, xp.size - 2)
+        after = T.add(i, 1)
+        x0, x1, y0, y1 = getitem(xp, i), getitem(xp, after), getitem(fp, i), getitem(fp, after)
+        y = y0 + (y1 - y0) / (x1 - x0) * (x - x0)             # type: ignore[operator]
     y = T.where(x < xp[0], fp[0] if left is None else left, y)
     y = T.where(x >= xp[-1], fp[-1], y)
     return y if right is None else T.where(x > xp[-1], right, y)
 
 
-def wrapped(x: Tensor, xp: Tensor, fp: Tensor, period: float) -> tuple[Tensor, Tensor, Tensor]:
+def wrapped(x: Any, xp: Any, fp: Any, period: float) -> tuple[Tensor, Tensor, Tensor]:
     """The same within one period, sorted, with one knot more at either end."""
     if period == 0:
         raise ArgumentError("interp: expected a period other than 0, got 0. Leave it out for data that does not repeat.")

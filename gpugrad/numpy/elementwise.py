@@ -38,7 +38,7 @@ def wide(x: Any) -> Any:
 
 
 power = pow = binary("power", "a ** b. The slope of a ** 0 is 0 everywhere, that of 0 ** b with respect to b too for b >= 0.")
-float_power = binary("float_power", "a ** b in double precision.", lambda a, b: T.power(wide(a), wide(b)))
+float_power = binary("float_power", "a ** b in double precision.", lambda a, b: T.float_power(wide(a), wide(b)))
 sqrt = unary("sqrt", "The square root; slope +inf at 0.")
 cbrt = unary("cbrt", "The cube root; slope +inf at 0.")
 exp = unary("exp", "e ** x.")
@@ -76,7 +76,7 @@ sinc = unary("sinc", "sin(pi x) / (pi x), smooth at 0 to every order.", lambda x
 
 
 def conjugated(x: Tensor) -> Tensor:
-    return T.conj(x) if x.dtype.kind == "c" else T.positive(x)
+    return T.positive(x) if x.dtype.kind in "iuf" else T.conj(x)       # conj of a real array is the array, not a copy
 
 
 abs = absolute = unary("abs", "The modulus; slope 0 at 0. Of complex z the gradient is z / |z|.")

@@ -60,6 +60,7 @@ def power_exponent(m, y, a, b):
 
 
 elementwise("power", power_base, power_exponent, impl=power)
+elementwise("float_power", power_base, power_exponent)
 elementwise("sqrt", lambda m, y, x: 0.5 / y)                                           # slope +inf at 0
 elementwise("cbrt", lambda m, y, x: 1 / (3 * y * y))                                   # slope +inf at 0
 

@@ -27,6 +27,7 @@ SMOOTH = [
         ((0.0, 0.5), (INF, 0)), ((0.0, 2), (0,)), ((0.0, 0), (0,)), ((0.0, 1), (1,)), ((-2.0, 3), (12,)), ((-2.0, 0), (0,)),
         ((-2.0, -1), (-0.25,)), ((0, 2.0), (0,)), ((1, 3.0), (0,))]),
     Row("power", "integers", args=lambda rng: (nonzero(rng, (3, 7)), np.arange(-3, 4)), dtypes=("float64",), complex_ok=True),
+    Row("float_power", sample=positive, dtypes=("float64",), complex_ok=True, edges=[((0.0, 0.0), (0, 0)), ((0.0, 2.0), (0, 0))]),
     Row("sqrt", sample=positive, complex_ok=True, edges=[((0.0,), (INF,))]),
     Row("cbrt", sample=nonzero, edges=[((0.0,), (INF,))]),
     Row("exp", complex_ok=True),
