@@ -9,7 +9,7 @@ from gpugrad.bench import report
 from gpugrad.bench.case import Case, select
 from gpugrad.bench.peers import ADAPTERS, ALWAYS, MissingPeer, Peer, load
 from gpugrad.bench.result import Run, append
-from gpugrad.bench.roofline import cpu_name, roofline
+from gpugrad.bench.roofline import cores_taken, cpu_name, roofline
 from gpugrad.bench.runner import measure
 from gpugrad.errors import ArgumentError, GpugradError
 
@@ -88,7 +88,7 @@ def bench(
     if device != "cpu":
         names = [name for name in names if not name.startswith("numpy")]
     peers, missing = present(names, device)
-    done = Run(describe(device), versions(peers))
+    done = Run(describe(device), versions(peers), cores_taken=cores_taken())
     for entry in chosen:
         done.measured.append(measure(entry, peers, missing, seconds or (QUICK_SECONDS if quick else SECONDS), roofline(), say))
     say("")

@@ -9,6 +9,7 @@ from gpugrad.errors import ArgumentError
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 TIE = 1.2  # medians closer than this are called a tie: one run on a shared machine tells no more
+BUSY = 0.2  # cores
 LEGEND = "`1.8x` beside a library: it takes 1.8 times what gpugrad takes. Below 1 (`!` where clear of a tie) gpugrad loses."
 
 
@@ -68,9 +69,18 @@ def table(run: Run) -> tuple[list[str], list[list[str]], list[str]]:
 
 
 def head_line(run: Run) -> str:
-    """Device, versions, commit: what the numbers hold for."""
+    """Device, versions, commit: what the numbers hold for, and what they do not."""
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    return f"{run.device}; {versions}" + (f"; commit {run.commit}" if run.commit else "") + f"; {run.date[:10]}; medians"
+    return (
+        f"{run.device}; {versions}" + (f"; commit {run.commit}" if run.commit else "") + f"; {run.date[:10]}; medians" + busy(run)
+    )
+
+
+def busy(run: Run) -> str:
+    """A warning where the machine was not free: threads that wait for each other were seen to be 100 times slower then."""
+    if run.cores_taken < BUSY:
+        return ""
+    return f"; BUSY MACHINE, other processes held {run.cores_taken:.1f} cores: do not compare libraries by this run"
 
 
 def footer(run: Run, notes: list[str]) -> list[str]:
@@ -156,13 +166,14 @@ def plot(run: Run, path: str | Path) -> None:
     for i, variant in enumerate(variants):
         at = [(k + (i - (len(variants) - 1) / 2) * width, m.number(variant)) for k, m in enumerate(timed)]
         at = [(x, y / timed[k].per) for k, (x, y) in enumerate(at) if y]
-        axes.bar([x for x, _ in at], [y for _, y in at], width, label=variant, color="C3" if variant == "gpugrad" else None)
+        colour = "black" if variant == "gpugrad" else f"C{list(ADAPTERS).index(variant)}"  # a library keeps its colour
+        axes.bar([x for x, _ in at], [y for _, y in at], width, label=variant, color=colour)
     axes.set_yscale("log")
     axes.set_ylabel("time, us (shorter is better)")
     axes.set_xticks(
         range(len(timed)), [m.case + (f"\nper {m.part}" if m.per > 1 else "") for m in timed], rotation=30, ha="right"
     )
     axes.set_title(head_line(run), fontsize=7, loc="left", wrap=True)
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=8, ncols=len(variants), loc="lower center", bbox_to_anchor=(0.5, 1.06))
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=150)

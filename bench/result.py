@@ -61,6 +61,7 @@ class Run:
     device: str
     versions: dict[str, str]  # library -> version
     measured: list[Measured] = field(default_factory=list)
+    cores_taken: float = 0.0  # by other processes, before the run began
     driver: str = ""
     cupy: str = ""
     commit: str = field(default_factory=lambda: commit())
@@ -90,6 +91,7 @@ def lines(run: Run) -> list[str]:
         "driver": run.driver,
         "cupy": run.cupy,
         "versions": run.versions,
+        "cores_taken": round(run.cores_taken, 2),
         "commit": run.commit,
         "date": run.date,
     }

@@ -61,6 +61,22 @@ def roofline() -> Roofline:
     return Roofline(2 * COPIED / copy / 1e9, 2 * SIDE**3 / gemm / 1e9)
 
 
+def cores_taken(seconds: float = 0.3) -> float:
+    """How many cores other processes keep busy, watched while this one sleeps; 0 where the system does not say."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0.0
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(word) for word in stat.read_text().splitlines()[0].split()[1:9]]
+        return sum(fields) - fields[3] - fields[4], sum(fields)  # all but idle and waiting for disks; all
+
+    busy, total = ticks()
+    time.sleep(seconds)
+    busy_later, total_later = ticks()
+    return (busy_later - busy) / max(1, total_later - total) * (os.cpu_count() or 1)
+
+
 def cpu_name() -> str:
     """The processor and the cores used, as in "AMD EPYC 7763, 2 cores"."""
     name = platform.processor() or platform.machine()

@@ -1,6 +1,7 @@
 """The libraries measured: one adapter each, imported only when asked for, all with every core of the machine."""
 
 import importlib
+import importlib.metadata
 import os
 from typing import Any
 
@@ -40,7 +41,7 @@ class Peer:
             self.module = importlib.import_module(self.library)
         except ImportError as error:
             raise MissingPeer(f"{name}: not installed (pip install gpugrad[peers])") from error
-        self.version = getattr(self.module, "__version__", "")
+        self.version = getattr(self.module, "__version__", None) or importlib.metadata.version(self.library)
         self.prepare()
 
     def prepare(self) -> None:

@@ -55,6 +55,12 @@ def test_the_head_line_says_where_and_with_what(run):
     assert head.startswith("CPU, 2 cores; gpugrad 0.1, numpy 2.4; commit abc1234; 20")
 
 
+def test_a_busy_machine_is_said_in_the_head_line(run):
+    assert "BUSY" not in report.plain(run)
+    run.cores_taken = 1.5
+    assert "BUSY MACHINE, other processes held 1.5 cores" in report.plain(run).splitlines()[0]
+
+
 def test_failed_and_missing_variants_are_explained(run):
     text = report.plain(run)
     assert "failed [1]" in text
