@@ -52,7 +52,7 @@ class Call:
         outside = boundary([y._node for y, made in zip(out, self.made, strict=True) if made], start, set(roots))
         self.count = len(leaves)
         saved = [x._data if isinstance(x, Tensor) else x for x in leaves]
-        parents = tuple([x._node if isinstance(x, Tensor) else None for x in leaves] + outside)
+        parents = (*(x._node if isinstance(x, Tensor) else None for x in leaves), *outside)
         values = tuple([y._data for y, made in zip(out, self.made, strict=True) if made])
         node = Node(self, parents, tuple(saved + [None] * len(outside)), tuple(Shaped(v.shape, v.dtype) for v in values), {})
         named = iter(attach(values, node))

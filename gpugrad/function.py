@@ -34,7 +34,7 @@ def primitive(function: Callable | None = None, *, vjp: Callable | None = None, 
     for what in (function, vjp, jvp):
         if what is not None and not callable(what):
             raise DtypeError(f"primitive: expected functions, got {short(what)}. Pass callables.")
-    label = name or getattr(function, "__name__", "primitive")
+    label: str = name or getattr(function, "__name__", "primitive")
 
     def pull(m, g, want, y, *xs, **params):
         if vjp is None:
@@ -206,7 +206,7 @@ def gradients_of(op: str, got: Any, xs: tuple, m: Any) -> tuple:
     if len(got) != len(xs):
         raise GraphError(f"{op}: expected {len(xs)} cotangents from the VJP, one for each input, got {len(got)}. "
                          "Return a tuple, with None where there is none.")
-    results = []
+    results: list = []
     for g, x in zip(got, xs, strict=True):
         if g is None or not hasattr(x, "shape"):
             results.append(None)

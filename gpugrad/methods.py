@@ -38,9 +38,18 @@ for _python, _name in BINARY.items():
     setattr(Tensor, f"__i{_python}__", in_place(_operation))
 for _python, _name in {**COMPARISON, **UNARY}.items():
     setattr(Tensor, f"__{_python}__", getattr(TRACED, _name))
-Tensor.__divmod__ = lambda self, other: (self // other, self % other)               # type: ignore[attr-defined]
-Tensor.__rdivmod__ = lambda self, other: (other // self, other % self)              # type: ignore[attr-defined]
-Tensor.__round__ = lambda self, digits=None: gnp.round(self, digits or 0)           # type: ignore[attr-defined]
+
+
+def __divmod__(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return self // other, self % other
+
+
+def __rdivmod__(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    return other // self, other % self
+
+
+def __round__(self: Tensor, digits: int | None = None) -> Tensor:
+    return gnp.round(self, digits or 0)
 
 
 def __getitem__(self: Tensor, index: Any) -> Tensor:
@@ -165,11 +174,14 @@ def to(self: Tensor, device: Device | str) -> Tensor:
     return TRACED.move(self, device=device)
 
 
-for _function in (__getitem__, __iter__, __contains__, __setitem__, fill, reshape, transpose, flatten, sort, partition, to):
+for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape, transpose, flatten, sort, partition, to):
     setattr(Tensor, _function.__name__, _function)
-Tensor.T = property(lambda self: gnp.transpose(self), doc="Axes in reverse order.")                  # type: ignore[attr-defined]
-Tensor.mT = property(lambda self: gnp.matrix_transpose(self), doc="The last two axes swapped.")      # type: ignore[attr-defined]
-Tensor.real = property(lambda self: gnp.real(self), doc="The real part.")                            # type: ignore[attr-defined]
-Tensor.imag = property(lambda self: gnp.imag(self), doc="The imaginary part.")                       # type: ignore[attr-defined]
-Tensor.flat = property(lambda self: gnp.ravel(self), doc="All elements along one axis.")             # type: ignore[attr-defined]
-Tensor.at = property(lambda self: gnp.At(self), doc="x.at[i].add(v): a new Tensor with v added at i; also set, multiply…")  # type: ignore[attr-defined]
+for _name, _get, _doc in [
+    ("T", gnp.transpose, "Axes in reverse order."),
+    ("mT", gnp.matrix_transpose, "The last two axes swapped."),
+    ("real", gnp.real, "The real part."),
+    ("imag", gnp.imag, "The imaginary part."),
+    ("flat", gnp.ravel, "All elements along one axis."),
+    ("at", gnp.At, "x.at[i].add(v): a new Tensor with v added at i; also set, multiply and the like."),
+]:
+    setattr(Tensor, _name, property(lambda self, get=_get: get(self), doc=_doc))

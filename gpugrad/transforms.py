@@ -102,8 +102,8 @@ def jvp(f: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> tupl
     leaves, rebuild = flatten(out)
     outputs = [as_output("jvp", y) for y in leaves]
     ours = [type(y) is Dual and y.level == level for y in outputs]
-    value = rebuild([kind(y.primal if o else y) for y, o in zip(outputs, ours, strict=True)])
-    tangent = rebuild([kind(y.tangent if o else zeros_like(y)) for y, o in zip(outputs, ours, strict=True)])
+    value = rebuild([kind(y._layer[1] if o else y) for y, o in zip(outputs, ours, strict=True)])
+    tangent = rebuild([kind(y._layer[2] if o else zeros_like(y)) for y, o in zip(outputs, ours, strict=True)])
     return (value, tangent, aux) if has_aux else (value, tangent)
 
 
@@ -295,9 +295,9 @@ def root(op: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         x = Tensor(new_array(x, copy=False))
     require_inexact(op, x.dtype)
-    levels = current().levels
-    node = (LevelNode if levels else Node)(PRIMITIVES["alias"], (x._node,), (None,), None, {})
-    if levels:
+    make = LevelNode if current().levels else Node
+    node = make(PRIMITIVES["alias"], (x._node,), (None,), None, {})
+    if isinstance(node, LevelNode):
         node.level = node.seq
     return snapshot(x, node)
 
@@ -305,7 +305,7 @@ def root(op: str, x: Any) -> Tensor:
 def numbered(op: str, args: tuple, argnums: int | Sequence[int]) -> tuple[list[int], bool]:
     """argnums as a list of valid argument numbers, and whether several were asked for."""
     several = not isinstance(argnums, int)
-    numbers = list(argnums) if several else [argnums]           # type: ignore[arg-type, list-item]
+    numbers: list[Any] = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in numbers:
         if not isinstance(i, int) or not -len(args) <= i < len(args):
             raise ArgumentError(f"{op}: expected argnums within the {len(args)} positional arguments, got {argnums!r}. "

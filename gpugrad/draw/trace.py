@@ -51,7 +51,7 @@ def picture(y: Tensor, gradient: Any = None, names: dict[int, str] | None = None
     slopes, total = edge_gradients(order, y, gradient)
     nodes, edges = [], []
     for node in order:
-        if type(node) is Leaf:
+        if isinstance(node, Leaf):
             tensor = node.tensor()
             nodes.append(Drawn(node, names.get(id(tensor), "leaf"), "leaf", note=shape_note(values.get(node)),
                                detail=summary(values.get(node))))
@@ -152,13 +152,14 @@ def edge_gradients(order: list[Node], y: Tensor, gradient: Any) -> tuple[dict[tu
 
 def leaf_gradients(order: list[Node]) -> dict[tuple[Node, int], Any]:
     """The accumulated gradients of leaves with one consumer, on their edges."""
-    uses: dict[Node, list[tuple[Node, int]]] = {}
+    uses: dict[Any, list[tuple[Node, int]]] = {}
     for node in order:
         for i, parent in enumerate(node.parents):
             if type(parent) is Leaf:
                 uses.setdefault(parent, []).append((node, i))
-    return {edges[0]: leaf.tensor().grad._data for leaf, edges in uses.items()
-            if len(edges) == 1 and leaf.tensor() is not None and leaf.tensor().grad is not None}
+    tensors = {leaf: leaf.tensor() for leaf in uses}
+    return {edges[0]: tensors[leaf].grad._data for leaf, edges in uses.items()
+            if len(edges) == 1 and tensors[leaf] is not None and tensors[leaf].grad is not None}
 
 
 # texts ------------------------------------------------------------------------------------------------------------------

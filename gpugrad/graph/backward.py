@@ -29,7 +29,7 @@ def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, 
             accumulate(leaf, found, node)
 
 
-Tensor.backward = backward          # type: ignore[attr-defined]
+setattr(Tensor, "backward", backward)  # noqa: B010 - tensor.py may not import the sweep
 
 
 def seed(y: Tensor) -> Any:
@@ -82,7 +82,7 @@ def accumulate(leaf: Tensor, found: dict, node: Any) -> None:
     if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype and exclusive(data, 2):
         data += g
     else:
-        leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))      # type: ignore[operator]
+        leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))
 
 
 def take(found: dict, node: Any) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from gpugrad.errors import NoRuleError
 from gpugrad.graph.namespace import PRIMITIVES, TRACED, Implementations
-from gpugrad.graph.record import binary_recorder, record, unary_recorder
+from gpugrad.graph.record import binary_recorder, one_input_recorder, unary_recorder
 
 Rule = Callable[..., Any]
 
@@ -60,17 +60,17 @@ class Primitive:
         return self.traced if m is TRACED else self.impls[m.xp.ndarray]
 
     def recorder(self) -> Callable:
-        def op(*xs, **params):
-            return record(self, xs, params)
+        op = one_input_recorder(self)
         op.__name__ = self.name
         return op
 
     def kept(self, parents: tuple) -> tuple[bool, frozenset[int]]:
         """Whether y, and which inputs, the rule reads when the inputs with a parent need a gradient."""
         wanted = tuple([p is not None for p in parents])
-        if wanted not in self._kept:
-            self._kept[wanted] = self._find_kept(wanted)
-        return self._kept[wanted]
+        kept = self._kept.get(wanted)
+        if kept is None:
+            kept = self._kept[wanted] = self._find_kept(wanted)
+        return kept
 
     def _find_kept(self, wanted: tuple[bool, ...]) -> tuple[bool, frozenset[int]]:
         if self.vjp is None or not self._keep:

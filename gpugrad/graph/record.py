@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -41,6 +41,23 @@ class Item(Node):
 def record(prim: Any, xs: tuple, params: dict) -> Any:
     """prim(*xs, **params) on Tensors, arrays, lists and numbers, as a Tensor or a tuple of them."""
     mode = current()
+    if mode is RECORD:                                    # the commonest case first: Tensors and numbers, nothing special
+        values, parents, graph = [], [], False
+        for x in xs:
+            if type(x) is Tensor:
+                values.append(x._data)
+                parents.append(x._node)
+                graph = graph or x._node is not None
+            elif type(x) in SCALARS:
+                values.append(x)
+                parents.append(None)
+            else:
+                break
+        else:
+            y = run(prim, values, params)
+            if not graph or prim.vjp is None:
+                return wrap(y)
+            return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     if any(isinstance(x, Layered) for x in inputs):
         y, level = apply_layers(prim, inputs, params)
@@ -80,7 +97,12 @@ def constant(prim: Any, x: Any, xs: tuple) -> Any:
 
 def run(prim: Any, values: list, params: dict) -> Any:
     """The raw function of the arrays' device on the arrays. NumPy scalars become 0-d arrays."""
-    xp = RAW[next((type(v) for v in values if is_array(v)), numpy.ndarray)].xp
+    for v in values:
+        if type(v) is numpy.ndarray:
+            xp = numpy
+            break
+    else:
+        xp = RAW[next((type(v) for v in values if is_array(v)), numpy.ndarray)].xp
     try:
         y = prim.impls[xp.ndarray](*values, **params)
     except Exception as error:
@@ -90,7 +112,7 @@ def run(prim: Any, values: list, params: dict) -> Any:
     return tuple([v if type(v) is xp.ndarray else xp.asarray(v) for v in y])
 
 
-def make_node(prim: Any, parents: tuple, values: list, inputs: list, y: Any, params: dict, mode: Mode) -> Node:
+def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any, params: dict, mode: Mode) -> Node:
     """A node that keeps what the rule reads for the inputs that need a gradient, and the shapes of the rest."""
     keep_y, kept = prim.kept(parents)
     xs = tuple([v if v is None else save(v, x) if i in kept else shape_only(v)
@@ -201,6 +223,30 @@ def unary_recorder(prim: Any) -> Callable:
         if node is None:
             return Tensor(y)
         return Tensor(y, Node(prim, (node,), (data if keep_x else None,), y if keep_y else None, NO_PARAMS))
+    return op
+
+
+def one_input_recorder(prim: Any) -> Callable:
+    """record(prim, xs, params) for an operation with parameters, unrolled for one Tensor as input."""
+    impls = prim.impls
+
+    def op(*xs, **params):
+        x = xs[0] if len(xs) == 1 else None
+        if type(x) is not Tensor or prim.outputs != 1 or current() is not RECORD:
+            return record(prim, xs, params)
+        data = x._data
+        try:
+            y = impls[type(data)](data, **params)
+        except Exception as error:
+            raise explained(error, prim, [data], params) from error
+        if type(y) is not type(data):
+            y = RAW[type(data)].xp.asarray(y)
+        node = x._node
+        if node is None or prim.vjp is None:
+            return Tensor(y)
+        keep_y, kept = prim.kept((node,))
+        return Tensor(y, Node(prim, (node,), (data if kept else Shaped(data.shape, data.dtype),),
+                              y if keep_y else Shaped(y.shape, y.dtype), params))
     return op
 
 
