@@ -6,6 +6,9 @@ Arguments may be Tensors, NumPy or CuPy arrays, lists and numbers; results are T
 from gpugrad.numpy.choose import *
 from gpugrad.numpy.contract import *
 from gpugrad.numpy.creation import *
+from gpugrad.numpy.diagonals import *
+from gpugrad.numpy.ordering import *
+from gpugrad.numpy.selection import *
 from gpugrad.numpy.einsum import *
 from gpugrad.numpy.elementwise import *
 from gpugrad.numpy.index import *
