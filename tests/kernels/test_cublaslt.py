@@ -90,7 +90,8 @@ def test_any_layout_multiplies_as_numpy_does(lt, seed):
     dtype, out_dtype = [("float32",) * 2, ("float64",) * 2, ("float16", "float32")][rng.integers(3)]
 
     def some(shape, dtype, may_be_columns=True, lead=lead):
-        return laid_out(rng, (*lead, *shape), dtype, bool(rng.integers(2)) or not may_be_columns, int(rng.integers(3)), 0)
+        return laid_out(rng, (*lead, *shape), dtype, bool(rng.integers(2)) or not may_be_columns, int(rng.integers(3)),
+                        int(rng.integers(2)) if len(lead) == 1 else 0)
 
     a, b = some((m, k), dtype), some((k, n), dtype, lead=lead if rng.integers(2) else ())
     columns = bool(rng.integers(2))
@@ -99,7 +100,8 @@ def test_any_layout_multiplies_as_numpy_does(lt, seed):
     separate = bool(rng.integers(2))
     expected = alpha * (a.astype("f8") @ b.astype("f8")) + beta * (c if separate else out).astype("f8")
     if separate and 1 in (m, n) and why_not(a, b, out, c=c):            # a single row or column of c has one reading only
-        pytest.raises(LtUnsupportedError, matmul, a, b, out, c=c).match("of c must lie together")
+        with pytest.raises(LtUnsupportedError, match="of c must lie together"):
+            matmul(a, b, out, c=c)
         return
     assert matmul(a, b, out, alpha=alpha, beta=beta, c=c if separate else None) is out
     assert lt.products == 1
@@ -147,6 +149,53 @@ def test_batches_without_a_common_stride_are_refused():
     assert plan(numpy.zeros((2, 3, 3, 4), "f"), b, out).batch == 6
     with pytest.raises(LtUnsupportedError, match="no common stride"):
         plan(a, b, out)
+    with pytest.raises(LtUnsupportedError, match="no common stride"):
+        plan(numpy.zeros((2, 3, 3, 4), "f"), b[:, :1], out)
+
+
+@pytest.mark.parametrize(("lead_a", "lead_b"), [((3,), (1,)), ((1, 3), (3,)), ((2, 1), (2, 1)), ((1,), (3,)), ((2, 1, 3), (1,
+                                                                                                                           1,
+                                                                                                                           1))])
+def test_axes_of_one_are_broadcast_or_passed_over(lt, lead_a, lead_b):
+    rng = numpy.random.default_rng(8)
+    a, b = laid_out(rng, (*lead_a, 4, 6), "float64"), laid_out(rng, (*lead_b, 6, 5), "float64")
+    a = numpy.lib.stride_tricks.as_strided(a, a.shape, [s if n > 1 else 8 * 99 for n, s in zip(a.shape, a.strides)], subok=True)
+    out = laid_out(rng, (*numpy.broadcast_shapes(lead_a, lead_b), 4, 5), "float64")
+    matmul(a, b, out)
+    assert lt.products == 1
+    assert close(out, a @ b, 6, "float64")
+
+
+FOLDED_ON_THEMSELVES = {
+    "windows": lambda x: numpy.lib.stride_tricks.sliding_window_view(x.reshape(-1)[:9], 6),
+    "windows in columns": lambda x: numpy.lib.stride_tricks.sliding_window_view(x.reshape(-1)[:9], 4).T,
+    "one row many times": lambda x: numpy.broadcast_to(x[:1], (4, 6)),
+    "rows backwards": lambda x: x[::-1], "columns backwards": lambda x: x[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("case", FOLDED_ON_THEMSELVES)
+def test_what_is_no_matrix_in_memory_goes_to_cupy(lt, case):
+    rng = numpy.random.default_rng(9)
+    a = FOLDED_ON_THEMSELVES[case](laid_out(rng, (4, 6), "float64").view(numpy.ndarray)).view(Array)
+    if case.startswith("windows in"):
+        a = a[:4]
+    b, out = laid_out(rng, (6, 5), "float64"), zeros(4, 5, dtype="float64")
+    assert "of a must lie together" in why_not(a, b, out)
+    assert close(product(a, b, out), a @ b, 6, "float64")
+
+
+def test_an_out_that_repeats_is_refused():
+    one = numpy.zeros((4, 5), "f")
+    out = numpy.lib.stride_tricks.as_strided(one, (3, 4, 5), (0, 20, 4))
+    with pytest.raises(LtUnsupportedError, match="broadcast along its batch"):
+        plan(numpy.zeros((3, 4, 6), "f"), numpy.zeros((3, 6, 5), "f"), out)
+
+
+def test_a_row_that_repeats_along_the_batch_stays_a_batch():
+    a = numpy.broadcast_to(numpy.zeros((1, 4), "f"), (3, 1, 4))
+    one = plan(a, numpy.zeros((4, 5), "f"), numpy.zeros((3, 1, 5), "f"))
+    assert (one.batch, one.b.batch_stride, one.d.batch_stride) == (3, 0, 5)
 
 
 @pytest.mark.parametrize("compute", [None, "tf32", "bf16"])
@@ -201,6 +250,23 @@ def test_epilogues_mean_what_they_say_in_rows(lt, epilogue, turned):
         assert close(vector, values if expected_vector is None else expected_vector, m + k, "float64")
 
 
+@pytest.mark.parametrize("epilogue", ["sum_a", "sum_b"])
+def test_sums_of_an_operand_hold_for_an_out_in_columns_too(lt, epilogue):
+    rng = numpy.random.default_rng(10)
+    a, b, out = laid_out(rng, (6, 3), "float64"), laid_out(rng, (3, 7), "float64"), laid_out(rng, (6, 7), "float64", False)
+    vector = zeros(6 if epilogue == "sum_a" else 7, dtype="float64")
+    matmul(a, b, out, epilogue=epilogue, vector=vector)
+    assert close(out, a @ b, 3, "float64")
+    assert close(vector, a.sum(1) if epilogue == "sum_a" else b.sum(0), 3, "float64")
+
+
+def test_a_batch_has_no_bias_gradient_of_its_own():
+    a, b, out, vector = (numpy.zeros(s, "f") for s in ((3, 4, 6), (3, 6, 5), (3, 4, 5), (5,)))
+    assert plan(a, b, out, epilogue="bias", vector=vector).batch == 3
+    with pytest.raises(LtUnsupportedError, match="sum_b on a batch of 3"):
+        plan(a, b, out, epilogue="sum_b", vector=vector)
+
+
 def test_accumulation_masks_once(lt):
     rng = numpy.random.default_rng(4)
     q, dy, w, so_far = (laid_out(rng, s, "float64") for s in ((6, 20), (6, 5), (20, 5), (6, 20)))
@@ -218,6 +284,7 @@ def test_relu_is_refused_since_it_would_hide_nan(lt):
         matmul(a, b, out, epilogue="relu")
     matmul(a, b, out, epilogue="relu", nan_to_zero=True)
     assert (out == 0).all()
+    assert "turns NaN into 0" in why_not(a, b, out, epilogue="relu")      # though this product is known by now
     matmul(a, b, out)
     assert numpy.isnan(out).all()
 
@@ -261,6 +328,8 @@ WRONG = {
     "a needless aux": (lambda: (zeros(4, 4),) * 3 + ({"epilogue": "gelu", "aux": zeros(4, 8)},), ArgumentError,
                        "not to be given"),
     "short vector": (lambda: (zeros(4, 4),) * 3 + ({"epilogue": "bias", "vector": zeros(3)},), ArgumentError, r"vector \(4,\)"),
+    "wide vector": (lambda: (zeros(4, 4),) * 3 + ({"epilogue": "bias", "vector": zeros(4, dtype="float64")},), ArgumentError,
+                    r"vector \(4,\) of float32, contiguous, got \(4,\) of float64"),
     "small mask": (lambda: (zeros(4, 4),) * 3 + ({"epilogue": "drelu", "aux": zeros(4, 1, dtype="uint8")},), ArgumentError,
                    r"expected aux \(4, 16\) of uint8.*aux_shape\('drelu', 4, 4\)"),
     "workspace": (lambda: (zeros(4, 4),) * 3 + ({"workspace": zeros(1024, dtype="uint8")[1:]},), ArgumentError,
@@ -285,13 +354,20 @@ def test_arrays_of_two_devices_are_refused(lt):
         matmul(zeros(4, 4), far, zeros(4, 4))
 
 
-def test_the_product_runs_on_the_device_of_its_arrays(lt):
+def test_the_product_runs_on_the_device_of_its_arrays(lt, monkeypatch):
+    created, create = [], lt.cublasLtCreate
+    monkeypatch.setattr(lt, "cublasLtCreate", lambda h: created.append(lt.xp.cuda.runtime.getDevice()) or create(h))
     arrays = [zeros(4, 4) for _ in range(3)]
     for x in arrays:
         x.device = SimpleNamespace(id=2)
     matmul(*arrays)
-    assert [device for _, device in cublaslt._handles] == [2]
+    assert [device for _, device in cublaslt._handles] == created == [2]
     assert lt.xp.cuda.runtime.getDevice() == 0
+
+
+def test_no_algorithm_is_a_reason(lt, monkeypatch):
+    monkeypatch.setattr(lt, "product", lambda *_: None)
+    assert why_not(zeros(4, 4), zeros(4, 4), zeros(4, 4)).startswith("cuBLASLt has no algorithm for Plan(m=4, n=4, k=4")
 
 
 def test_rows_that_are_not_together_go_to_cupy(lt):
@@ -365,6 +441,10 @@ def test_algorithms_are_chosen_once_per_layout_and_alignment(lt):
     matmul(a, b, out, epilogue="bias", vector=zeros(8))
     matmul(a, b, out, epilogue="bias", vector=aligned(numpy.zeros(9, "f"))[1:])
     assert lt.heuristics == before + 3
+    matmul(a, b, out, workspace=aligned(numpy.zeros(512, "uint8"), 256))   # a smaller one: the algorithm must need no more
+    assert lt.heuristics == before + 4
+    with pytest.raises(DtypeError):
+        matmul(*(x.view("int32") for x in (a, b, out)))
 
 
 def test_bias_and_mask_pointers_are_those_of_the_call(lt):
