@@ -41,14 +41,20 @@ from gpugrad.transforms import gnvp, grad, hessian, hvp, jacobian, jvp, value_an
 from gpugrad.version import __version__
 
 import gpugrad.methods  # isort: skip - adds operators and methods to Tensor
-import gpugrad.dispatch  # isort: skip - adds NumPy's protocols
+import gpugrad.dispatch  # noqa: F401  # isort: skip - adds NumPy's protocols
 
 if TYPE_CHECKING:
-    from gpugrad import draw, nn, optim, random
-    from gpugrad.check import GradientError, check_grads
-    from gpugrad.checkpoint import checkpoint
-    from gpugrad.function import Function, primitive
-    from gpugrad.io import load, save
+    from gpugrad import draw as draw
+    from gpugrad import nn as nn
+    from gpugrad import optim as optim
+    from gpugrad import random as random
+    from gpugrad.check import GradientError as GradientError
+    from gpugrad.check import check_grads as check_grads
+    from gpugrad.checkpoint import checkpoint as checkpoint
+    from gpugrad.function import Function as Function
+    from gpugrad.function import primitive as primitive
+    from gpugrad.io import load as load
+    from gpugrad.io import save as save
 
 #: Names that are imported at their first use, so that `import gpugrad` stays quick: name -> module, or module and attribute.
 LATER: dict[str, str] = {
@@ -62,8 +68,13 @@ LATER: dict[str, str] = {
         "batch_norm", "dropout", "embedding", "one_hot", "cross_entropy", "mse_loss"]},
 }
 
-__all__ = [name for name in globals() if not name.startswith("_") and name not in (
-    "importlib", "TYPE_CHECKING", "Any", "annotations", "gpugrad", "LATER")] + list(LATER)
+__all__ = [
+    "AnomalyError", "ArgumentError", "AxisError", "ConversionError", "DeviceError", "DtypeError", "FileFormatError",
+    "GpugradError", "GraphError", "IndexingError", "MissingExtraError", "NoRuleError", "ShapeError", "Tensor", "__version__",
+    "cuda", "default_device", "detect_anomaly", "device", "enable_grad", "gnvp", "grad", "hessian", "hvp", "is_grad_enabled",
+    "jacobian", "jvp", "no_grad", "numpy", "synchronize", "tensor", "value_and_grad", "vjp", "vmap",
+]
+__all__ += [*numpy.__all__, *LATER]
 
 
 def __getattr__(name: str) -> Any:

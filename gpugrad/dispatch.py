@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy
-
 from gpugrad import numpy as gnp
 from gpugrad.arrays import short
 from gpugrad.errors import ConversionError, NoRuleError

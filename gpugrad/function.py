@@ -118,7 +118,8 @@ class Call(Primitive):
     def __init__(self, function: type[Function], arguments: tuple, kwargs: dict):
         self.function, self.arguments, self.kwargs = function, arguments, kwargs
         self.places = [i for i, x in enumerate(arguments) if isinstance(x, Tensor)]
-        super().__init__(function.__name__, self.backward, self.forward_mode, impl=self.forward, batch=self.all_at_once, register=False)
+        super().__init__(function.__name__, self.backward, self.forward_mode, impl=self.forward, batch=self.all_at_once,
+                         register=False)
         self.pull = lambda m, g, want, y, xs, params: self.backward(m, g, want, y, *xs)
 
     def filled(self, xs: Any) -> list:
@@ -213,7 +214,8 @@ def gradients_of(op: str, got: Any, xs: tuple, m: Any) -> tuple:
             continue
         g = tensor_of(g)
         if g.shape != x.shape:
-            raise ShapeError(f"{op}: expected a gradient of shape {x.shape} from the rule, got {g.shape}. Sum broadcast axes away.")
+            raise ShapeError(f"{op}: expected a gradient of shape {x.shape} from the rule, got {g.shape}. "
+                             "Sum broadcast axes away.")
         results.append(over(m, TRACED.cast(g, x.dtype)))
     return tuple(results)
 

@@ -125,8 +125,8 @@ def fill(self: Tensor, value: Any) -> None:
 
 # methods ----------------------------------------------------------------------------------------------------------------
 
-METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "conj", "conjugate",
-           "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
+METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "conj",
+           "conjugate", "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
            "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var"]
 
 
@@ -174,7 +174,8 @@ def to(self: Tensor, device: Device | str) -> Tensor:
     return TRACED.move(self, device=device)
 
 
-for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape, transpose, flatten, sort, partition, to):
+for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,
+                  transpose, flatten, sort, partition, to):
     setattr(Tensor, _function.__name__, _function)
 for _name, _get, _doc in [
     ("T", gnp.transpose, "Axes in reverse order."),

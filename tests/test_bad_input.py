@@ -97,7 +97,7 @@ ROWS = [
     (lambda: X() & X(), gg.DtypeError, "bitwise_and: expected dtypes"),
     (lambda: gg.sin("x"), gg.DtypeError, "sin: expected"),
     # NumPy's protocols
-    (lambda: np.linalg.slogdet(gg.tensor(np.eye(2), requires_grad=True)), gg.NoRuleError, "np.linalg.slogdet: no rule for Tensors"),
+    (lambda: np.linalg.slogdet(gg.tensor(np.eye(2), requires_grad=True)), gg.NoRuleError, "slogdet: no rule for Tensors"),
     (lambda: np.busday_count(X(), X()), gg.NoRuleError, "no rule for Tensors. Compose it"),
     (lambda: np.subtract.reduce(X()), gg.NoRuleError, "np.subtract.reduce: no rule for Tensors"),
     (lambda: np.add.at(np.zeros(3), [0], X()[:1]), gg.ConversionError, "np.add.at: expected a Tensor to write to"),
@@ -106,7 +106,7 @@ ROWS = [
     (lambda: gg.grad(np.sin)(np.ones(2)), gg.ShapeError, "grad: expected a function with one output element, got shape (2,)"),
     (lambda: gg.grad(np.sum)(np.ones(2, int)), gg.DtypeError, "grad: expected a float or complex dtype, got int64"),
     (lambda: gg.grad(np.sum)("x"), gg.ArgumentError, "expected numbers"),
-    (lambda: gg.grad(np.sum, argnums=1)(np.ones(2)), gg.ArgumentError, "grad: expected argnums within the 1 positional arguments"),
+    (lambda: gg.grad(np.sum, argnums=1)(np.ones(2)), gg.ArgumentError, "expected argnums within the 1 positional arguments"),
     (lambda: gg.grad(lambda x: "no")(1.0), gg.DtypeError, "grad: expected a function that returns arrays, got 'no'"),
     (lambda: gg.grad(np.sum, has_aux=True)(np.ones(2)), gg.ArgumentError, "grad: expected (output, aux) with has_aux=True"),
     (lambda: gg.jvp(np.sin, (np.ones(2),), (np.ones(3),)), gg.ShapeError, "jvp: expected a gradient of shape (2,), got (3,)"),

@@ -89,9 +89,8 @@ def known_values(order: list[Node], y: Tensor) -> dict[Node, Any]:
                 values[node] = tensor._data
         elif is_array(node.y) or isinstance(node.y, tuple):
             values[node] = node.y
-        for x, parent in zip(node.xs or (), node.parents, strict=False):
-            if parent is not None and is_array(x):
-                values[parent] = x
+        values.update({parent: x for x, parent in zip(node.xs or (), node.parents, strict=False)
+                       if parent is not None and is_array(x)})
     for node in order:
         if node not in values or has_shapes(values[node]):
             again = compute(node, values)

@@ -219,8 +219,8 @@ def check_gradients(node: Node, pulled: Any) -> None:
     for gx in pulled:
         array = bare_array(gx)
         if is_array(array) and array.dtype.kind in "fc" and bool((array != array).any()):
-            raise AnomalyError(f"{node.prim.name}: expected gradients without NaN, got one of shape {array.shape} from the backward "
-                               f"rule of {LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
+            raise AnomalyError(f"{node.prim.name}: expected gradients without NaN, got one of shape {array.shape} from the "
+                               f"backward rule of {LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
 
 
 def freed(node: Node) -> GraphError:

@@ -2,23 +2,23 @@
 
 Arguments may be Tensors, NumPy or CuPy arrays, lists and numbers; results are Tensors, on the device of the arguments.
 """
-# ruff: noqa: F403 - every family lists its public names in __all__
+# ruff: noqa: F401, F403 - every family lists its public names in __all__
 from gpugrad.numpy.choose import *
 from gpugrad.numpy.contract import *
 from gpugrad.numpy.creation import *
 from gpugrad.numpy.diagonals import *
-from gpugrad.numpy.ordering import *
-from gpugrad.numpy.selection import *
 from gpugrad.numpy.einsum import *
 from gpugrad.numpy.elementwise import *
 from gpugrad.numpy.index import *
 from gpugrad.numpy.join import *
-from gpugrad.numpy.without_nan import *
+from gpugrad.numpy.ordering import *
 from gpugrad.numpy.pad import *
 from gpugrad.numpy.reduce import *
 from gpugrad.numpy.scan import *
+from gpugrad.numpy.selection import *
 from gpugrad.numpy.shape import *
 from gpugrad.numpy.statistics import *
+from gpugrad.numpy.without_nan import *
 
 from numpy import (  # isort: skip
     bool,

@@ -11,7 +11,7 @@ from gpugrad.draw.trace import picture
 def neuron():
     w0, x0, w1, x1, w2 = (gg.tensor(v, requires_grad=True) for v in (2.0, -1.0, -3.0, -2.0, -3.0))
     f = 1.0 / (1.0 + np.exp(-(w0 * x0 + w1 * x1 + w2)))
-    return f, dict(w0=w0, x0=x0, w1=w1, x1=x1, w2=w2)
+    return f, {"w0": w0, "x0": x0, "w1": w1, "x1": x1, "w2": w2}
 
 
 def test_the_sigmoid_neuron_has_every_number_of_the_slide():

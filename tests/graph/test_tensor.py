@@ -20,7 +20,8 @@ def x():
     np.asarray, np.array, lambda t: t.numpy(), lambda t: np.from_dlpack(t), lambda t: float(t[0]), lambda t: math.sin(t[0]),
     lambda t: complex(t[0]), lambda t: int(t[0]), lambda t: np.zeros(3).__setitem__(slice(None), t),
     lambda t: [1, 2, 3][t[0]], lambda t: list(map(float, t)), pickle.dumps,
-], ids=["asarray", "array", "numpy()", "dlpack", "float", "math.sin", "complex", "int", "setitem", "index", "map float", "pickle"])
+], ids=["asarray", "array", "numpy()", "dlpack", "float", "math.sin", "complex", "int", "setitem", "index", "map",
+        "pickle"])
 def test_implicit_conversion_of_a_tensor_that_needs_a_gradient_is_refused(x, convert):
     with pytest.raises(gg.ConversionError, match=r"expected .*, got .*\. Use "):
         convert(x)

@@ -189,7 +189,8 @@ def test_check_grads_accepts_the_right_and_rejects_the_wrong():
     nan = gg.primitive(lambda x: np.sin(x), jvp=lambda ts, y, x: ts[0] * np.nan)
     with pytest.raises(gg.GradientError, match="forward mode of f"):
         gg.check_grads(nan, (np.ones(3),), order=1, modes=("forward",))
-    second = gg.primitive(lambda x: x ** 3, vjp=lambda g, y, x: g * (3 * x.detach() ** 2), jvp=lambda ts, y, x: ts[0] * 3 * x ** 2)
+    second = gg.primitive(lambda x: x ** 3, vjp=lambda g, y, x: g * (3 * x.detach() ** 2),
+                          jvp=lambda ts, y, x: ts[0] * 3 * x ** 2)
     gg.check_grads(second, (np.ones(2),), order=1)
     with pytest.raises(gg.GradientError):
         gg.check_grads(second, (np.ones(2),), order=2)
