@@ -1,0 +1,42 @@
+"""What the functions of this package do to their arguments before a primitive sees them."""
+from __future__ import annotations
+
+from typing import Any
+
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError
+from gpugrad.graph.namespace import TRACED as T
+from gpugrad.graph.tensor import Tensor
+from gpugrad.numpy._arguments import as_inexact, as_tensor
+
+
+def real(op: str, x: Any, beside: Any = None) -> Tensor:
+    """x as a Tensor of a real float dtype; integers and bools become float64."""
+    if type(x) is not Tensor or x.dtype.kind != "f":
+        x = as_inexact(as_tensor(op, x, beside))
+        if x.dtype.kind != "f":
+            raise DtypeError(f"{op}: expected real numbers, got {x.dtype}. Treat real and imaginary parts apart.")
+    return x
+
+
+def same_shape(op: str, a: Any, b: Any, names: str = "prediction and target") -> tuple[Tensor, Tensor]:
+    """Two real Tensors of one shape: losses that broadcast hide bugs."""
+    x, y = real(op, a, b), real(op, b, a)
+    if x.shape != y.shape:
+        raise ShapeError(f"{op}: expected {names} of one shape, got {x.shape} and {y.shape}. Reshape one of them.")
+    return x, y
+
+
+def reduced(op: str, loss: Tensor, reduction: str) -> Tensor:
+    """The mean or the sum of the losses, or each of them."""
+    if reduction == "mean":
+        return T.mean(loss, axis=tuple(range(loss.ndim)), keepdims=False)
+    if reduction == "sum":
+        return T.sum(loss, axis=tuple(range(loss.ndim)), keepdims=False)
+    if reduction != "none":
+        raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}. Choose one of them.")
+    return loss
+
+
+def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:
+    if not ok:
+        raise ArgumentError(f"{op}: expected {name} {what}, got {value!r}. Correct {name}.")

@@ -1,0 +1,149 @@
+"""Layers as functions of their parameters: products, embedding, dropout, attention, and rows by their length."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from gpugrad.errors import DtypeError, IndexingError, ShapeError
+from gpugrad.graph.namespace import TRACED as T
+from gpugrad.graph.tensor import Tensor
+from gpugrad.nn._arguments import real, require, same_shape
+from gpugrad.numpy import einsum
+from gpugrad.numpy._arguments import as_tensor, one_axis
+from gpugrad.random import Generator, default_generator
+
+__all__ = ["bilinear", "cosine_similarity", "dot_product_attention", "dropout", "embedding", "linear", "normalize",
+           "one_hot", "pairwise_distance"]
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """x weight' + bias.
+
+    x        (..., in)
+    weight   (out, in), as in PyTorch
+    bias     (out,) or None
+    return   (..., out)
+
+    Raises ShapeError where they do not fit.
+    """
+    return T.linear(x, weight, bias)
+
+
+def bilinear(a: Any, b: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y[..., k] = sum_ij a[..., i] weight[k, i, j] b[..., j] + bias[k]."""
+    a, b, weight = real("bilinear", a), real("bilinear", b), real("bilinear", weight)
+    if weight.ndim != 3 or a.shape[-1:] != weight.shape[1:2] or b.shape[-1:] != weight.shape[2:]:
+        raise ShapeError(f"bilinear: expected a (..., m), b (..., n) and weight (out, m, n), got {a.shape}, {b.shape} and "
+                         f"{weight.shape}. Check the layer's widths.")
+    y = einsum("...i,kij,...j->...k", a, weight, b)
+    return y if bias is None else y + bias
+
+
+def embedding(index: Any, table: Any) -> Tensor:
+    """table[index]: a row for each index. The gradient of a row adds up over its uses, in a fixed order.
+
+    index    (...) integers from 0 to rows - 1
+    table    (rows, width)
+    return   (..., width)
+
+    Raises IndexingError for an index outside the table; PyTorch's order of arguments.
+    """
+    table = as_tensor("embedding", table)
+    index = as_tensor("embedding", index, table)
+    if table.ndim != 2:
+        raise ShapeError(f"embedding: expected a table (rows, width), got {table.shape}. The index comes first.")
+    if index.dtype.kind not in "iu":
+        raise DtypeError(f"embedding: expected integers as index, got {index.dtype}. The index comes first; use .astype(int).")
+    if isinstance(index._data, numpy.ndarray) and index.size:
+        low, high = index._data.min(), index._data.max()
+        if low < 0 or high >= table.shape[0]:
+            raise IndexingError(f"embedding: expected indices from 0 to {table.shape[0] - 1}, got {low} to {high}. "
+                                "Check the table.")
+    return table[index]                                    # type: ignore[index]
+
+
+def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tensor:
+    """(..., classes) with 1 at the label and 0 elsewhere: a constant. Without `classes`, the largest label + 1."""
+    labels = as_tensor("one_hot", labels)
+    if labels.dtype.kind not in "iu":
+        raise DtypeError(f"one_hot: expected integer labels, got {labels.dtype}. Use labels.astype(int).")
+    if classes is None:
+        classes = int(labels.detach().numpy().max(initial=-1)) + 1
+    if isinstance(labels._data, numpy.ndarray) and labels.size:
+        low, high = labels._data.min(), labels._data.max()
+        if low < 0 or high >= classes:
+            raise IndexingError(f"one_hot: expected labels from 0 to {classes - 1}, got {low} to {high}. Pass more classes.")
+    numbers = Tensor(numpy.arange(classes)).to(labels.device)
+    return T.equal(T.reshape(labels, shape=(*labels.shape, 1)), numbers).astype(dtype)     # type: ignore[attr-defined]
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Each element is 0 with probability p, else x / (1 - p); x itself where training is False.
+
+    generator   where the mask comes from; by default `gg.random`'s own
+    """
+    given, x = x, real("dropout", x)
+    require("dropout", "p", p, 0 <= p <= 1, "from 0 to 1")
+    if not training or p == 0:
+        return x if x is given else Tensor(x._data.copy())
+    kept = (generator or default_generator()).bernoulli(1 - p, size=x.shape, device=x.device)
+    return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)
+
+
+def dot_product_attention(query: Any, key: Any, value: Any, mask: Any = None, *, causal: bool = False,
+                          scale: float | None = None) -> Tensor:
+    """softmax(scale query key') value, along the last two axes; differentiable to any order.
+
+    query    (..., n, d)
+    key      (..., k, d)
+    value    (..., k, v)
+    mask     broadcasts to (..., n, k): True where a query may look, or numbers that are added to the scores
+    causal   query i looks at keys 0 to i only
+    scale    by default 1 / sqrt(d)
+
+    A query that may look nowhere gives NaN.
+    """
+    op = "dot_product_attention"
+    q, k, v = real(op, query), real(op, key), real(op, value)
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ShapeError(f"{op}: expected query (..., n, d), key (..., k, d) and value (..., k, v), got {q.shape}, {k.shape} and "
+                         f"{v.shape}. Check the last two axes.")
+    scores = T.matmul(q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale),
+                      T.swapaxes(k, axis1=k.ndim - 2, axis2=k.ndim - 1))
+    if mask is not None:
+        mask = as_tensor(op, mask, scores)
+        scores = T.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
+    if causal:
+        below = numpy.tri(*scores.shape[-2:], dtype=bool)
+        scores = T.where(Tensor(below).to(q.device), scores, -math.inf)
+    return T.matmul(T.softmax(scores, axis=(scores.ndim - 1,)), v)
+
+
+# rows by their length --------------------------------------------------------------------------------------------------
+
+
+def normalize(x: Any, axis: int = -1, eps: float = 1e-12) -> Tensor:
+    """x / max(|x|, eps), with the Euclidean length along the axis. The slope at 0 is 1 / eps."""
+    x = real("normalize", x)
+    return x / length(x, one_axis("normalize", axis, x.ndim), eps)
+
+
+def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Tensor:
+    """a . b / (max(|a|, eps) max(|b|, eps)) along the axis."""
+    x, y = same_shape("cosine_similarity", a, b, "both inputs")
+    ax = one_axis("cosine_similarity", axis, x.ndim)
+    return T.sum(x / length(x, ax, eps) * (y / length(y, ax, eps)), axis=(ax,), keepdims=False)
+
+
+def pairwise_distance(a: Any, b: Any, axis: int = -1, eps: float = 1e-6) -> Tensor:
+    """|a - b + eps| along the axis: PyTorch's definition, whose eps keeps the slope finite where a = b."""
+    x, y = same_shape("pairwise_distance", a, b, "both inputs")
+    d = x - y + eps
+    return T.sqrt(T.sum(d * d, axis=(one_axis("pairwise_distance", axis, x.ndim),), keepdims=False))
+
+
+def length(x: Tensor, axis: int, eps: float) -> Tensor:
+    """max(|x|, eps), which stays as an axis of length 1. The root never meets 0, where its slope is infinite."""
+    return T.sqrt(T.maximum(T.sum(x * x, axis=(axis,), keepdims=True), max(eps * eps, numpy.finfo(x.dtype).tiny)))
