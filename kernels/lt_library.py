@@ -5,6 +5,7 @@ library_types.h, the same since CUDA 11.4.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import sys
@@ -172,11 +173,11 @@ def candidates() -> Iterator[str]:
     """Where the library may be: what cuda-pathfinder finds, the NVIDIA wheels (newest CUDA first), the system's loader."""
     if importlib.util.find_spec("cuda") and importlib.util.find_spec("cuda.pathfinder"):
         from cuda.pathfinder import load_nvidia_dynamic_lib
-        try:
-            if found := load_nvidia_dynamic_lib("cublasLt").abs_path:
-                yield found
-        except Exception as error:                                      # its own DynamicLibNotFoundError: look further ourselves
-            del error
+        found = None
+        with contextlib.suppress(Exception):                            # its own DynamicLibNotFoundError: look further ourselves
+            found = load_nvidia_dynamic_lib("cublasLt").abs_path
+        if found:
+            yield found
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or ()) if spec else ():
         for pattern in ("*/lib/libcublasLt.so.*", "*/bin/**/cublasLt64_*.dll"):

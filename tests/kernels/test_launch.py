@@ -216,3 +216,29 @@ def test_grid_for_more_than_a_grid_holds_is_an_error():
     assert grid_for((2**31 - 1) * 256, 256) == 2**31 - 1
     with pytest.raises(ArgumentError, match="grid_for: expected at most 2147483647 blocks, got 2147483648"):
         grid_for((2**31 - 1) * 256 + 1, 256)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_kernel_of_the_project_takes_its_vector_path_by_address(xp, start):
+    x, y = xp.array(numpy.linspace(-1, 1, 1001))[start:], xp.empty(1001)[start:]
+    width = vector_width(x, y, length=0)                                # this kernel has a tail of its own
+    launch(Source("relu.cu"), "relu", (x.dtype, width), grid_for(x.size, 256, width) + 1, 256, (x, y, x.size))
+    assert width == (1 if start else 4)
+    assert numpy.array_equal(y.values, numpy.maximum(x.values, 0))
+
+
+def test_the_names_we_use_are_cupys():
+    cupy = pytest.importorskip("cupy", reason="compares with CuPy's own names")
+    from importlib.util import find_spec
+
+    import cupy_backends.cuda.api.driver as driver
+
+    assert issubclass(cupy.cuda.compiler.CompileException, Exception)
+    assert driver.CUDADriverError.__name__ == standin.CUDADriverError.__name__
+    cupy.RawModule(code="", options=("-std=c++17",), name_expressions=("k<float>",))
+    assert hasattr(cupy.RawModule, "get_function")
+    assert hasattr(cupy.RawKernel, "max_dynamic_shared_size_bytes")
+    assert all(callable(f) for f in (cupy.cuda.Device, cupy.cuda.runtime.getDevice, cupy.matmul))
+    assert callable(cupy.cuda.get_current_stream)
+    assert isinstance(cupy.cuda.Stream.null.ptr, int)
+    assert find_spec("cupy.cublas") is not None
