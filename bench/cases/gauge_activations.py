@@ -16,13 +16,14 @@ GAUGE = Gauge(
 def gpugrad_saved(peer, p):
     gg = peer.module
     d = MLP.data()
+    x, labels = peer.array(d.x), peer.array(d.labels)
     ws, bs = [peer.leaf(w) for w in d.ws], [peer.leaf(b) for b in d.bs]
 
     def forward():
-        h = d.x
+        h = x
         for w, b in zip(ws[:-1], bs[:-1], strict=True):
             h = gg.nn.relu(gg.nn.linear(h, w, b))
-        return gg.nn.cross_entropy(gg.nn.linear(h, ws[-1], bs[-1]), d.labels)
+        return gg.nn.cross_entropy(gg.nn.linear(h, ws[-1], bs[-1]), labels)
 
     forward().backward()
     with tracing():

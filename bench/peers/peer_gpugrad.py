@@ -12,8 +12,9 @@ from gpugrad.bench.peers import Peer
 class GpugradPeer(Peer):
     library = "gpugrad"
 
+    # A Tensor, as the other libraries get theirs: of a bare array that backward needs, the engine takes a copy each step.
     def array(self, x: np.ndarray) -> Any:
-        return x if self.device == "cpu" else self.module.tensor(x, device=self.device).data
+        return self.module.tensor(x, device=self.device)
 
     def leaf(self, x: np.ndarray) -> Any:
         return self.module.tensor(x, requires_grad=True, device=self.device)
