@@ -14,8 +14,8 @@ from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, device_besid
 from gpugrad.numpy.index import setitem
 from gpugrad.numpy.selection import flat, integers, places_of, repeated, target, update
 
-__all__ = ["diag", "diag_indices", "diag_indices_from", "diagflat", "diagonal", "fill_diagonal", "ix_", "ravel_multi_index", "trace",
-           "tril", "tril_indices", "tril_indices_from", "triu", "triu_indices", "triu_indices_from", "unravel_index"]
+__all__ = ["diag", "diag_indices", "diag_indices_from", "diagflat", "diagonal", "fill_diagonal", "ix_", "ravel_multi_index",
+           "trace", "tril", "tril_indices", "tril_indices_from", "triu", "triu_indices", "triu_indices_from", "unravel_index"]
 
 
 # diagonals and triangles --------------------------------------------------------------------------------------------------

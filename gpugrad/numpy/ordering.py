@@ -41,7 +41,7 @@ def argsort(a: Any, axis: int | None = -1, kind: str | None = None, order: None 
 
 
 def partition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect", order: None = None) -> Tensor:
-    """The elements along one axis with those at kth where sorting would put them, no larger ones before, no smaller ones behind."""
+    """The elements along one axis, those at kth where sorting would put them, none larger before and none smaller behind."""
     x, axis = ordered("partition", a, axis, order)
     return T.take_along_axis(x, T.argpartition(x, kth=places(kth, x, axis), axis=axis), axis=axis)
 
@@ -116,7 +116,8 @@ def argwhere(a: Any) -> Tensor:
     return Tensor(module_of(bare("argwhere", x)).argwhere(x._data))
 
 
-def isin(element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *, kind: str | None = None) -> Tensor:
+def isin(element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *,
+         kind: str | None = None) -> Tensor:
     """For each element whether it is among the test elements. Bools, without derivative."""
     x, tests = as_tensors("isin", element, test_elements)
     array = bare("isin", x)
