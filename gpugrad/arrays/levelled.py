@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays.modules import module_of
+
 
 class _Array:
     """In an index, the place of an index array; the arrays themselves are inputs of the operation."""
@@ -51,6 +53,19 @@ def scatter(xp: Any) -> Callable:
         y[index] = g
         return y
     return run
+
+
+def add_at(total: Any, g: Any, x: Any, index: Any) -> None:
+    """total[index] += g, for an index that names no element twice."""
+    total[index] += g
+
+
+def add_gathered(total: Any, g: Any, x: Any, *arrays: Any, index: tuple) -> None:
+    """total[index] += g for index arrays; a small part of a large array is added without making the whole."""
+    if type(total) is numpy.ndarray and 16 * g.size < total.size:
+        numpy.add.at(total, filled(index, arrays), g)
+    else:
+        total += scatter_add(module_of(total))(g, *arrays, index=index, shape=total.shape)
 
 
 def setitem(xp: Any) -> Callable:
@@ -103,16 +118,27 @@ def row_numbers(xp: Any, places: list, lengths: list) -> Any:
 
 def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
     """(n, width) zeros with g[i] (i.e. (len(rows), width)) added to row rows[i], in the order of i."""
-    y = xp.zeros((n, g.shape[1]), g.dtype)
     if xp is numpy:
-        xp.add.at(y, rows, g)
-        return y
+        return add_elements(g, rows, n)
+    y = xp.zeros((n, g.shape[1]), g.dtype)
     import cupyx
     if g.dtype.kind == "c":
         cupyx.scatter_add(y.real, rows, g.real)
         cupyx.scatter_add(y.imag, rows, g.imag)
     else:
         cupyx.scatter_add(y, rows, g)
+    return y
+
+
+def add_elements(g: Any, rows: Any, n: int) -> Any:
+    """NumPy's `add.at` is fast for vectors alone, so that rows are added element by element: a third of the time of sorting."""
+    width = g.shape[1]
+    y = numpy.zeros((n, width), g.dtype)
+    if g.size < 256:
+        numpy.add.at(y, rows, g)
+        return y
+    places = rows if width == 1 else (rows[:, None] * width + numpy.arange(width)).reshape(-1)
+    numpy.add.at(y.reshape(-1), places, g.reshape(-1))
     return y
 
 

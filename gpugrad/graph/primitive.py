@@ -34,6 +34,7 @@ class Primitive:
     """
 
     fits = False          # cotangents are to be summed and cast back to their inputs by the machinery
+    add_into: Callable | None = None       # add_into(total, g, *xs, **params): total += the cotangent of input 0, in place
 
     def __init__(self, name: str, vjp: Rule | None, jvp: Rule | None = None, *, impl: Callable | None = None,
                  keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1,

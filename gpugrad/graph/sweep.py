@@ -126,6 +126,11 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         if not retain:
             node.xs = node.y = None
         want = parents if live is None else [p if p in live else None for p in parents]
+        if prim.add_into is not None and not traced:           # a part of an array: adding it must not cost the whole
+            total = grads.get(want[0])
+            if total is not None and total.dtype == g.dtype and exclusive(total, 2):
+                prim.add_into(total, g, *xs, **node.params)
+                continue
         pulled = prim.pull(m, g, want, y, xs, node.params)
         if careful:
             check_gradients(node, pulled)

@@ -17,8 +17,9 @@ def inside(index):
 
 # distinct elements --------------------------------------------------------------------------------------------------------
 
-linear("getitem", lambda m, g, x, index: m.scatter(g, index=index, shape=x.shape), impl=levelled.getitem,
-       batch=lambda m, size, batched, x, index: m.getitem(x, index=inside(index)))
+getitem = linear("getitem", lambda m, g, x, index: m.scatter(g, index=index, shape=x.shape), impl=levelled.getitem,
+                 batch=lambda m, size, batched, x, index: m.getitem(x, index=inside(index)))
+getitem.add_into = levelled.add_at                        # a loop that reads x[i] for every i takes linear time
 linear("scatter", lambda m, g, x, index, shape: m.getitem(g, index=index), impl=levelled.scatter,
        batch=lambda m, size, batched, g, index, shape: m.scatter(g, index=inside(index), shape=(size, *shape)))
 
@@ -143,7 +144,8 @@ def scatter_set_batch(m, size, batched, x, v, *arrays, index):
     return m.scatter_set(x, v, *arrays, index=inside(index))
 
 
-Primitive("gather", gather_vjp, gather_jvp, impl=levelled.gather, batch=gather_batch, keep="xs")
+gather = Primitive("gather", gather_vjp, gather_jvp, impl=levelled.gather, batch=gather_batch, keep="xs")
+gather.add_into = levelled.add_gathered
 Primitive("scatter_add", scatter_add_vjp, scatter_add_jvp, impl=levelled.scatter_add, batch=scatter_add_batch, keep="xs")
 Primitive("scatter_set", scatter_set_vjp, scatter_set_jvp, impl=levelled.scatter_set, batch=scatter_set_batch, keep="xs")
 Primitive("last_writes", None, impl=levelled.last_writes)

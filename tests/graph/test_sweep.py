@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
+from gpugrad.graph.namespace import RAW
 from gpugrad.graph.sweep import Plan
 
 
@@ -243,3 +244,38 @@ def test_anomaly_mode_names_the_forward_line_of_a_nan_in_the_backward_sweep():
         z = y * 0.0
         with pytest.raises(gg.AnomalyError, match=r"test_sweep\.py:\d+: y = np\.sqrt"):
             (z * 1.0).sum().backward()
+
+
+def test_a_loop_over_the_parts_of_an_array_makes_its_gradient_once(monkeypatch):
+    made = []
+
+    def counted(function):
+        def run(*xs, **params):
+            made.append(function)
+            return function(*xs, **params)
+        return run
+    for name in ("scatter", "scatter_add"):
+        monkeypatch.setattr(RAW[np.ndarray], name, counted(getattr(RAW[np.ndarray], name)))
+    x = gg.tensor(np.arange(4000.0), requires_grad=True)
+    y = 0.0
+    for i in range(40):
+        y = y + x[i] * x[2 * i] + x[gg.tensor([i, i])].sum()
+    y.backward()
+    expected = np.zeros(4000)
+    for i in range(40):
+        expected[i] += 2 * i + 2
+        expected[2 * i] += i
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+    assert len(made) == 1
+
+
+def test_adding_a_part_leaves_a_gradient_alone_that_others_can_see():
+    x = gg.tensor(np.arange(5.0), requires_grad=True)
+    kept = []
+    y = x * 1.0
+    part = y[1] + y[1]
+    z = y + 0.0
+    z.register_hook(lambda g: kept.append(g.data))              # the cotangent of z is that of y so far
+    (z.sum() + part).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 3, 1, 1, 1])
+    np.testing.assert_array_equal(kept[0], np.ones(5))
