@@ -36,7 +36,6 @@ from gpugrad.errors import (
 )
 from gpugrad.graph.state import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from gpugrad.graph.tensor import Tensor, tensor
-from gpugrad.numpy import *  # noqa: F403
 from gpugrad.transforms import gnvp, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
 from gpugrad.version import __version__
 
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from gpugrad.function import primitive as primitive
     from gpugrad.io import load as load
     from gpugrad.io import save as save
+    from gpugrad.numpy import *  # noqa: F403
 
 #: Names that are imported at their first use, so that `import gpugrad` stays quick: name -> module, or module and attribute.
 LATER: dict[str, str] = {
@@ -78,13 +78,17 @@ __all__ += [*numpy.__all__, *LATER]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in LATER:
+    if name in numpy.__all__:
+        value = getattr(numpy, name)
+    elif name in LATER:
+        module, _, attribute = LATER[name].partition(":")
+        value = importlib.import_module(module)
+        value = getattr(value, attribute) if attribute else value
+    else:
         raise AttributeError(f"module 'gpugrad' has no attribute {name!r}")
-    module, _, attribute = LATER[name].partition(":")
-    value = importlib.import_module(module)
-    value = globals()[name] = getattr(value, attribute) if attribute else value
+    globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *LATER})
+    return sorted({*globals(), *LATER, *numpy.__all__})

@@ -177,12 +177,12 @@ def to(self: Tensor, device: Device | str) -> Tensor:
 for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,
                   transpose, flatten, sort, partition, to):
     setattr(Tensor, _function.__name__, _function)
-for _name, _get, _doc in [
-    ("T", gnp.transpose, "Axes in reverse order."),
-    ("mT", gnp.matrix_transpose, "The last two axes swapped."),
-    ("real", gnp.real, "The real part."),
-    ("imag", gnp.imag, "The imaginary part."),
-    ("flat", gnp.ravel, "All elements along one axis."),
-    ("at", gnp.At, "x.at[i].add(v): a new Tensor with v added at i; also set, multiply and the like."),
+for _name, _function_name, _doc in [
+    ("T", "transpose", "Axes in reverse order."),
+    ("mT", "matrix_transpose", "The last two axes swapped."),
+    ("real", "real", "The real part."),
+    ("imag", "imag", "The imaginary part."),
+    ("flat", "ravel", "All elements along one axis."),
+    ("at", "At", "x.at[i].add(v): a new Tensor with v added at i; also set, multiply and the like."),
 ]:
-    setattr(Tensor, _name, property(lambda self, get=_get: get(self), doc=_doc))
+    setattr(Tensor, _name, property(lambda self, name=_function_name: getattr(gnp, name)(self), doc=_doc))

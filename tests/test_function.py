@@ -121,7 +121,8 @@ def test_primitive_gets_arrays_and_its_rules_get_tensors():
     kinds = []
 
     @gg.primitive(vjp=lambda g, y, a, b, *, n: (kinds.append(type(g)), (g * n * a ** (n - 1) * b, g * a ** n))[1],
-                  jvp=lambda ts, y, a, b, *, n: sum(t * d for t, d in zip(ts, (n * a ** (n - 1) * b, a ** n), strict=True) if t is not None))
+                  jvp=lambda ts, y, a, b, *, n: sum(t * d for t, d in zip(ts, (n * a ** (n - 1) * b, a ** n), strict=True)
+                                                    if t is not None))
     def power_times(a, b, *, n):
         """a**n b"""
         kinds.append(type(a))

@@ -23,7 +23,7 @@ from gpugrad.numpy._arguments import (
     one_axis,
     to_dtype,
 )
-from gpugrad.numpy.shape import broadcast_to
+from gpugrad.numpy.shaping import broadcast_to
 
 __all__ = ["arange", "array", "asarray", "ascontiguousarray", "astype", "copy", "empty", "empty_like", "eye", "from_dlpack",
            "fromfunction", "full", "full_like", "geomspace", "identity", "indices", "linspace", "logspace", "ones", "ones_like",

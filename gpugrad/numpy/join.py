@@ -11,7 +11,7 @@ from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, one_axis, pick, to_dtype, write_out
-from gpugrad.numpy.shape import atleast_1d, atleast_2d, atleast_3d, broadcast_to, needs, one_of, ravel
+from gpugrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, broadcast_to, needs, one_of, ravel
 
 __all__ = ["append", "array_split", "block", "column_stack", "concat", "concatenate", "delete", "dsplit", "dstack", "hsplit",
            "hstack", "insert", "meshgrid", "sliding_window_view", "split", "stack", "trim_zeros", "unstack", "vander", "vsplit",

@@ -84,7 +84,10 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Tens
 
 
 def digitize(x: Any, bins: Any, right: bool = False) -> Tensor:
-    """In which bin each element is: bins[i - 1] <= x < bins[i], or with right=True the other way round. bins is monotonic."""
+    """In which bin each element is: bins[i - 1] <= x < bins[i], or with right=True bins[i - 1] < x <= bins[i].
+
+    bins  monotonic; where they decrease, x lies between them the other way round
+    """
     x, edges = as_tensors("digitize", x, bins)
     array = bare("digitize", edges)
     steps = array[1:] - array[:-1] if edges.ndim == 1 else array
@@ -93,8 +96,7 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Tensor:
     side = "left" if right else "right"
     if array.size < 2 or bool((steps >= 0).all()):
         return T.searchsorted(edges, x, side=side)
-    place = T.searchsorted(T.flip(edges, axis=(0,)), x, side="right" if right else "left")
-    return T.subtract(edges.size, place)
+    return T.subtract(edges.size, T.searchsorted(T.flip(edges, axis=(0,)), x, side=side))
 
 
 def nonzero(a: Any) -> tuple[Tensor, ...]:

@@ -14,7 +14,7 @@ from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_inexact, as_tensor, device_beside, normalize_axis, to_dtype, write_out
 from gpugrad.numpy.reduce import Axis, average
-from gpugrad.numpy.shape import one_of
+from gpugrad.numpy.shaping import one_of
 
 __all__ = ["corrcoef", "cov", "median", "nanmedian", "nanpercentile", "nanquantile", "percentile", "quantile"]
 

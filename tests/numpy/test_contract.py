@@ -9,7 +9,7 @@ from gpugrad import rules as rules
 from gpugrad.errors import ArgumentError, AxisError, DtypeError, ShapeError
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy import contract as gnp
-from gpugrad.numpy.einsum import einsum, einsum_path
+from gpugrad.numpy.einstein import einsum, einsum_path
 from gpugrad.transforms import grad, jvp, vjp, vmap
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_inexact, as_tensor, normalize_axis, pick, to_dtype
 from gpugrad.numpy.reduce import max, mean, min
-from gpugrad.numpy.shape import broadcast_to, one_of
+from gpugrad.numpy.shaping import broadcast_to, one_of
 from gpugrad.numpy.statistics import median
 
 __all__ = ["pad"]
