@@ -146,8 +146,8 @@ def putmask(a: Tensor, mask: Any, values: Any) -> None:
     x = target("putmask", a)
     c = to_dtype("putmask", as_tensor("putmask", mask, beside=x), bool)
     require_same_size("putmask", x, c)
-    v = as_tensor("putmask", values, beside=x)
-    v = v if v.shape == x.shape or not v.ndim else T.reshape(repeated("putmask", v, x.size, x), shape=x.shape)
+    v = repeated("putmask", values, x.size, x)
+    v = T.reshape(v, shape=() if v.size == 1 else x.shape)
     update("putmask", a, T.cast(T.where(T.reshape(c, shape=x.shape), v, x), x.dtype))
 
 
