@@ -72,7 +72,7 @@ template <typename A> __device__ void read_each(A (&x)[EACH], const A* from) {
 }
 
 template <typename T, int V, bool TRANSPOSE_A, bool TRANSPOSE_B, int MASK>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     gemm(const T* __restrict__ a, const T* __restrict__ b, const unsigned* __restrict__ mask /* null without MASK */,
          T* __restrict__ d, acc_t<T>* partial /* null for one slice */, unsigned* ticket /* null for one slice */, long long M,
          long long N, long long K, long long lda, long long ldb, long long ldd, long long stride_a, long long stride_b,

@@ -11,8 +11,8 @@
 //            partial, ticket: as sum_slices of device.cuh has them, K = 2 N V (rows) or 2 V (columns), for more than one slice
 // Mapping    layer_norm_row: a row in the registers of a warp, block (32, 8), C <= 32 V N; or of a block (G, 1), G a multiple of
 //            32, at most 512, C <= G V N; grid.x = ceil(R / blockDim.y).  layer_norm_long: a row a block of (512, 1), any C,
-//            read three times.   layer_norm_row_pull: block (G, Y), Y a power of two, G Y <= 512, C <= G V N: Y rows at a time
-//            of a slice of rows; grid = (1, slices), about 264.   Any C: layer_norm_long_pull, a row a block of (512, 1), for dx,
+//            read three times.   layer_norm_row_pull: block (G, Y), Y a power of two, G Y <= 512, C <= G V N, N V <= 8: Y
+//            rows at a time of a slice of rows; grid = (1, slices), about 264.   Any C: layer_norm_long_pull, a row a block of (512, 1), for dx,
 //            and layer_norm_columns, block (32, 8), grid = (ceil(C / (32 V)), slices), for dgamma and dbeta.
 //            V = 16 / sizeof(T) needs 16-byte addresses and C % V = 0; V = 1 takes any
 // Traffic    forward 2 R C sizeof(T) bytes, 4 with residual and u; pullback 3, or 4 with extra, and 4 slices C sizeof(acc_t)

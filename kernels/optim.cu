@@ -58,7 +58,7 @@ __device__ inline void count_step(long long* step, unsigned* ticket) {
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     sgd(const unsigned long long* gradients, const long long* starts, const long long* lengths, const double* lr, T* w,
         T* v /* or null */, long long* step, unsigned* ticket, int tensors, double momentum, double dampening, double decay,
         bool nesterov) {
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 2)
     adam(const unsigned long long* gradients, const long long* starts, const long long* lengths, const double* lr, T* w, T* m,
          T* v, T* top /* or null */, long long* step, unsigned* ticket, int tensors, double beta1, double beta2, double eps,
          double decay, bool decoupled) {

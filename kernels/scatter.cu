@@ -33,7 +33,7 @@ template <typename A, int V> __device__ void keep(A* place, const A (&sums)[V]) 
 // Runs that lie inside a chunk go to `out`. Of a run that came from the chunk before, the sum goes to partial[0]; of one that
 // starts here and goes on, to partial[1].
 template <typename T, int V, typename I>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     scatter_chunks(const T* g, const I* keys, const long long* order /* or null */, T* out, acc_t<T>* partial, long long M,
                    long long C, long long rows) {
   using A = acc_t<T>;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(256)
 
 // The chunk in which a run starts adds up the parts of it in the chunks that follow.
 template <typename T, int V, typename I>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 2)
     scatter_joins(const I* keys, const acc_t<T>* partial, T* out, long long M, long long C, long long rows) {
   using A = acc_t<T>;
   const long long chunk = static_cast<long long>(blockIdx.x) * blockDim.y + threadIdx.y;
