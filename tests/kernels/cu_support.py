@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from gpugrad.cudasim import Checks, compile_cuda, empty
 from gpugrad.cudasim.nvrtc import include_folders, library
@@ -18,10 +19,18 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 OPTIONS = (f"-I{KERNELS}", "-std=c++17", "-ftz=true", "--device-as-default-execution-space")     # as CuPy passes them
 C_NAMES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 SIZES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
-LENGTHS = (1, 31, 32, 33, 127, 128, 129, 1009, 4096, 5003)
 
 
-@functools.lru_cache(maxsize=None)
+def thinned(cases):
+    """Every second case is for the slow suite: each compiles and runs several instantiations."""
+    return [case if k % 2 == 0 else pytest.param(*(case if isinstance(case[0], tuple) else (case,)), marks=pytest.mark.slow)
+            for k, case in enumerate(cases)]
+
+
+LENGTHS = (1, 31, 32, 33, 127, 129, 1009, 4096)
+
+
+@functools.cache
 def compiled(file, arch, names):
     return compile_cuda((KERNELS / file).read_text(), arch, OPTIONS, names)
 
@@ -131,7 +140,7 @@ def row_plan(columns, width, dtype):
     return (most, (lanes, 1), 1) if lanes <= 512 else None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cubin_log(file, arch, names):
     """ptxas's figures of each instantiation: {name: (registers, spill bytes, stack bytes, static shared bytes)}."""
     nvrtc, program = library(), ctypes.c_void_p()

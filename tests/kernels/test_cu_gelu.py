@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from cu_support import LENGTHS, assert_near, blank, flat_grid, i64, launch, placed, stored, values, wide
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 K, C = math.sqrt(2 / math.pi), 0.044715
 erfc = np.vectorize(math.erfc, otypes=[float])
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from cu_support import assert_near, blank, i64, launch, placed, stored, values, wide
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 SIZES = [(1, 1, 1), (3, 5, 7), (31, 33, 32), (65, 10, 129), (128, 72, 40)]
 TRANSPOSES = [(False, False), (True, False), (False, True), (True, True)]
 

@@ -1,9 +1,9 @@
 """kernels/layer_norm.cu on the simulated device, against NumPy in float64."""
 import numpy as np
 import pytest
-from cu_support import assert_near, blank, i64, launch, placed, row_plan, stored, tickets, values, wide
+from cu_support import assert_near, blank, i64, launch, placed, row_plan, stored, thinned, tickets, values, wide
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 SHAPES = [(1, 1), (9, 10), (3, 31), (8, 32), (17, 33), (5, 127), (4, 128), (2, 129), (3, 1009), (2, 4096)]
 EPS = 1e-5
 
@@ -30,7 +30,7 @@ def forward(x, dtype, width, shift=0, long=False, residual=None, gamma=None, bet
 
 def pull_plan(columns, width, dtype):
     """(N, threads a row, rows at a time) of layer_norm_row_pull, or None."""
-    for most in (4, 8) if dtype == "float64" else (8, 16):
+    for most in (4, 8) if dtype == "float64" else (8,):
         packs = max(1, most // width)
         lanes = -(-columns // (width * packs * 32)) * 32
         if lanes <= 512:
@@ -47,13 +47,15 @@ def backward(g, x, mean, rstd, dtype, width, shift=0, long=False, gamma=None, ex
     slice_rows = slice_rows or rows
     slices = -(-rows // slice_rows)
     dx = blank(x.shape, dtype, shift)
-    dgamma, dbeta = (blank(columns, dtype, shift) if before is None else placed(b, b.dtype.name, shift) for b in (before or (0, 0)))
+    dgamma, dbeta = (blank(columns, dtype, shift) if b is None else placed(b, b.dtype.name, shift)
+                     for b in before or (None, None))
     g, x, gamma, extra = (None if a is None else placed(a, a.dtype.name, shift) for a in (g, x, gamma, extra))
     grads = (dgamma, dbeta) if params else (None, None)
     plan = None if long else pull_plan(columns, width, dtype)
     if plan is not None:
         packs, lanes, side = plan
-        partial, ticket = (blank((slices, 2 * packs * width, lanes), acc(dtype)), tickets(slices)) if slices > 1 else (None, None)
+        partial = blank((slices, 2 * packs * width, lanes), acc(dtype)) if slices > 1 else None
+        ticket = tickets(slices) if slices > 1 else None
         counters = launch("layer_norm.cu", "layer_norm_row_pull", (dtype, width, packs), (1, slices), (lanes, side),
                           (g, x, gamma, mean, rstd, extra, dx, *grads, partial, ticket, i64(rows), np.int32(columns),
                            i64(slice_rows), centre, before is not None), seed=seed)
@@ -90,7 +92,7 @@ def paths(dtype, columns):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "centre"), [(shape, k % 3 != 1) for k, shape in enumerate(SHAPES)])
+@pytest.mark.parametrize(("shape", "centre"), thinned([(shape, k % 3 != 1) for k, shape in enumerate(SHAPES)]))
 def test_norm_with_and_without_residual_scale_and_shift(shape, centre, dtype):
     rng = np.random.default_rng(shape)
     x, residual = (stored(rng.standard_normal(shape) + 3, dtype) for _ in range(2))
@@ -111,7 +113,7 @@ def test_norm_with_and_without_residual_scale_and_shift(shape, centre, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "centre"), [(shape, k % 3 != 2) for k, shape in enumerate(SHAPES)])
+@pytest.mark.parametrize(("shape", "centre"), thinned([(shape, k % 3 != 2) for k, shape in enumerate(SHAPES)]))
 def test_all_gradients(shape, centre, dtype):
     rng = np.random.default_rng(shape)
     rows, columns = shape
@@ -130,9 +132,10 @@ def test_all_gradients(shape, centre, dtype):
                 (stored_n, None, values(stored_n, dtype), {"gamma": gamma}),
             ]
             for source, middle, at, how in cases:
-                out, _ = backward(g, source, middle, rstd_, dtype, width, shift, long, centre=centre, slice_rows=slice_rows, **how)
-                dx, dgamma, dbeta, h = reference_pull(gv, at, values(rstd_, acc(dtype))[:, None], scale if "gamma" in how else None,
-                                                      ev if "extra" in how else None, centre)
+                out, _ = backward(g, source, middle, rstd_, dtype, width, shift, long, centre=centre,
+                                  slice_rows=slice_rows, **how)
+                dx, dgamma, dbeta, h = reference_pull(gv, at, values(rstd_, acc(dtype))[:, None],
+                                                      scale if "gamma" in how else None, ev if "extra" in how else None, centre)
                 size = rstd * (np.abs(h) + (1 + np.abs(at)) ** 2 * np.abs(h).max(axis=1, keepdims=True))
                 assert_near(out["dx"], dx, dtype, columns, 4 * size * (1 + rstd) + np.abs(dx))
                 was = [values(b, dtype) for b in how.get("before", (stored([0], dtype),) * 2)]
@@ -165,7 +168,7 @@ def test_dx_alone_and_in_several_slices_levels_deep():
     mean, rstd, n, _ = reference(x.astype(float), None, None, True)
     mean, rstd_ = placed(mean[:, 0], "float32"), placed(rstd[:, 0], "float32")
     runs = [backward(g, x, mean, rstd_, "float32", 4, slice_rows=4, seed=s)[0] for s in range(3)]     # 75 slices: 3, then 1
-    dx, dgamma, dbeta, _ = reference_pull(g.astype(float), n, rstd, None, None, True)
+    _dx, dgamma, dbeta, _ = reference_pull(g.astype(float), n, rstd, None, None, True)
     np.testing.assert_allclose(runs[0]["dgamma"], dgamma, atol=1e-4)
     np.testing.assert_allclose(runs[0]["dbeta"], dbeta, atol=1e-4)
     assert len({r["dgamma"].tobytes() + r["dbeta"].tobytes() + r["dx"].tobytes() for r in runs}) == 1

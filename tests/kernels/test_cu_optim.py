@@ -30,7 +30,8 @@ class Model:
 
     def run(self, kernel, states, tail, seed=0):
         self.gradients = [placed(self.rng.standard_normal(n), self.dtype, self.shift) for n in self.lengths]
-        addresses = np.array([0 if k == self.missing or not g.size else address(g) for k, g in enumerate(self.gradients)], np.uint64)
+        addresses = np.array([0 if k == self.missing or not g.size else address(g) for k, g in enumerate(self.gradients)],
+                             np.uint64)
         counters = launch("optim.cu", kernel, (self.dtype, self.width), int(self.starts[-1] // CHUNK), 256,
                           (addresses, self.starts, self.lengths, self.lr, self.w, *states, self.step, self.ticket,
                            np.int32(len(self.lengths)), *tail), seed=seed)
@@ -48,7 +49,8 @@ def paths(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("how", [(0, 0, 0, False), (0, 0, 0.01, False), (0.9, 0, 0.01, False), (0.9, 0.5, 0, False), (0.9, 0, 0, True)])
+@pytest.mark.parametrize("how", [(0, 0, 0, False), (0, 0, 0.01, False), (0.9, 0, 0.01, False), (0.9, 0.5, 0, False),
+                                 (0.9, 0, 0, True)])
 def test_sgd_follows_the_formula_for_three_steps(how, dtype):
     momentum, dampening, decay, nesterov = how
     for width, shift in paths(dtype):
@@ -112,7 +114,8 @@ def test_nan_and_infinity_reach_the_parameter_and_no_other():
 def test_traffic_of_a_flat_arena_is_seven_words_a_parameter():
     n = 64 * CHUNK
     model = Model("float32", 4, 0, 2, lengths=(n,), missing=None)
-    counters = model.run("adam", [*model.states, None], (np.float64(0.9), np.float64(0.999), np.float64(1e-8), np.float64(0), False))
+    hyper = (np.float64(0.9), np.float64(0.999), np.float64(1e-8), np.float64(0), False)
+    counters = model.run("adam", [*model.states, None], hyper)
     assert counters.unique_bytes_written == 12 * n + 8 + 4
     assert abs(counters.unique_bytes_read - 16 * n) < 100
     assert counters.sector_efficiency > 0.95

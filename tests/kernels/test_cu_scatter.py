@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from cu_support import assert_near, blank, i64, launch, placed, stored, values, wide
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 
 
 def run(g, keys, rows, dtype, width, shift=0, before=None, in_order=False):
