@@ -45,8 +45,9 @@ def einsum(xp: Any) -> Callable:
         for i in range(1, len(xs)):
             needed = out + "".join(terms[i + 1:])
             result = out if i == len(xs) - 1 else "".join(dict.fromkeys(c for c in term + terms[i] if c in needed))
-            left, right = alone_summed(x, term, terms[i] + needed), alone_summed(xs[i], terms[i], term + needed)
-            x, term = pair(*left, *right, result), result
+            a, left = alone_summed(x, term, terms[i] + needed)
+            b, right = alone_summed(xs[i], terms[i], term + needed)
+            x, term = pair(a, left, b, right, result), result
         x, term = alone_summed(x, term, out)
         return x if term == out else x.transpose([term.index(c) for c in out])
 

@@ -80,11 +80,11 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
             raise AxisError(f"tensordot: expected axes from 0 to {min(a.ndim, b.ndim)}, got {axes}. Check the operands' axes.")
         return contracted("tensordot", a, b, list(range(a.ndim - int(axes), a.ndim)), list(range(int(axes))))
     try:
-        of_a, of_b = [list(part) if isinstance(part, Sequence | numpy.ndarray) else [part] for part in axes]
+        left, right = [tuple(part) if isinstance(part, Sequence | numpy.ndarray) else (part,) for part in axes]
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"tensordot: expected an int or two sequences of axes, got {short(axes)}. "
                             "Give one for each operand.") from error
-    of_a, of_b = normalize_axis("tensordot", tuple(of_a), a.ndim), normalize_axis("tensordot", tuple(of_b), b.ndim)
+    of_a, of_b = normalize_axis("tensordot", left, a.ndim), normalize_axis("tensordot", right, b.ndim)
     if len(of_a) != len(of_b):
         raise ShapeError(f"tensordot: expected as many axes of a as of b, got {of_a} and {of_b}. Pair them.")
     return contracted("tensordot", a, b, of_a, of_b)
@@ -179,7 +179,8 @@ def convolve(a: Any, v: Any, mode: str = "full") -> Tensor:
 
     Raises ShapeError for operands that are not vectors, or empty.
     """
-    return convolved("convolve", *vectors_of("convolve", a, v), mode)
+    a, v = vectors_of("convolve", a, v)
+    return convolved("convolve", a, v, mode)
 
 
 def correlate(a: Any, v: Any, mode: str = "valid") -> Tensor:

@@ -1,9 +1,10 @@
 """einsum: any of NumPy's calls, as diagonals, sums and products of two operands at a time."""
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -34,59 +35,90 @@ def einsum(*operands: Any, out: Any = None, dtype: Any = None, optimize: Any = T
     unknown = set(kwargs) - {"order", "casting"}
     if unknown:
         raise ArgumentError(f"einsum: expected out, dtype or optimize, got {', '.join(sorted(unknown))}. See the documentation.")
-    terms, result, xs = read(operands)
+    subscripts, xs = given(operands)
     xs = [to_dtype("einsum", x, dtype) for x in xs]
     kind = numpy.result_type(*[x.dtype for x in xs])
-    sizes = lengths_of(terms, xs)
-    pairs = [clean(x, term, sizes) for x, term in zip(xs, terms, strict=True)]
-    for picked in path_of(optimize, [term for _, term in pairs], result, sizes):
-        chosen = [pairs[i] for i in picked]
-        pairs = [pair for i, pair in enumerate(pairs) if i not in picked]
-        needed = result + "".join([term for _, term in pairs])
-        pairs.append(product(chosen, needed, result if not pairs else None))
-    y = pairs[0][0]
+    plan = planned(subscripts, tuple([x.shape for x in xs]), frozen(optimize))
+    if plan.ready:
+        y = T.einsum(*xs, subscripts=plan.ready)
+    else:
+        pairs = [clean(x, term, plan.sizes) for x, term in zip(xs, plan.terms, strict=True)]
+        for picked in plan.path:
+            chosen = [pairs[i] for i in picked]
+            pairs = [pair for i, pair in enumerate(pairs) if i not in picked]
+            needed = plan.result + "".join([term for _, term in pairs])
+            pairs.append(product(chosen, needed, None if pairs else plan.result))
+        y = pairs[0][0]
     return write_out("einsum", out, y if y.dtype == kind else to_dtype("einsum", y, kind))
 
 
 def einsum_path(*operands: Any, optimize: Any = "greedy", **kwargs: Any) -> tuple[list, str]:
     """The order in which `einsum` multiplies, in NumPy's form, and a line for each product."""
-    terms, result, xs = read(operands)
-    sizes = lengths_of(terms, xs)
-    terms = ["".join(dict.fromkeys(term)) for term in terms]
-    path = path_of(optimize, terms, result, sizes)
+    subscripts, xs = given(operands)
+    plan = planned(subscripts, tuple([x.shape for x in xs]), frozen(optimize))
+    terms = ["".join(dict.fromkeys(term)) for term in plan.terms]
     lines = []
-    for picked in path:
+    for picked in plan.path:
         chosen = [terms[i] for i in picked]
         terms = [term for i, term in enumerate(terms) if i not in picked]
-        terms.append(remaining(chosen, result + "".join(terms)) if terms else result)
+        terms.append(remaining(chosen, plan.result + "".join(terms)) if terms else plan.result)
         lines.append(f"{','.join(chosen)}->{terms[-1]}")
-    return ["einsum_path", *path], "\n".join(lines)
+    return ["einsum_path", *plan.path], "\n".join(lines)
 
 
 # reading ------------------------------------------------------------------------------------------------------------------
 
-def read(operands: Sequence) -> tuple[list[str], str, list[Tensor]]:
-    """(a term for each operand, the output's term, the operands): one letter for every axis."""
+class Plan(NamedTuple):
+    """What a call means, apart from the arrays: it is worked out once for each subscripts and shapes."""
+
+    terms: list[str]                     # one letter for every axis of each operand
+    result: str
+    sizes: dict[str, int]                # the length of each letter's axis
+    path: list[tuple[int, ...]]          # which operands to multiply, step by step
+    ready: str                           # subscripts that the primitive takes as they are, or ""
+
+
+def given(operands: Sequence) -> tuple[str, list[Tensor]]:
+    """The subscripts as a string, and the operands."""
     if not operands:
         raise ArgumentError("einsum: expected subscripts and operands, got nothing. See the documentation.")
     if isinstance(operands[0], str):
-        subscripts, arrays = operands[0].replace(" ", ""), list(operands[1:])
-    else:
-        arrays = list(operands[0:len(operands) // 2 * 2:2])
-        lists = [letters(part) for part in operands[1::2]]
-        subscripts = ",".join(lists) + ("->" + letters(operands[-1]) if len(operands) % 2 else "")
-    xs = as_tensors("einsum", *arrays)
+        return operands[0], as_tensors("einsum", *operands[1:])
+    lists = [letters(part) for part in operands[1::2]]
+    subscripts = ",".join(lists) + ("->" + letters(operands[-1]) if len(operands) % 2 else "")
+    return subscripts, as_tensors("einsum", *operands[0:len(operands) // 2 * 2:2])
+
+
+@functools.lru_cache(1024)
+def planned(subscripts: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> Plan:
+    terms, result = read(subscripts.replace(" ", ""), shapes)
+    sizes = lengths_of(terms, shapes)
+    cleaned = [cleaned_term(term, shape, sizes) for term, shape in zip(terms, shapes, strict=True)]
+    ready = ""
+    if len(terms) == 2 and cleaned == terms and all(c in result or c in terms[0] and c in terms[1] for c in "".join(terms)):
+        ready = f"{terms[0]},{terms[1]}->{result}"
+    return Plan(terms, result, sizes, path_of(optimize, cleaned, result, sizes), ready)
+
+
+def frozen(optimize: Any) -> Any:
+    """A path as tuples, so that it can be looked up."""
+    if isinstance(optimize, list | tuple):
+        return tuple([tuple(step) if isinstance(step, list | tuple) else step for step in optimize])
+    return optimize
+
+
+def read(subscripts: str, shapes: Sequence[tuple[int, ...]]) -> tuple[list[str], str]:
+    """(a term for each operand, the output's term): one letter for every axis."""
     left, arrow, right = subscripts.partition("->")
     terms = left.split(",")
-    if len(terms) != len(xs):
-        raise ArgumentError(f"einsum: expected {len(terms)} operands for {subscripts!r}, got {len(xs)}. "
+    if len(terms) != len(shapes):
+        raise ArgumentError(f"einsum: expected {len(terms)} operands for {subscripts!r}, got {len(shapes)}. "
                             "One term for each operand.")
     for term in (*terms, right):
-        plain = term.replace("...", "", 1)
-        if not all(c.isascii() and c.isalpha() for c in plain):
+        if not all(c.isascii() and c.isalpha() for c in term.replace("...", "", 1)):
             raise ArgumentError(f"einsum: expected letters and one '...' in each term, got {term!r} in {subscripts!r}. "
                                 "Check the subscripts.")
-    terms = [spelled(term, x, subscripts) for term, x in zip(terms, xs, strict=True)]
+    terms = [spelled(term, len(shape), subscripts) for term, shape in zip(terms, shapes, strict=True)]
     dots = "".join(sorted({c for term in terms for c in term if ord(c) >= DOTS}, reverse=True))
     if arrow:
         if dots and "..." not in right:
@@ -98,7 +130,7 @@ def read(operands: Sequence) -> tuple[list[str], str, list[Tensor]]:
     if len(set(result)) != len(result) or not set(result) <= set("".join(terms)):
         raise ArgumentError(f"einsum: expected output letters once each, and from the inputs, got {subscripts!r}. "
                             "Check behind '->'.")
-    return terms, result, xs
+    return terms, result
 
 
 def letters(part: Any) -> str:
@@ -110,25 +142,30 @@ def letters(part: Any) -> str:
                             "Give one int for each axis.") from error
 
 
-def spelled(term: str, x: Tensor, subscripts: str) -> str:
+def spelled(term: str, ndim: int, subscripts: str) -> str:
     """The term with letters in place of "..."."""
     named = len(term.replace("...", ""))
-    if named > x.ndim or (named < x.ndim and "..." not in term):
-        raise ShapeError(f"einsum: expected {named} axes for term {term!r} of {subscripts!r}, got shape {x.shape}. "
+    if named > ndim or (named < ndim and "..." not in term):
+        raise ShapeError(f"einsum: expected {named} axes for term {term!r} of {subscripts!r}, got {ndim}. "
                          "Name every axis, or write '...'.")
-    return term.replace("...", "".join([chr(DOTS + i) for i in reversed(range(x.ndim - named))]))
+    return term.replace("...", "".join([chr(DOTS + i) for i in reversed(range(ndim - named))]))
 
 
-def lengths_of(terms: list[str], xs: list[Tensor]) -> dict[str, int]:
+def lengths_of(terms: list[str], shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
     """The length of each letter's axis; a length of 1 gives way to any other."""
     sizes: dict[str, int] = {}
-    for term, x in zip(terms, xs, strict=True):
-        for c, n in zip(term, x.shape, strict=True):
+    for term, shape in zip(terms, shapes, strict=True):
+        for c, n in zip(term, shape, strict=True):
             if sizes.get(c, 1) not in (1, n) and n != 1:
                 raise ShapeError(f"einsum: expected one length for {name_of(c)}, got {sizes[c]} and {n} in shapes "
-                                 f"{', '.join(str(x.shape) for x in xs)}. Check the subscripts.")
+                                 f"{', '.join(map(str, shapes))}. Check the subscripts.")
             sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
     return sizes
+
+
+def cleaned_term(term: str, shape: tuple[int, ...], sizes: dict[str, int]) -> str:
+    """What `clean` makes of the term."""
+    return "".join(dict.fromkeys([c for c, n in zip(term, shape, strict=True) if n == sizes[c]]))
 
 
 def name_of(c: str) -> str:

@@ -35,6 +35,8 @@ def getitem(x: Any, index: Any) -> Tensor:
     x = as_tensor("getitem", x)
     if type(index) in PLAIN:
         return T.getitem(x, index=index)
+    if type(index) is Tensor and index.dtype.kind in "iu" and type(index._data) is type(x._data) and x.ndim:
+        return T.gather(x, index, index=(ARRAY, *[slice(None)] * (x.ndim - 1)))
     place, arrays = parsed("getitem", x, index)
     return T.gather(x, *arrays, index=place) if arrays else T.getitem(x, index=place)
 
@@ -105,7 +107,7 @@ def part(op: str, x: Tensor, item: Any) -> Any:
     if is_array(t._data) and is_array(x._data) and module_of(t._data) is not module_of(x._data):
         if is_array(item) or isinstance(item, Tensor):
             raise DeviceError(f"{op}: expected an index array on {x.device}, got one on {t.device}. Use .to({str(x.device)!r}).")
-        t = t.to(x.device)                                   # type: ignore[attr-defined]
+        t = t.to(x.device)
     return t
 
 

@@ -101,7 +101,7 @@ Primitive("matmul", matmul_vjp, matmul_jvp, impl=matmul, batch=matmul_batch, kee
 
 # einsum ---------------------------------------------------------------------------------------------------------------
 # subscripts name every axis by a letter, "ab,bc->ac": no letter twice in one operand, no ellipsis, no length 1 that
-# stands for another. gpugrad.numpy.einsum brings every call to this form, and to at most two operands.
+# stands for another. gpugrad.numpy.einstein brings every call to this form, and to at most two operands.
 
 def terms_of(subscripts):
     operands, out = subscripts.split("->")
@@ -111,7 +111,7 @@ def terms_of(subscripts):
 def einsum_vjp(m, g, want, y, *xs, subscripts):
     """Each cotangent is an einsum of g with the other operands; over axes summed alone it is constant."""
     terms, out = terms_of(subscripts)
-    cotangents = []
+    cotangents: list = []
     for i, (w, x, own) in enumerate(zip(want, xs, terms, strict=True)):
         if w is None:
             cotangents.append(None)
