@@ -21,19 +21,25 @@ def adjoint(m, x):
 
 def matmul_vjp(m, g, want, y, a, b):
     """ga = g b^H and gb = a^H g. A vector is a matrix of one row on the left, of one column on the right."""
-    rows = a.shape if a.ndim > 1 else (1, *a.shape)
-    columns = b.shape if b.ndim > 1 else (*b.shape, 1)
-    if a.ndim == 1 or b.ndim == 1:
-        batch = g.shape[:g.ndim - (a.ndim > 1) - (b.ndim > 1)]
+    rows, columns = a.shape, b.shape
+    if len(rows) == 1 or len(columns) == 1:
+        batch = g.shape[:g.ndim - (len(rows) > 1) - (len(columns) > 1)]
+        rows = rows if len(rows) > 1 else (1, *rows)
+        columns = columns if len(columns) > 1 else (*columns, 1)
         g = m.reshape(g, shape=(*batch, rows[-2], columns[-1]))
     ga = gb = None
     if want[0] is not None:
-        ga = left(m, g, m.reshape(b, shape=columns) if b.ndim == 1 else b, rows)
-        ga = m.cast(m.reshape(ga, shape=a.shape) if a.ndim == 1 else ga, a.dtype)
+        ga = fitted(m, left(m, g, m.reshape(b, shape=columns) if b.ndim == 1 else b, rows), a)
     if want[1] is not None:
-        gb = right(m, g, m.reshape(a, shape=rows) if a.ndim == 1 else a, columns)
-        gb = m.cast(m.reshape(gb, shape=b.shape) if b.ndim == 1 else gb, b.dtype)
+        gb = fitted(m, right(m, g, m.reshape(a, shape=rows) if a.ndim == 1 else a, columns), b)
     return ga, gb
+
+
+def fitted(m, gx, x):
+    """A cotangent in the shape and dtype of its input, which has as many elements."""
+    if gx.shape != x.shape:
+        gx = m.reshape(gx, shape=x.shape)
+    return gx if gx.dtype == x.dtype else m.cast(gx, x.dtype)
 
 
 def left(m, g, b, shape):
