@@ -164,7 +164,7 @@ def last_writes(xp: Any) -> Callable:
         items = [item for item in filled(index, arrays) if item is not None]
         lengths = [n for n, item in zip(shape, items, strict=True) if not isinstance(item, slice)]
         rows = row_numbers(xp, [item for item in items if not isinstance(item, slice)], lengths)
-        turns = xp.arange(1, rows.size + 1).reshape(rows.shape)
+        turns = xp.arange(1, rows.size + 1, dtype=numpy.uint64).reshape(rows.shape)      # a type of CUDA's atomicMax
         last = xp.zeros(math.prod(lengths), dtype=turns.dtype)
         if xp is numpy:
             last[rows] = turns
