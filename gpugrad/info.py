@@ -42,7 +42,7 @@ def info() -> dict[str, Any]:
 
 def blas() -> str | None:
     """The BLAS library that NumPy was built with."""
-    found = numpy.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})         # type: ignore[union-attr]
+    found = numpy.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return " ".join(str(found[key]) for key in ("name", "version") if found.get(key)) or None
 
 

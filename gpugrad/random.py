@@ -235,7 +235,7 @@ def as_rows(op: str, x: Any) -> Tensor:
 
 def taken(rows: Tensor, index: numpy.ndarray, device: Any) -> Tensor:
     """rows[index], on the rows' own device unless another is named."""
-    found = rows[Tensor(move(index, rows.device))]         # type: ignore[index]
+    found = rows[Tensor(move(index, rows.device))]
     return found if device is None else found.to(device)
 
 

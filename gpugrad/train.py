@@ -93,7 +93,7 @@ def train_digits(device: str = "auto", epochs: int | None = None, optimizer: str
             for rows in batches(len(training), batch, rng):
                 optimiser.lr = first_lr * 0.5 * (1 + math.cos(math.pi * done / steps))
                 optimiser.zero_grad()
-                loss = nn.cross_entropy(logits(params, data[0][rows], rng), data[1][rows],            # type: ignore[index]
+                loss = nn.cross_entropy(logits(params, data[0][rows], rng), data[1][rows],
                                         label_smoothing=SMOOTHING)
                 loss.backward()
                 optimiser.step()

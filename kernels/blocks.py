@@ -58,5 +58,5 @@ def in_blocks(xp: Any, body: Callable) -> Callable:
         flat = [None if a is None else a.reshape(-1) for a in arrays]
         for start in range(0, size, BLOCK):
             parts = [None if a is None else a[start:start + BLOCK] for a in flat]
-            body(scratch[:parts[0].size], *parts, **numbers)
+            body(scratch[:size - start], *parts, **numbers)
     return run

@@ -20,7 +20,8 @@ from gpugrad.errors import ArgumentError
 def cross_entropy(xp):
     """(loss, p)."""
     def run(x, labels, smoothing=0.0):
-        places = label_places(xp, labels, x.shape)
+        check_labels(xp, labels, x.shape[-1])
+        places = label_places(xp, labels, x.shape[-1])
         p = x - x.max(axis=-1, keepdims=True)
         target = p.reshape(-1).take(places).reshape(labels.shape)
         if xp is not numpy:
@@ -46,7 +47,7 @@ def cross_entropy_pull(xp):
         if smoothing:
             dx -= column * (smoothing / classes)
             g = g * (1 - smoothing)
-        dx.reshape(-1)[label_places(xp, labels, p.shape)] -= g.reshape(-1)       # one place a row: no two are the same
+        dx.reshape(-1)[label_places(xp, labels, classes)] -= g.reshape(-1)       # one place a row: no two are the same
         return dx
     return run
 
@@ -55,27 +56,28 @@ def cross_entropy_push(xp):
     """sum_c (p - t) s, the transpose of the pullback: what a change s of the logits does to the loss."""
     def run(s, p, labels, smoothing=0.0):
         change = (p * s).sum(axis=-1)
-        change -= s.reshape(-1).take(label_places(xp, labels, p.shape)).reshape(labels.shape) * (1 - smoothing)
+        change -= s.reshape(-1).take(label_places(xp, labels, p.shape[-1])).reshape(labels.shape) * (1 - smoothing)
         if smoothing:
             change -= s.mean(axis=-1) * smoothing
         return change
     return run
 
 
-def label_places(xp: Any, labels: Any, shape: tuple) -> Any:
-    """Where each row's label stands in the flat array."""
-    classes = shape[-1]
+def check_labels(xp: Any, labels: Any, classes: int) -> None:
+    """Raise ArgumentError for labels that are no class. Read as unsigned, negative ones are the largest: one look finds both."""
     if labels.dtype.kind not in "iu":
         raise ArgumentError(f"cross_entropy: expected integer labels, got {labels.dtype}. Use labels.astype(int).")
-    if xp is numpy:
-        # Negative labels are the largest numbers once read as unsigned: one look finds both kinds.
-        if labels.size and labels.view(f"u{labels.dtype.itemsize}").max() >= classes:
-            raise ArgumentError(f"cross_entropy: expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}. "
-                                "Check the labels, or pass ignore_index.")
-    else:
+    if xp is numpy and labels.size and labels.view(f"u{labels.dtype.itemsize}").max() >= classes:
+        raise ArgumentError(f"cross_entropy: expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}. "
+                            "Check the labels, or pass ignore_index.")
+
+
+def label_places(xp: Any, labels: Any, classes: int) -> Any:
+    """Where each row's label stands in the flat array."""
+    if xp is not numpy:
         labels = xp.clip(labels, 0, classes - 1)
     places = xp.arange(0, labels.size * classes, classes)
-    places += labels.reshape(-1).astype(places.dtype)
+    places += labels.reshape(-1).astype(places.dtype, copy=False)
     return places
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 import sys
+from io import BufferedIOBase, RawIOBase
 from typing import Any, BinaryIO
 
 import numpy
@@ -44,7 +45,7 @@ def write(file: BinaryIO, arrays: dict[str, numpy.ndarray], structure: Any) -> N
         file.write(numpy.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
 
 
-def read(file: BinaryIO, size: int, path: str) -> tuple[dict[str, numpy.ndarray], Any]:
+def read(file: BufferedIOBase | RawIOBase, size: int, path: str) -> tuple[dict[str, numpy.ndarray], Any]:
     """The arrays by name, and the structure or None. `size` is the file's length in bytes."""
     header, start = read_header(file, size, path)
     metadata = header.pop("__metadata__", {})
@@ -66,7 +67,7 @@ def read(file: BinaryIO, size: int, path: str) -> tuple[dict[str, numpy.ndarray]
     return {name: arrays[name] for name in header}, None if structure is None else parsed(structure, path)
 
 
-def read_header(file: BinaryIO, size: int, path: str) -> tuple[dict[str, Any], int]:
+def read_header(file: BufferedIOBase | RawIOBase, size: int, path: str) -> tuple[dict[str, Any], int]:
     """The header, and where the arrays' bytes start."""
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1

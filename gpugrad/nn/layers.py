@@ -61,7 +61,7 @@ def embedding(index: Any, table: Any) -> Tensor:
         if low < 0 or high >= table.shape[0]:
             raise IndexingError(f"embedding: expected indices from 0 to {table.shape[0] - 1}, got {low} to {high}. "
                                 "Check the table.")
-    return table[index]                                    # type: ignore[index]
+    return table[index]
 
 
 def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tensor:
@@ -76,7 +76,7 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tens
         if low < 0 or high >= classes:
             raise IndexingError(f"one_hot: expected labels from 0 to {classes - 1}, got {low} to {high}. Pass more classes.")
     numbers = Tensor(numpy.arange(classes)).to(labels.device)
-    return T.equal(T.reshape(labels, shape=(*labels.shape, 1)), numbers).astype(dtype)     # type: ignore[attr-defined]
+    return T.equal(T.reshape(labels, shape=(*labels.shape, 1)), numbers).astype(dtype)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
@@ -116,7 +116,7 @@ def dot_product_attention(query: Any, key: Any, value: Any, mask: Any = None, *,
         mask = as_tensor(op, mask, scores)
         scores = T.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
     if causal:
-        below = numpy.tri(*scores.shape[-2:], dtype=bool)
+        below = numpy.tri(*scores.shape[-2:]) > 0
         scores = T.where(Tensor(below).to(q.device), scores, -math.inf)
     return T.matmul(T.softmax(scores, axis=(scores.ndim - 1,)), v)
 

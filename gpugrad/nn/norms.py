@@ -71,7 +71,7 @@ def batch_norm(x: Any, running_mean: Tensor | None = None, running_var: Tensor |
         if running_var is not None:
             follow(running_var, (1 / T.square(r) - eps) * (count / (count - 1)), momentum)
     else:
-        scale = 1 / T.sqrt(running_var + positive("batch_norm", eps))                   # type: ignore[operator]
+        scale = 1 / T.sqrt(running_var + positive("batch_norm", eps))
         n = (x - T.reshape(running_mean, shape=channels)) * T.reshape(scale, shape=channels)
     return affine("batch_norm", n, per_channel("batch_norm", weight, x), per_channel("batch_norm", bias, x), None)
 
