@@ -84,7 +84,8 @@ def compare(what: str, got: Any, want: Any, tolerance: float, scale: float = 0.0
     allowed = tolerance * (1 + max(scale, float(numpy.max(numpy.abs(want)))))
     if not error <= allowed:                              # a NaN fails
         raise GradientError(f"check_grads: expected {what} within {allowed:.2e} of central differences, got an error of "
-                            f"{error:.2e} at magnitude {numpy.max(numpy.abs(want)):.2e}. Look at the rule, or for a kink at this point.")
+                            f"{error:.2e} at magnitude {numpy.max(numpy.abs(want)):.2e}. "
+                            "Look at the rule, or for a kink at this point.")
 
 
 def is_inexact(x: Any) -> bool:

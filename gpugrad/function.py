@@ -34,7 +34,7 @@ def primitive(function: Callable | None = None, *, vjp: Callable | None = None, 
     for what in (function, vjp, jvp):
         if what is not None and not callable(what):
             raise DtypeError(f"primitive: expected functions, got {short(what)}. Pass callables.")
-    label: str = name or getattr(function, "__name__", "primitive")
+    label = str(name or getattr(function, "__name__", "primitive"))
 
     def pull(m, g, want, y, *xs, **params):
         if vjp is None:

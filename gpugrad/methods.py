@@ -1,6 +1,7 @@
 """What a Tensor can do: operators, NumPy's methods, in-place assignment. Importing this module adds them to the class."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -126,8 +127,8 @@ def fill(self: Tensor, value: Any) -> None:
 # methods ----------------------------------------------------------------------------------------------------------------
 
 METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "conj",
-           "conjugate", "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
-           "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var"]
+           "conjugate", "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel",
+           "repeat", "round", "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var"]
 
 
 def method(name: str) -> Callable:
@@ -185,4 +186,4 @@ for _name, _function_name, _doc in [
     ("flat", "ravel", "All elements along one axis."),
     ("at", "At", "x.at[i].add(v): a new Tensor with v added at i; also set, multiply and the like."),
 ]:
-    setattr(Tensor, _name, property(lambda self, name=_function_name: getattr(gnp, name)(self), doc=_doc))
+    setattr(Tensor, _name, property(functools.partial(lambda name, self: getattr(gnp, name)(self), _function_name), doc=_doc))

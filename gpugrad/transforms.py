@@ -287,7 +287,10 @@ class Inputs:
         """An output for the caller: attached to the graph outside where there is one."""
         if y._node is not None and not self.outside:
             self.outside = Plan([y._node], [r._node for r in self.roots]).outside
-        return self.kind(y if self.outside or type(y) is not Tensor else Tensor(y._data))
+        if not self.outside:
+            y = snapshot(y)
+            y._node = None
+        return self.kind(y)
 
 
 def root(op: str, x: Any) -> Tensor:

@@ -114,7 +114,7 @@ ROWS = [
     (lambda: gg.vjp(np.sin, np.ones(2))[1](np.ones(3)), gg.ShapeError, "vjp: expected a gradient of shape (2,), got (3,)"),
     (lambda: gg.jacobian(np.sin, mode="up")(1.0), gg.ArgumentError, "jacobian: expected mode 'auto', 'reverse' or 'forward'"),
     (lambda: gg.vmap(np.sin)(1.0), gg.ArgumentError, "vmap: expected axis 0 to map over, got shape ()"),
-    (lambda: gg.vmap(np.add)(np.ones(2), np.ones(3)), gg.ArgumentError, "vmap: expected one length of the mapped axis, got [2, 3]"),
+    (lambda: gg.vmap(np.add)(np.ones(2), np.ones(3)), gg.ArgumentError, "expected one length of the mapped axis, got [2, 3]"),
     (lambda: gg.vmap(lambda x: x.item())(np.ones(2)), gg.ConversionError, "item: expected a value, got a Tensor inside vmap"),
     (lambda: gg.hvp(np.sum, np.ones(2), np.ones(3)), gg.ShapeError, "expected a gradient of shape (2,)"),
     (lambda: gg.check_grads(np.sin, (1,)), gg.ArgumentError, "check_grads: expected at least one float or complex argument"),
@@ -179,7 +179,8 @@ def test_a_pickle_in_a_checkpoint_is_refused_and_never_run(tmp_path, suffix):
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * 8 + b[8:], lambda b: b[:8] + b"x" + b[9:]])
+@pytest.mark.parametrize("damage", [lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * 8 + b[8:],
+                                    lambda b: b[:8] + b"x" + b[9:]])
 def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     path = tmp_path / "w.safetensors"
     gg.save(path, {"w": gg.tensor([1.0, 2.0])})

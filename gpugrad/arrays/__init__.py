@@ -1,7 +1,7 @@
 """Arrays and devices: the only place that imports cupy."""
 from gpugrad.arrays.devices import CPU, Device, default_device, device_of, move, new_array, short, synchronize
-from gpugrad.arrays.memory import CHANGED, changed_since, exclusive, mark_changed
+from gpugrad.arrays.memory import LAST, changed_since, exclusive, mark_changed
 from gpugrad.arrays.modules import cuda_problem, cuda_usable, is_array, module_of, module_of_type
 
-__all__ = ["CHANGED", "CPU", "Device", "changed_since", "cuda_problem", "cuda_usable", "default_device", "device_of",
+__all__ = ["CPU", "LAST", "Device", "changed_since", "cuda_problem", "cuda_usable", "default_device", "device_of",
            "exclusive", "is_array", "mark_changed", "module_of", "module_of_type", "move", "new_array", "short", "synchronize"]

@@ -14,6 +14,9 @@ import numpy
 #: id of the array that owns a buffer -> (weak reference to it, clock time of the last in-place change)
 CHANGED: dict[int, tuple[weakref.ref, int]] = {}
 
+#: The time of the last change of any: what was saved later needs no look.
+LAST = [0]
+
 
 def exclusive(array: Any, holders: int = 1) -> bool:
     """True where nobody but the caller, who has `holders` references to the array, can see its memory.
@@ -51,6 +54,7 @@ def mark_changed(array: Any, time: int) -> None:
     """Note that the memory of `array` was overwritten at `time`."""
     root = owner(array)
     key = id(root)
+    LAST[0] = max(LAST[0], time)
     CHANGED[key] = (weakref.ref(root, lambda _: CHANGED.pop(key, None)), time)
 
 

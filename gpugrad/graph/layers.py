@@ -26,6 +26,11 @@ class Layered(Tensor):
     def level(self) -> int:
         return self._layer[0]
 
+    @staticmethod
+    def apply(prim: Any, xs: list, params: dict, level: int) -> Any:
+        """prim(*xs) with the layered inputs of one level taken apart."""
+        raise NotImplementedError
+
 
 class Dual(Layered):
     """primal + epsilon * tangent, with epsilon of one level. Both are arrays, or Tensors where they carry more."""

@@ -100,7 +100,8 @@ class Elementwise(Primitive):
         self.partials = partials
         self.reads = [reads_of(d, len(partials)) for d in partials]
         super().__init__(name, self._vjp, self._jvp, impl=impl, batch=aligned(name))
-        self.pull = unary_pull(*partials) if len(partials) == 1 else nary_pull(partials)
+        unrolled: Any = {1: unary_pull, 2: binary_pull}.get(len(partials), nary_pull)
+        self.pull = unrolled(*partials)
 
     def recorder(self) -> Callable:
         unrolled = {1: unary_recorder, 2: binary_recorder}.get(len(self.partials))
@@ -163,7 +164,7 @@ def conjugated(g: Any, d: Any, m: Any, y: Any, xs: tuple) -> Any:
     return m.conj(d(m, y, *xs)) * g if callable(d) else scaled(g, d, m, y, xs)
 
 
-def pull_of(vjp: Rule | None, outputs: int) -> Rule:
+def pull_of(vjp: Any, outputs: int) -> Rule:
     """The rule as the sweep calls it. Of several outputs it gets the cotangents as a dict of those that were used."""
     if outputs == 1:
         return lambda m, g, want, y, xs, params: vjp(m, g, want, y, *xs, **params)
@@ -178,7 +179,23 @@ def unary_pull(d: Any) -> Callable:
     return pull if callable(d) else lambda m, g, want, y, xs, params: (scaled(g, d, m, y, xs),)
 
 
-def nary_pull(partials: tuple) -> Callable:
+def binary_pull(da: Any, db: Any) -> Callable:
+    """nary_pull(da, db), unrolled for what is neither complex nor broadcast."""
+    general, calls_a, calls_b = nary_pull(da, db), callable(da), callable(db)
+
+    def pull(m, g, want, y, xs, params):
+        if params or g.dtype.kind == "c":
+            return general(m, g, want, y, xs, params)
+        a, b = xs
+        wa, wb = want
+        return (None if wa is None else da(m, y, a, b) * g if calls_a else scaled(g, da, m, y, xs),
+                None if wb is None else db(m, y, a, b) * g if calls_b else scaled(g, db, m, y, xs))
+    if da is None or db is None:
+        return general
+    return pull
+
+
+def nary_pull(*partials: Any) -> Callable:
     def pull(m, g, want, y, xs, params):
         times = conjugated if g.dtype.kind == "c" else scaled
         terms = [times(g, d, m, y, xs) if w is not None and d is not None else None for w, d in zip(want, partials, strict=True)]
@@ -192,6 +209,7 @@ class Formula:
     """Stands in for an array while a partial is read: collects which of its arguments the formula uses."""
 
     __slots__ = ("reads",)
+    reads: frozenset
     dtype = property(lambda self: self)
     __array_ufunc__ = None
 
@@ -211,7 +229,7 @@ for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "
     setattr(Formula, f"__r{_name}__", _operator)
 for _name in ["neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne", "getitem"]:
     setattr(Formula, f"__{_name}__", _operator)
-Formula.__hash__ = object.__hash__
+setattr(Formula, "__hash__", object.__hash__)  # noqa: B010 - __eq__ took it away
 
 
 def reads_of(partial: Any, inputs: int) -> frozenset:
@@ -232,9 +250,9 @@ def aligned(name: str) -> Rule:
     def batch(m, size, batched, *xs, **params):
         ranks = [getattr(x, "ndim", 0) - b for x, b in zip(xs, batched, strict=True)]
         top = max(ranks)
-        xs = [m.reshape(x, shape=(size, *(1,) * (top - r), *x.shape[1:])) if b and r < top else x
+        arrays = [m.reshape(x, shape=(size, *(1,) * (top - r), *x.shape[1:])) if b and r < top else x
               for x, b, r in zip(xs, batched, ranks, strict=True)]
-        return getattr(m, name)(*xs, **params)
+        return getattr(m, name)(*arrays, **params)
     return batch
 
 

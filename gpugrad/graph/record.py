@@ -71,8 +71,8 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
     if not keeps_graph or prim.vjp is None:
         result = y if isinstance(y, Tensor) else wrap(y)
     else:
-        parents = tuple([x._node if isinstance(x, Tensor) else None for x in inputs])
-        node = make_node(prim, parents, saved_inputs, inputs, y, params, mode)
+        nodes = tuple([x._node if isinstance(x, Tensor) else None for x in inputs])
+        node = make_node(prim, nodes, saved_inputs, inputs, y, params, mode)
         result = attach(y, node)
     if mode.anomaly:
         check_finite(prim, xs, result)
@@ -115,14 +115,13 @@ def run(prim: Any, values: list, params: dict) -> Any:
 def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any, params: dict, mode: Mode) -> Node:
     """A node that keeps what the rule reads for the inputs that need a gradient, and the shapes of the rest."""
     keep_y, kept = prim.kept(parents)
-    xs = tuple([v if v is None else save(v, x) if i in kept else shape_only(v)
+    xs: tuple[Any, ...] = tuple([v if v is None else save(v, x) if i in kept else shape_only(v)
                 for i, (v, x) in enumerate(zip(values, inputs, strict=True))])
     saved = y if keep_y else shape_only(y)
     if prim.fits and any(x.shape != y.shape or x.dtype != y.dtype for x, p in zip(xs, parents, strict=True) if p is not None):
         params = {**params, "likes": tuple(map(shape_only, xs))}
-    make = LevelNode if mode.levels else Node
-    node = make(prim, parents, xs, saved, params)
-    if mode.levels:
+    node = (LevelNode if mode.levels else Node)(prim, parents, xs, saved, params)
+    if isinstance(node, LevelNode):
         node.level = max(p.level for p in parents if p is not None)
     if mode.anomaly:
         LINES[node] = user_line()

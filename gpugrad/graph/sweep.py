@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from gpugrad.arrays import CHANGED, changed_since, exclusive, is_array
+from gpugrad.arrays import LAST, changed_since, exclusive, is_array
 from gpugrad.errors import AnomalyError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
@@ -97,7 +97,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
     grads: dict[Node, Any] = {}
     take = grads.pop
     live = plan.live
-    careful = bool(CHANGED or HOOKS or current().anomaly)
+    careful = bool(HOOKS) or current().anomaly or saved_before(LAST[0], plan)
     m = TRACED
     for node, g in outputs:
         if live is None or node in live:
@@ -112,12 +112,13 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         if careful:
             g = look_closely(node, g, traced)
         prim = node.prim
-        if prim is None or node in targets:
+        if prim is None or (targets and node in targets):
             if type(node) is Item and node not in targets:
                 collect(grads, node, g)
             else:
                 found[node] = g
             continue
+        xs: Any
         xs, y, parents = node.xs, node.y, node.parents
         if xs is None:
             raise freed(node)
@@ -125,7 +126,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             xs, y = read_inputs(xs, parents), read_output(y, node)
         if not retain:
             node.xs = node.y = None
-        want = parents if live is None else [p if p in live else None for p in parents]
+        want: Sequence = parents if live is None else [p if p in live else None for p in parents]
         if prim.add_into is not None and not traced:           # a part of an array: adding it must not cost the whole
             total = grads.get(want[0])
             if total is not None and total.dtype == g.dtype and exclusive(total, 2):
@@ -151,11 +152,21 @@ def bare_array(g: Any) -> Any:
     return g._data if isinstance(g, Tensor) else g
 
 
+def saved_before(time: int, plan: Plan) -> bool:
+    """True where a node is older than `time`, the last in-place change of an array: it may have saved that array."""
+    for node in reversed(plan.order):                      # oldest first; leaves save nothing
+        if node.seq > time:
+            return False
+        if node.prim is not None:
+            return True
+    return False
+
+
 def look_closely(node: Node, g: Any, traced: bool) -> Any:
     """What most sweeps need not ask: are there hooks, was an array changed in place since it was saved."""
     if node in HOOKS:
         g = run_hooks(node, g, traced)
-    if CHANGED and node.xs:
+    if node.xs and node.seq < LAST[0]:
         check_unchanged(node, node.xs, node.y)
     return g
 
@@ -213,8 +224,8 @@ def check_unchanged(node: Node, xs: tuple, y: Any) -> None:
     for x in (*xs, *(y if type(y) is tuple else (y,))):
         x = x._data if isinstance(x, Tensor) else x
         if is_array(x) and hasattr(x, "base") and changed_since(x, node.seq):
-            raise GraphError(f"{node.prim.name}: expected its saved array of shape {x.shape} as it was, got one that was changed "
-                             "in place since. Change a copy, or call backward first.")
+            raise GraphError(f"{node.prim.name}: expected its saved array of shape {x.shape} as it was, got one that was "
+                             "changed in place since. Change a copy, or call backward first.")
 
 
 def check_gradients(node: Node, pulled: Any) -> None:
@@ -224,8 +235,9 @@ def check_gradients(node: Node, pulled: Any) -> None:
     for gx in pulled:
         array = bare_array(gx)
         if is_array(array) and array.dtype.kind in "fc" and bool((array != array).any()):
-            raise AnomalyError(f"{node.prim.name}: expected gradients without NaN, got one of shape {array.shape} from the "
-                               f"backward rule of {LINES.get(node, 'a line outside detect_anomaly')}. Look at the inputs of that line.")
+            raise AnomalyError(f"{node.prim.name}: expected gradients without NaN, got one of shape {array.shape} "
+                               f"from the backward rule of {LINES.get(node, 'a line outside detect_anomaly')}. "
+                               "Look at the inputs of that line.")
 
 
 def freed(node: Node) -> GraphError:

@@ -339,7 +339,7 @@ class Tensor:
     def cuda(self, index: int | None = None) -> Tensor:
         return self.to("cuda" if index is None else f"cuda:{index}")
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         refuse_conversion(self, "a NumPy array", ".detach(), or gpugrad's own function")
         if self.device != "cpu":
             raise ConversionError(f"Tensor: expected one on the cpu, got one on {self.device}. Use .numpy() to copy it.")
@@ -472,7 +472,7 @@ def require_inexact(op: str, dtype: Any) -> None:
 
 def refuse_conversion(tensor: Tensor, to: str, instead: str) -> None:
     bare("Tensor", tensor)
-    if tensor._node is not None or type(tensor) is not Tensor:
+    if tensor._node is not None or type(tensor) not in (Tensor, Borrowed):
         raise ConversionError(f"Tensor: expected one outside the graph, got one of shape {tensor.shape} that needs a gradient, "
                               f"which {to} would drop. Use {instead}.")
 

@@ -105,9 +105,9 @@ FAMILIES = {
 
 MODULES = {name: family for family, names in FAMILIES.items() for name in names.split()}
 
-__all__ = [  # noqa: RUF022 - and every name above
-    "bool", "complex64", "complex128", "e", "euler_gamma", "finfo", "float16", "float32", "float64", "iinfo", "inf", "int8", "int16",
-    "int32", "int64", "isdtype", "nan", "newaxis", "pi", "uint8", "uint16", "uint32", "uint64",
+__all__ = [
+    "bool", "complex64", "complex128", "e", "euler_gamma", "finfo", "float16", "float32", "float64", "iinfo", "inf", "int8",
+    "int16", "int32", "int64", "isdtype", "nan", "newaxis", "pi", "uint8", "uint16", "uint32", "uint64",
 ]
 __all__ += list(MODULES)
 

@@ -151,7 +151,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         i = T.clip(T.subtract(T.searchsorted(xp, x, side="right"), 1), 0, xp.size - 2)
         after = T.add(i, 1)
         x0, x1, y0, y1 = getitem(xp, i), getitem(xp, after), getitem(fp, i), getitem(fp, after)
-        y = y0 + (y1 - y0) / (x1 - x0) * (x - x0)             # type: ignore[operator]
+        y = y0 + (y1 - y0) / (x1 - x0) * (x - x0)
     y = T.where(x < xp[0], fp[0] if left is None else left, y)
     y = T.where(x >= xp[-1], fp[-1], y)
     return y if right is None else T.where(x > xp[-1], right, y)

@@ -93,7 +93,8 @@ elementwise("arccos", lambda m, y, x: -1 / m.sqrt((1 - x) * (1 + x)))
 elementwise("arctan", lambda m, y, x: m.reciprocal(1 + x * x))
 elementwise("sinh", lambda m, y, x: m.cosh(x))
 elementwise("cosh", lambda m, y, x: m.sinh(x))
-elementwise("tanh", lambda m, y, x: 1 - y * y)
+tanh = elementwise("tanh", lambda m, y, x: 1 - y * y)
+tanh.pull = lambda m, g, want, y, xs, params: (g - y * y * g if g.dtype.kind != "c" else m.conj(1 - y * y) * g,)    # no number
 elementwise("arcsinh", lambda m, y, x: 1 / m.sqrt(1 + x * x))
 elementwise("arccosh", lambda m, y, x: 1 / (m.sqrt(x - 1) * m.sqrt(x + 1)))            # one root would leave the branch cut
 elementwise("arctanh", lambda m, y, x: m.reciprocal((1 - x) * (1 + x)))

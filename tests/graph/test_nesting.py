@@ -96,6 +96,16 @@ def test_vmap_nests_with_both_modes():
     np.testing.assert_allclose(gg.vmap(gg.vmap(lambda x: x * x))(xs), xs * xs)
 
 
+def test_a_pullback_inside_vmap_gives_plain_arrays():
+    def f(x):
+        y, pull = gg.vjp(lambda w: w * x, np.array(2.0))
+        return pull(y * y)[0]                                 # (2 x)**2 x
+    x = np.arange(3.0)
+    got = gg.vmap(f)(x)
+    assert type(got) is np.ndarray
+    np.testing.assert_array_equal(got, 4 * x ** 3)
+
+
 def test_an_inner_gradient_of_a_constant_is_zero():
     assert gg.grad(lambda x: gg.grad(lambda y: y * 0 + 7.0)(x) * x)(2.0) == 0
     assert gg.grad(lambda x: 3.0)(2.0) == 0
