@@ -74,7 +74,8 @@ def high_water(name: str, peer_name: str) -> int:
     from gpugrad.bench.case import REGISTRY
     from gpugrad.bench.peers import load
 
-    case, peer = REGISTRY[name], load(peer_name)
+    case: Any = REGISTRY[name]
+    peer = load(peer_name)
 
     def steps(d: Any) -> None:
         step, _ = case.build(peer, d)

@@ -167,7 +167,7 @@ def plot(run: Run, path: str | Path) -> None:
         at = [(k + (i - (len(variants) - 1) / 2) * width, m.number(variant)) for k, m in enumerate(timed)]
         at = [(x, y / timed[k].per) for k, (x, y) in enumerate(at) if y]
         colour = "black" if variant == "gpugrad" else f"C{list(ADAPTERS).index(variant)}"  # a library keeps its colour
-        axes.bar([x for x, _ in at], [y for _, y in at], width, label=variant, color=colour)
+        axes.bar([x for x, _ in at], [y or 0.0 for _, y in at], width, label=variant, color=colour)
     axes.set_yscale("log")
     axes.set_ylabel("time, us (shorter is better)")
     axes.set_xticks(

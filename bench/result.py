@@ -64,7 +64,7 @@ class Run:
     cores_taken: float = 0.0  # by other processes, before the run began
     driver: str = ""
     cupy: str = ""
-    commit: str = field(default_factory=lambda: commit())
+    commit: str = field(default_factory=lambda: globals()["commit"]())
     date: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
 
 

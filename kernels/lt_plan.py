@@ -29,7 +29,7 @@ EPILOGUES = {
 }
 BGRADA, BGRADB = 256, 512
 #: (dtype of a and b, dtype of out, compute=) -> (compute type, scale type)
-COMPUTE = {
+COMPUTE: dict = {
     ("float32", "float32", None): ("32F", "float32"), ("float32", "float32", "tf32"): ("32F_FAST_TF32", "float32"),
     ("float32", "float32", "bf16"): ("32F_FAST_16BF", "float32"), ("float64", "float64", None): ("64F", "float64"),
     **{(half, out, None): ("32F", "float32") for half in ("float16", "bfloat16") for out in (half, "float32")},

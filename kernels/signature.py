@@ -146,7 +146,7 @@ class Bound:
         """A NumPy scalar, or an int for a float, as the plain Python number. No bool or float for an int, no array."""
         if isinstance(value, ACCEPTED[self.plain]) and (self.plain is bool or not isinstance(value, bool)):
             return value if isinstance(value, int) else self.plain(value)    # an int may lie beyond every float
-        noun = {bool: "a bool", float: "a real number"}.get(self.plain, "an int")
+        noun = "a bool" if self.plain is bool else "a real number" if self.plain is float else "an int"
         raise DtypeError(f"{where} needs {noun} as `{self.name}` (declared {self.parameter.base}), got "
                          f"{type(value).__name__} {short(value)}. Pass {noun}.")
 

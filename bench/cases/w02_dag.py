@@ -41,7 +41,8 @@ def forward_source(d: SimpleNamespace) -> str:
 def by_hand_source(d: SimpleNamespace, kept: bool) -> str:
     """`def step(xs, ones, one, ...)`, forwards and then backwards; the buffers are further arguments where kept."""
     nodes, last = nodes_of(d)
-    lines, buffers = [unpack(d)], {}
+    buffers: dict = {}
+    lines = [unpack(d)]
 
     def put(name, op, *args):
         """One line: name = op(*args), into name's own buffer where buffers are kept."""

@@ -212,7 +212,7 @@ def autograd_mlp(peer, d):
     ws, bs = list(d.ws), list(d.bs)
     vws, vbs = [np.zeros_like(w) for w in ws], [np.zeros_like(b) for b in bs]
     rows = np.arange(d.batch)
-    grads = [[], []]
+    grads: list[list] = [[], []]
 
     def loss_of(ps):
         ws, bs = ps
