@@ -21,19 +21,19 @@ AT = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "d
       "minimum": "minimum"}
 
 
-#: The function here for each ufunc called so far.
+#: For each ufunc called so far, the operation that its function here performs when it is given arrays alone.
 CALLED: dict[Any, Callable] = {}
 
 
 def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-    if out is None and method == "__call__" and ufunc in CALLED:
-        return CALLED[ufunc](*inputs, **kwargs)
+    if out is None and not kwargs and method == "__call__" and ufunc in CALLED:
+        return CALLED[ufunc](*inputs)
     name = ufunc.__name__
     if method == "__call__":
         function = find(gnp, name) or special(name)
         if function is None:
             raise missing(f"np.{name}")
-        CALLED[ufunc] = function
+        CALLED[ufunc] = getattr(function, "operation", function)
         result = function(*inputs, **kwargs)
     elif method in ("reduce", "accumulate"):
         result = lookup({"reduce": REDUCE, "accumulate": ACCUMULATE}[method], ufunc, method)(*inputs, **{"axis": 0, **kwargs})

@@ -252,8 +252,8 @@ def one_input_recorder(prim: Any) -> Callable:
 def binary_recorder(prim: Any) -> Callable:
     """record(prim, (a, b), {}) for an elementwise primitive, unrolled."""
     impls = prim.impls
-    keeps = {(wa, wb): (keep_y, 0 in kept, 1 in kept) for wa in (False, True) for wb in (False, True)
-             for keep_y, kept in [prim.kept((wa or None, wb or None))]}
+    only_a, only_b, both = [(keep_y, 0 in kept, 1 in kept) for wanted in ((True, None), (None, True), (True, True))
+                            for keep_y, kept in [prim.kept(wanted)]]
 
     def op(a, b):
         if current() is not RECORD:
@@ -281,13 +281,18 @@ def binary_recorder(prim: Any) -> Callable:
             raise explained(error, prim, [va, vb], NO_PARAMS) from error
         if type(y) is not kind:
             y = RAW[kind].xp.asarray(y)
-        if na is None and nb is None:
-            return Tensor(y)
-        keep_y, keep_a, keep_b = keeps[na is not None, nb is not None]
         shape, dtype = y.shape, y.dtype
-        params = NO_PARAMS
-        if ((na is not None and (va.shape != shape or va.dtype is not dtype))
-                or (nb is not None and (vb.shape != shape or vb.dtype is not dtype))):
-            params = {"likes": (shape_only(va), shape_only(vb))}       # their cotangents must be summed or cast back
+        if nb is None:
+            if na is None:
+                return Tensor(y)
+            keep_y, keep_a, keep_b = only_a
+            fits = va.dtype is dtype and va.shape == shape
+        elif na is None:
+            keep_y, keep_a, keep_b = only_b
+            fits = vb.dtype is dtype and vb.shape == shape
+        else:
+            keep_y, keep_a, keep_b = both
+            fits = va.dtype is dtype and vb.dtype is dtype and va.shape == shape and vb.shape == shape
+        params = NO_PARAMS if fits else {"likes": (shape_only(va), shape_only(vb))}      # to be summed or cast back
         return Tensor(y, Node(prim, (na, nb), (va if keep_a else sa, vb if keep_b else sb), y if keep_y else None, params))
     return op

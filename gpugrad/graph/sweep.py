@@ -138,10 +138,11 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         for parent, gx in zip(want, pulled):
             if parent is None or gx is None:
                 continue
-            old = grads.get(parent)
-            if old is None:
+            if parent not in grads:
                 grads[parent] = gx
-            elif not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
+                continue
+            old = grads[parent]
+            if not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
                 old += gx
             else:
                 grads[parent] = old + gx

@@ -33,7 +33,7 @@ def unary(name: str, doc: str, op: Callable | None = None) -> Callable:
         if type(x) is Tensor and out is None and where is True and dtype is None and not options:
             return op(x)
         return call(name, op, (x,), out, where, dtype, options)
-    return named(function, name, doc)
+    return named(function, name, doc, op)
 
 
 def binary(name: str, doc: str, op: Callable | None = None) -> Callable:
@@ -45,11 +45,12 @@ def binary(name: str, doc: str, op: Callable | None = None) -> Callable:
                 and (type(a) is Tensor or type(b) is Tensor)):
             return op(a, b)
         return call(name, op, (a, b), out, where, dtype, options)
-    return named(function, name, doc)
+    return named(function, name, doc, op)
 
 
-def named(function: Callable, name: str, doc: str) -> Callable:
+def named(function: Any, name: str, doc: str, operation: Callable) -> Callable:
     function.__name__ = function.__qualname__ = name
+    function.operation = operation
     function.__doc__ = f"{doc}\n{ARGUMENTS}"
     return function
 
