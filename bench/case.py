@@ -159,4 +159,4 @@ def bears(name: str, word: str) -> bool:
     """Whether `word` names the case: "w3" and "mlp" both name "w03_mlp"; a gauge has its whole name only."""
     numbered = re.fullmatch(r"(w0*(\d+[a-z]?))_(.*)", name)
     names = [name, numbered[1], "w" + numbered[2], numbered[3]] if numbered else [name]
-    return word.lower() in names
+    return word.lower() in map(str.lower, names)

@@ -23,6 +23,10 @@ def test_numbers_are_not_prefixes():
     assert [e.name for e in select(["w7b"])] == ["w07b_hessian"]
 
 
+def test_a_name_with_a_capital_is_found_as_the_list_shows_it():
+    assert [case.name for case in select(["depth_1M"])] == ["depth_1M"]
+
+
 def test_an_unknown_case_is_named_with_the_choice():
     with pytest.raises(ArgumentError, match=r"no case named 'w99'\. Choose from .*w03_mlp"):
         select(["w3", "w99"])
