@@ -8,6 +8,7 @@ import numpy
 
 from gpugrad.arrays import is_array, module_of
 from gpugrad.errors import ArgumentError, GpugradError
+from gpugrad.graph.sweep import bare_array
 from gpugrad.graph.tensor import Tensor
 from gpugrad.transforms import jvp, vjp
 from gpugrad.trees import flatten, map_tree
@@ -54,18 +55,18 @@ def check(f: Callable, xs: tuple, order: int, modes: tuple, tolerance: float, st
     vs = tuple(random_like(rng, x) for x in xs)
     plus = flatten(f(*(x + step * v for x, v in zip(xs, vs, strict=True))))[0]
     minus = flatten(f(*(x - step * v for x, v in zip(xs, vs, strict=True))))[0]
-    expected = [(bare(p) - bare(m)) / (2 * step) for p, m in zip(plus, minus, strict=True)]
+    expected = [(bare_array(p) - bare_array(m)) / (2 * step) for p, m in zip(plus, minus, strict=True)]
     if "forward" in modes:
         _, dy = jvp(f, xs, vs)
         for want, got in zip(expected, flatten(dy)[0], strict=True):
-            compare(f"forward mode of {name}", bare(got), want, tolerance)
+            compare(f"forward mode of {name}", bare_array(got), want, tolerance)
     if "reverse" in modes:
         y, pull = vjp(f, *xs)
         gs = map_tree(lambda leaf: random_like(rng, leaf), y)
         pulled = flatten(pull(gs))[0]
         inner = sum(dot(g, want) for g, want in zip(flatten(gs)[0], expected, strict=True))
         outer = sum(dot(gx, v) for gx, v in zip(pulled, vs, strict=True))
-        scale = sum(float(numpy.sum(numpy.abs(bare(g) * want))) for g, want in zip(flatten(gs)[0], expected, strict=True))
+        scale = sum(float(numpy.sum(numpy.abs(bare_array(g) * want))) for g, want in zip(flatten(gs)[0], expected, strict=True))
         compare(f"reverse mode of {name}", numpy.asarray(outer), numpy.asarray(inner), tolerance, scale)
     if order > 1:
         if "forward" in modes:
@@ -100,18 +101,14 @@ def widened(x: Any) -> Any:
 
 def random_like(rng: Any, x: Any) -> Any:
     """A standard normal array of the shape, dtype kind and module of x."""
-    like = bare(x)
+    like = bare_array(x)
     values = rng.normal(size=numpy.shape(like))
     if like.dtype.kind == "c":
         values = values + 1j * rng.normal(size=numpy.shape(like))
     return module_of(like).asarray(values)
 
 
-def bare(x: Any) -> Any:
-    return x._data if isinstance(x, Tensor) else x
-
-
 def dot(a: Any, b: Any) -> float:
     """The real inner product."""
-    a, b = bare(a), bare(b)
+    a, b = bare_array(a), bare_array(b)
     return float((a.conj() * b).sum().real)

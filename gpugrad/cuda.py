@@ -1,7 +1,7 @@
 """gg.cuda: is there a usable CUDA device, and how many."""
 from __future__ import annotations
 
-from gpugrad.arrays import cuda_problem, cuda_usable
+from gpugrad.arrays import cuda_usable
 
 
 def is_available() -> bool:
@@ -15,8 +15,3 @@ def device_count() -> int:
         return 0
     import gpugrad.arrays.modules as modules
     return int(modules.cupy_module("cuda").cuda.runtime.getDeviceCount())
-
-
-def problem() -> str | None:
-    """Why CUDA is not usable here, in CuPy's own words; None where it is."""
-    return cuda_problem()

@@ -9,12 +9,13 @@ import numpy
 
 from gpugrad.arrays import is_array, short
 from gpugrad.errors import DtypeError, GraphError, NoRuleError, ShapeError
+from gpugrad.graph.backward import filled_like
 from gpugrad.graph.layers import Batch, tensor_of
-from gpugrad.graph.namespace import RAW, TRACED
+from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.primitive import Primitive
 from gpugrad.graph.record import record
 from gpugrad.graph.state import clock, no_grad, switch
-from gpugrad.graph.tensor import Shaped, Tensor
+from gpugrad.graph.tensor import Tensor
 
 
 def primitive(function: Callable | None = None, *, vjp: Callable | None = None, jvp: Callable | None = None,
@@ -160,7 +161,10 @@ class Call(Primitive):
         return self.context
 
     def backward(self, m, g, want, y, *xs):
-        gs = [tensor_of(g)] if self.outputs == 1 else [tensor_of(g[i]) if i in g else zeros(v) for i, v in enumerate(y)]
+        if self.outputs == 1:
+            gs = [tensor_of(g)]
+        else:                                             # g holds the cotangents of the outputs that were used
+            gs = [tensor_of(g[i]) if i in g else Tensor(filled_like(v, 0)) for i, v in enumerate(y)]
         got = self.function.backward(self.restored(y, xs), *gs)
         got = got if isinstance(got, tuple) else (got,)
         if len(got) != len(self.arguments):
@@ -227,9 +231,3 @@ def over(m: Any, t: Tensor) -> Any:
 
 def as_tensor(x: Any) -> Any:
     return tensor_of(x) if is_array(x) else x
-
-
-def zeros(like: Any) -> Tensor:
-    like = like._data if isinstance(like, Tensor) else like
-    xp = numpy if isinstance(like, Shaped) else RAW[type(like)].xp
-    return Tensor(xp.zeros(like.shape, dtype=like.dtype))

@@ -12,7 +12,7 @@ import numpy
 
 from gpugrad.arrays import is_array, module_of, new_array, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
-from gpugrad.graph.backward import cotangent, ones_like, take
+from gpugrad.graph.backward import cotangent, filled_like, take
 from gpugrad.graph.layers import Batch, Dual, Layered, lowered, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import clock, current, switch
@@ -53,7 +53,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
             out = f(*inputs.args, **kwargs)
         y, aux = split_aux("grad", out, has_aux)
         y = scalar_output(y)
-        gradients = inputs.gradients([(y, ones_like(y))] if y._node is not None else [], retain_graph=has_aux)
+        gradients = inputs.gradients([(y, filled_like(y, 1))] if y._node is not None else [], retain_graph=has_aux)
         value = inputs.returned(y)
         return ((value, aux) if has_aux else value), gradients
     return run
@@ -373,8 +373,7 @@ def as_kind(g: Tensor, x: Any) -> Any:
 
 
 def zeros_like(y: Tensor) -> Tensor:
-    xp = module_of(y._data) if is_array(y._data) else numpy
-    return Tensor(xp.zeros(y.shape, dtype=y.dtype))
+    return Tensor(filled_like(y, 0))
 
 
 def stacked(level: int, x: Any, axis: int, sizes: set) -> Batch:

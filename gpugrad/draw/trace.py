@@ -11,7 +11,7 @@ from gpugrad.arrays import CPU, is_array, move, short
 from gpugrad.draw import Edge, Picture, number, render
 from gpugrad.draw import Node as Drawn
 from gpugrad.errors import DtypeError, GraphError
-from gpugrad.graph.backward import cotangent, ones_like
+from gpugrad.graph.backward import cotangent, filled_like
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.record import Item
 from gpugrad.graph.sweep import Plan
@@ -126,7 +126,7 @@ def edge_gradients(order: list[Node], y: Tensor, gradient: Any) -> tuple[dict[tu
     """
     if gradient is None and (y.size != 1 or y.dtype.kind == "c" or not is_array(y._data)):
         return {}, None
-    g = ones_like(y) if gradient is None else cotangent("draw", gradient, y)
+    g = filled_like(y, 1) if gradient is None else cotangent("draw", gradient, y)
     g = g._data if isinstance(g, Tensor) else g
     slopes: dict[tuple[Node, int], Any] = {}
     totals: dict[Node, Any] = {y._node: g}

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
+
 from gpugrad.arrays import exclusive, is_array, module_of, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
-from gpugrad.graph.sweep import pullback
+from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Leaf, Tensor
 
 
@@ -38,14 +40,14 @@ def seed(y: Tensor) -> Any:
         raise ShapeError(f"backward: expected one element, got shape {y.shape}. Sum it first, or pass gradient= of that shape.")
     if y.dtype.kind == "c":
         raise DtypeError(f"backward: expected a real output, got {y.dtype}. Take its real part first, or pass gradient=.")
-    return ones_like(y)
+    return filled_like(y, 1)
 
 
-def ones_like(y: Tensor) -> Any:
-    if is_array(y._data):
-        return module_of(y._data).ones_like(y._data)
-    import numpy
-    return numpy.ones(y.shape, y.dtype)
+def filled_like(y: Any, value: float) -> Any:
+    """An array of the shape, dtype and module of y, which may be an array, a Tensor or `Shaped`."""
+    data = bare_array(y)
+    xp = module_of(data) if is_array(data) else numpy
+    return xp.full(data.shape, value, dtype=data.dtype)
 
 
 def cotangent(op: str, g: Any, y: Tensor) -> Any:
