@@ -1,0 +1,115 @@
+"""A flat program: values, operations in order, and what goes in and out.
+
+An operation has the name of a primitive, so that `PRIMITIVES[op.name].impls[numpy.ndarray]` is its meaning. Nothing in a
+program is ever overwritten: each value is made once, by one operation. Emitters may reuse memory, passes need not think of it.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy
+
+
+class Value:
+    """An array of a program, known by shape and dtype.
+
+    number  unique in its program, in order of creation
+    op      what makes it; None for inputs and constants
+    index   which output of `op` it is
+    """
+
+    __slots__ = ("number", "shape", "dtype", "op", "index")
+
+    def __init__(self, number: int, shape: tuple[int, ...], dtype: Any, op: Op | None = None, index: int = 0):
+        self.number = number
+        self.shape = tuple(shape)
+        self.dtype = numpy.dtype(dtype)
+        self.op = op
+        self.index = index
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"v{self.number}:{self.dtype.str[1:]}[{','.join(map(str, self.shape))}]"
+
+
+class Op:
+    """outputs = PRIMITIVES[name](*args, **params).
+
+    args     values, Python scalars, or None
+    params   static: shapes, axes, index layouts
+    several  True where the primitive returns a tuple, even of one
+    line     the user's line that asked for it, "file:number: text"; for an operation of a sweep, the line of `forward`
+    forward  the operation whose derivative this one is part of; None in the forward pass
+    """
+
+    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward")
+
+    def __init__(self, name: str, args: Iterable[Any], params: dict[str, Any], outputs: tuple[Value, ...] = (), *,
+                 several: bool = False, line: str | None = None, forward: Op | None = None):
+        self.name = name
+        self.args = tuple(args)
+        self.params = params
+        self.outputs = outputs
+        self.several = several
+        self.line = line
+        self.forward = forward
+
+    @property
+    def values(self) -> Iterator[Value]:
+        """The arguments that are values."""
+        return (x for x in self.args if isinstance(x, Value))
+
+    def __repr__(self) -> str:
+        parts = [repr(x) for x in self.args] + [f"{k}={v!r}" for k, v in self.params.items()]
+        return f"{', '.join(map(repr, self.outputs))} = {self.name}({', '.join(parts)})"
+
+
+class Graph:
+    """A program: `ops` in an order in which they can run; every value they read is an input, a constant or made before."""
+
+    __slots__ = ("inputs", "constants", "ops", "outputs")
+
+    def __init__(self, inputs: list[Value], constants: dict[Value, numpy.ndarray], ops: list[Op], outputs: list[Value]):
+        self.inputs = inputs
+        self.constants = constants
+        self.ops = ops
+        self.outputs = outputs
+
+    def uses(self) -> dict[Value, list[Op]]:
+        """The operations that read each value, once for each time they read it. Being an output is no use."""
+        found: dict[Value, list[Op]] = {}
+        for op in self.ops:
+            for x in op.values:
+                found.setdefault(x, []).append(op)
+        return found
+
+    def fresh(self) -> int:
+        """A number that no value has yet; the values made after it take the numbers that follow."""
+        return 1 + max((v.number for v in self.values()), default=-1)
+
+    def values(self) -> Iterator[Value]:
+        yield from self.inputs
+        yield from self.constants
+        for op in self.ops:
+            yield from op.outputs
+
+    def __str__(self) -> str:
+        lines = [f"input    {', '.join(map(repr, self.inputs))}"]
+        lines += [f"constant {v!r}" for v in self.constants]
+        lines += [f"{op!r}" + (f"    # {op.line}" if op.line else "") for op in self.ops]
+        return "\n".join([*lines, f"output   {', '.join(map(repr, self.outputs))}"])
