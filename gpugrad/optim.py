@@ -10,13 +10,13 @@ A step changes the parameters' arrays in place. Graphs that saved them before it
 """
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from gpugrad.arrays import mark_changed, module_of, short
 from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.namespace import Implementations
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
 from gpugrad.kernels.adam import adam
@@ -85,13 +85,14 @@ class Optimizer:
         """Change every parameter that has a gradient; the others stay, and so does what is kept for them."""
         for group in self.groups:
             options = {name: value for name, value in group.items() if name != "params"}
+            time = clock()
             for tensor in group["params"]:
                 grad = tensor.grad
                 if grad is not None:
                     slot = self._slots[tensor]
                     slot.step += 1
                     self.update(slot, tensor._data, real_view(grad._data), options)
-                    mark_changed(tensor._data, clock())
+                    mark_changed(tensor._data, time)
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
         """One step of one parameter, in place."""
@@ -171,15 +172,14 @@ class SGD(Optimizer):
                                 f"{options['momentum']} and dampening {options['dampening']}. Set momentum=0.9.")
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        xp = module_of(w)
         w = real_view(w)
         v, first = None, False
         if options["momentum"]:
             v = slot.arrays.get("velocity")
             if v is None:
-                first, v = True, xp.empty_like(w)
+                first, v = True, module_of(w).empty_like(w)
                 slot.arrays["velocity"] = v
-        sgd_on(xp)(w, g, v, first=first, **options)
+        SGD_ON[type(w)](w, g, v, first=first, **options)
 
 
 class Adam(Optimizer):
@@ -203,16 +203,16 @@ class Adam(Optimizer):
         require(self.op, "eps", options["eps"], options["eps"] >= 0, "at least 0")
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        xp = module_of(w)
         w, arrays = real_view(w), slot.arrays
         if "mean" not in arrays:
+            xp = module_of(w)
             arrays["mean"], arrays["square"] = xp.zeros_like(w), xp.zeros_like(w)
         if options["amsgrad"] and "top" not in arrays:
             arrays["top"] = arrays["square"].copy()
         beta1, beta2 = options["betas"]
-        adam_on(xp)(w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None,
-                    lr=options["lr"], beta1=beta1, beta2=beta2, eps=options["eps"],
-                    weight_decay=options["weight_decay"], decoupled=self.decoupled, step=slot.step)
+        ADAM_ON[type(w)](w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None,
+                         lr=options["lr"], beta1=beta1, beta2=beta2, eps=options["eps"],
+                         weight_decay=options["weight_decay"], decoupled=self.decoupled, step=slot.step)
 
 
 class AdamW(Adam):
@@ -259,8 +259,8 @@ def clip_grad_value(params: Any, limit: float) -> None:
 
 # helpers -----------------------------------------------------------------------------------------------------------------
 
-sgd_on = functools.cache(sgd)
-adam_on = functools.cache(adam)
+SGD_ON = Implementations(sgd)
+ADAM_ON = Implementations(adam)
 
 
 def groups_of(op: str, params: Any, defaults: dict[str, Any]) -> list[tuple[Any, dict]]:

@@ -43,8 +43,7 @@ def in_blocks(xp: Any, body: Callable) -> Callable:
     def run(*arrays, **numbers):
         first = arrays[0]
         size = first.size
-        in_one_piece = xp is not numpy or (size > BLOCK and not all(a is None or a.flags.c_contiguous for a in arrays))
-        if in_one_piece:
+        if xp is not numpy or (size > BLOCK and not all(a is None or a.flags.c_contiguous for a in arrays)):
             body(xp.empty(first.shape, first.dtype), *arrays, **numbers)
             return
         try:

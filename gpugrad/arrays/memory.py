@@ -55,7 +55,8 @@ def mark_changed(array: Any, time: int) -> None:
     root = owner(array)
     key = id(root)
     LAST[0] = max(LAST[0], time)
-    CHANGED[key] = (weakref.ref(root, lambda _: CHANGED.pop(key, None)), time)
+    known = CHANGED.get(key)                              # an entry goes when its array does, so a known id is this array
+    CHANGED[key] = (known[0] if known else weakref.ref(root, lambda _: CHANGED.pop(key, None)), time)
 
 
 def changed_since(array: Any, time: int) -> bool:

@@ -28,7 +28,10 @@ def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, 
     for node in tuple(found):
         leaf = node.tensor() if type(node) is Leaf else None
         if leaf is not None:
-            accumulate(leaf, found, node)
+            if leaf.grad is None:
+                leaf._grad = take(found, node)
+            else:
+                accumulate(leaf, found, node)
 
 
 setattr(Tensor, "backward", backward)  # noqa: B010 - tensor.py may not import the sweep
@@ -76,10 +79,7 @@ def cotangent(op: str, g: Any, y: Tensor) -> Any:
 
 def accumulate(leaf: Tensor, found: dict, node: Any) -> None:
     """leaf.grad += found[node], in the buffer that is there where nobody else can see it."""
-    old = leaf.grad
-    if old is None:
-        leaf._grad = take(found, node)
-        return
+    old: Any = leaf.grad
     g, data = found.pop(node), old._data
     if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype and exclusive(data, 2):
         data += g
@@ -92,6 +92,6 @@ def take(found: dict, node: Any) -> Tensor:
     g = found.pop(node)
     if isinstance(g, Tensor):
         return g
-    if type(g) is not module_of(g).ndarray:
+    if type(g) is not numpy.ndarray and type(g) is not module_of(g).ndarray:
         return Tensor(module_of(g).asarray(g))
     return Tensor(g if exclusive(g) and g.flags.c_contiguous else g.copy())

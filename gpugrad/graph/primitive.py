@@ -13,7 +13,7 @@ from typing import Any
 
 from gpugrad.errors import NoRuleError
 from gpugrad.graph.namespace import PRIMITIVES, TRACED, Implementations
-from gpugrad.graph.record import binary_recorder, one_input_recorder, unary_recorder
+from gpugrad.graph.record import binary_recorder, tensors_recorder, unary_recorder
 
 Rule = Callable[..., Any]
 
@@ -61,7 +61,7 @@ class Primitive:
         return self.traced if m is TRACED else self.impls[m.xp.ndarray]
 
     def recorder(self) -> Callable:
-        op = one_input_recorder(self)
+        op = tensors_recorder(self)
         op.__name__ = self.name
         return op
 

@@ -225,27 +225,30 @@ def unary_recorder(prim: Any) -> Callable:
     return op
 
 
-def one_input_recorder(prim: Any) -> Callable:
-    """record(prim, xs, params) for an operation with parameters, unrolled for one Tensor as input."""
+def tensors_recorder(prim: Any) -> Callable:
+    """record(prim, xs, params) for an operation with parameters, unrolled for inputs that are all Tensors."""
     impls = prim.impls
+    plain = prim.outputs == 1 and not prim.fits
 
     def op(*xs, **params):
-        x = xs[0] if len(xs) == 1 else None
-        if type(x) is not Tensor or prim.outputs != 1 or current() is not RECORD:
+        if not plain or current() is not RECORD:
             return record(prim, xs, params)
-        data = x._data
+        values = [x._data for x in xs if type(x) is Tensor]
+        if len(values) != len(xs) or not values:
+            return record(prim, xs, params)
+        kind = type(values[0])
         try:
-            y = impls[type(data)](data, **params)
+            y = impls[kind](*values, **params)
         except Exception as error:
-            raise explained(error, prim, [data], params) from error
-        if type(y) is not type(data):
-            y = RAW[type(data)].xp.asarray(y)
-        node = x._node
-        if node is None or prim.vjp is None:
+            raise explained(error, prim, values, params) from error
+        if type(y) is not kind:
+            y = RAW[kind].xp.asarray(y)
+        parents = tuple([x._node for x in xs])
+        if prim.vjp is None or parents.count(None) == len(parents):
             return Tensor(y)
-        keep_y, kept = prim.kept((node,))
-        return Tensor(y, Node(prim, (node,), (data if kept else Shaped(data.shape, data.dtype),),
-                              y if keep_y else Shaped(y.shape, y.dtype), params))
+        keep_y, kept = prim.kept(parents)
+        saved = tuple([v if i in kept else Shaped(v.shape, v.dtype) for i, v in enumerate(values)])
+        return Tensor(y, Node(prim, parents, saved, y if keep_y else Shaped(y.shape, y.dtype), params))
     return op
 
 
