@@ -48,12 +48,17 @@ class Dual(Layered):
     @staticmethod
     def apply(prim: Any, xs: list, params: dict, level: int) -> Any:
         """y = prim(primals), dy = the rule's jvp: on bare arrays where nothing else is going on, else on Tensors."""
-        moving = [type(x) is Dual and x._layer[0] == level for x in xs]
-        primals = [x._layer[1] if moves else lowered(x) for x, moves in zip(xs, moving, strict=True)]
-        tangents = [x._layer[2] if moves else None for x, moves in zip(xs, moving, strict=True)]
+        primals, tangents = [], []
+        for x in xs:
+            if type(x) is Dual and x._layer[0] == level:
+                primals.append(x._layer[1])
+                tangents.append(x._layer[2])
+            else:
+                primals.append(lowered(x))
+                tangents.append(None)
         m = namespace_for(primals)
         y = prim.on(m)(*primals, **params)
-        dy = prim.jvp(namespace_for(primals, tangents), tangents, y, *primals, **params)
+        dy = prim.jvp(m if m is TRACED else namespace_for(tangents, m), tangents, y, *primals, **params)
         if prim.outputs == 1:
             return tensor_of(y) if dy is None else Dual(level, y, dy)
         return tuple(tensor_of(v) if dv is None else Dual(level, v, dv)
@@ -81,10 +86,13 @@ class Batch(Layered):
         return Batch(level, y) if prim.outputs == 1 else tuple(Batch(level, v) for v in y)
 
 
-def apply_layers(prim: Any, xs: list, params: dict) -> tuple[Any, int]:
-    """The result of an operation with layered inputs, and the level that was taken apart first."""
-    top = max((x for x in xs if isinstance(x, Layered)), key=lambda x: x._layer[0])
-    return type(top).apply(prim, xs, params, top._layer[0]), top._layer[0]
+def top_layer(xs: list) -> Any:
+    """The layered input of the highest level, which is taken apart first; None where there is none."""
+    top = None
+    for x in xs:
+        if isinstance(x, Layered) and (top is None or x._layer[0] > top._layer[0]):
+            top = x
+    return top
 
 
 def snapshot(x: Any, node: Any = None) -> Any:
@@ -102,16 +110,15 @@ def lowered(x: Any) -> Any:
     return x._data if type(x) is Tensor and x._node is None else x
 
 
-def namespace_for(*groups: list) -> Any:
-    """TRACED where any value is a Tensor, else the namespace of the arrays' own module."""
+def namespace_for(values: list, otherwise: Any = None) -> Any:
+    """TRACED where any value is a Tensor, else `otherwise`, else the namespace of the arrays' own module."""
     array = None
-    for group in groups:
-        for x in group:
-            if isinstance(x, Tensor):
-                return TRACED
-            if array is None and is_array(x):
-                array = x
-    return RAW[type(array)]
+    for x in values:
+        if isinstance(x, Tensor):
+            return TRACED
+        if array is None and (type(x) is numpy.ndarray or is_array(x)):
+            array = x
+    return otherwise or RAW[type(array)]
 
 
 def as_array(x: Any) -> Any:

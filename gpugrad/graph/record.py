@@ -15,7 +15,7 @@ import numpy
 
 from gpugrad.arrays import device_of, is_array, module_of
 from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
-from gpugrad.graph.layers import Layered, apply_layers, snapshot
+from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import RECORD, Mode, current
 from gpugrad.graph.tensor import Borrowed, LevelNode, Node, Shaped, Tensor, borrowed
@@ -59,10 +59,16 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
                 return wrap(y)
             return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
-    if any(isinstance(x, Layered) for x in inputs):
-        y, level = apply_layers(prim, inputs, params)
-        saved_inputs = [snapshot(x) if isinstance(x, Layered) or not isinstance(x, Tensor) else x._data for x in inputs]
-        keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None and x._node.level > level for x in inputs)
+    layered = top_layer(inputs)
+    if layered is not None:
+        level = layered._layer[0]
+        y = layered.apply(prim, inputs, params, level)
+        keeps_graph = False
+        if mode.record:
+            for x in inputs:
+                if isinstance(x, Tensor) and x._node is not None and x._node.level > level:
+                    keeps_graph = True
+        saved_inputs = [x._data if isinstance(x, Tensor) and not isinstance(x, Layered) else snapshot(x) for x in inputs]
     else:
         values = [x._data if isinstance(x, Tensor) else x for x in inputs]
         y = run(prim, values, params)
