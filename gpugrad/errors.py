@@ -49,6 +49,10 @@ class AnomalyError(GpugradError, FloatingPointError):
     """`detect_anomaly` found the first NaN."""
 
 
+class TraceError(GpugradError, TypeError):
+    """A compiled function asked for a value that is known only when its program runs."""
+
+
 class FileFormatError(GpugradError, ValueError):
     """A file that is not what it should be, or could run code if it were read."""
 

@@ -77,7 +77,7 @@ def default_device() -> Device:
 
 
 def device_of(array: Any) -> Device:
-    return CPU if module_of(array) is numpy else Device(f"cuda:{array.device.id}")
+    return CPU if module_of(array) is numpy or array.device == "cpu" else Device(f"cuda:{array.device.id}")
 
 
 def move(array: Any, device: Device) -> Any:

@@ -60,6 +60,15 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip(" =")), type(error).__name__)
 
 
+#: Array types of our own, and the module that stands behind each.
+OWN: dict[type, Any] = {}
+
+
+def register(array_type: type, module: Any) -> None:
+    """Make `array_type` an array type: `module_of` answers with `module`, which has the names of NumPy's functions."""
+    OWN[array_type] = module
+
+
 def module_of_type(array_type: type) -> ModuleType:
     """numpy or cupy for the type of an array; DtypeError for anything else."""
     if issubclass(array_type, numpy.ndarray | numpy.generic):
@@ -67,6 +76,8 @@ def module_of_type(array_type: type) -> ModuleType:
     cupy = sys.modules.get("cupy")
     if cupy is not None and issubclass(array_type, getattr(cupy, "ndarray", ())):
         return cupy
+    if array_type in OWN:
+        return OWN[array_type]
     raise DtypeError(f"array: expected a NumPy or CuPy array, got {array_type.__name__}. Use gpugrad.asarray(x).")
 
 
@@ -75,7 +86,7 @@ def is_array(x: Any) -> bool:
     if isinstance(x, numpy.ndarray | numpy.generic):
         return True
     cupy = sys.modules.get("cupy")
-    return cupy is not None and isinstance(x, getattr(cupy, "ndarray", ()))
+    return (cupy is not None and isinstance(x, getattr(cupy, "ndarray", ()))) or type(x) in OWN
 
 
 def module_of(x: Any) -> ModuleType:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import exclusive, is_array, module_of, short
+from gpugrad.arrays import device_of, exclusive, is_array, module_of, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Leaf, Tensor
@@ -60,7 +60,7 @@ def cotangent(op: str, g: Any, y: Tensor) -> Any:
         if not is_array(y._data):
             return g
         xp = module_of(y._data)
-        if is_array(g) and module_of(g) is not xp:
+        if is_array(g) and device_of(g) != y.device:
             raise DeviceError(f"{op}: expected a gradient on {y.device}, got one on {Tensor(g).device}. Use .to(device).")
         try:
             value = g = xp.asarray(g)

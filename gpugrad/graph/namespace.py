@@ -55,13 +55,20 @@ class RawTable(dict):
 class Implementations(dict):
     """array type -> the raw function of one primitive, asked for once."""
 
-    def __init__(self, impl: Callable):
+    def __init__(self, impl: Callable, prim: Any = None):
         super().__init__()
         self.impl = impl
+        self.prim = prim
 
     def __missing__(self, array_type: type) -> Callable:
         xp = RAW[array_type].xp
-        function = self[array_type] = self.impl(xp) if array_type is xp.ndarray else self[xp.ndarray]
+        if array_type is not xp.ndarray:
+            function = self[xp.ndarray]
+        elif hasattr(xp, "implementation"):               # a tracer's: it runs NumPy's and notes the operation
+            function = xp.implementation(self.prim)
+        else:
+            function = self.impl(xp)
+        self[array_type] = function
         return function
 
 

@@ -48,7 +48,7 @@ class Primitive:
         self.jvp = jvp or (no_jvp(self) if vjp else lambda m, ts, y, *xs, **params: None)
         self.batch = batch or loop_over(self)
         self.pull = pull_of(vjp, outputs)
-        self.impls = Implementations(impl or (lambda xp: getattr(xp, name)))
+        self.impls = Implementations(impl or (lambda xp: getattr(xp, name)), self)
         self._keep = keep
         self._kept: dict[tuple[bool, ...], tuple[bool, frozenset[int]]] = {}
         self.traced = self.recorder()

@@ -1,0 +1,248 @@
+"""Symbol, the array of a trace: a NumPy array of this first call, and the program's value that it stands for.
+
+The raw namespace of Symbols (`RAW[Symbol]`) runs each primitive's NumPy function on the arrays and appends an operation to
+the program. Rules, sweeps, jvp and vmap therefore trace themselves. What depends on constants alone stays a constant.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays.modules import register
+from gpugrad.errors import TraceError
+from gpugrad.flat.ir import Value
+from gpugrad.graph.namespace import RAW
+from gpugrad.graph.record import user_line
+from gpugrad.graph.tensor import Tensor
+from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
+
+#: An array that nobody may write to: `exclusive` says no.
+FLAGS = SimpleNamespace(writeable=True, owndata=False, c_contiguous=True, f_contiguous=False)
+
+#: The traces that are running, innermost last; one thread traces at a time.
+RUNNING: list[Any] = []
+
+
+class Symbol:
+    """An array while a function is traced. `value` is None for a constant that no operation has read yet.
+
+    In-place operations give the Symbol a new value; whoever holds the Symbol sees it, as with an array.
+    """
+
+    __slots__ = ("array", "value", "fixed", "scalar", "__weakref__")
+
+    __array_priority__ = 900
+    base = None
+    device = "cpu"
+    flags = FLAGS
+
+    def __init__(self, array: numpy.ndarray, value: Value | None = None, fixed: bool = False):
+        self.array = array
+        self.value = value
+        self.fixed = fixed                     # known before the program runs
+        self.scalar = False                    # NumPy would have given a scalar here, not a 0-d array
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+    size = property(lambda self: self.array.size)
+    nbytes = property(lambda self: self.array.nbytes)
+    itemsize = property(lambda self: self.array.itemsize)
+    T = property(lambda self: Tensor(self).T._data)
+    mT = property(lambda self: Tensor(self).mT._data)
+    real = property(lambda self: self if self.dtype.kind != "c" else Tensor(self).real._data)
+    imag = property(lambda self: Tensor(self).imag._data)
+
+    def rebind(self, new: Any) -> None:
+        """Take the value of another: what an in-place operation does."""
+        if new.shape != self.shape:
+            new = RAW[Symbol].spread(new, shape=self.shape)
+        if new.dtype != self.dtype:
+            new = RAW[Symbol].astype(new, dtype=self.dtype)
+        self.array, self.value, self.fixed = new.array, new.value, new.fixed
+
+    def copy(self, order: str = "K") -> Symbol:
+        return Symbol(self.array, self.value, self.fixed)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Symbol:
+        return self if self.dtype == dtype and not copy else RAW[Symbol].astype(self, dtype=numpy.dtype(dtype))
+
+    def reshape(self, *shape: Any) -> Symbol:
+        return Tensor(self).reshape(*shape)._data
+
+    def transpose(self, *axes: Any) -> Symbol:
+        return Tensor(self).transpose(*axes)._data
+
+    def __getitem__(self, index: Any) -> Symbol:
+        if index == () and isinstance(index, tuple):
+            twin = self.copy()
+            twin.scalar = not self.ndim
+            return twin
+        return Tensor(self)[wrapped(index)]._data
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        from gpugrad.numpy import setitem
+        self.rebind(setitem(Tensor(self), wrapped(index), wrapped(value))._data)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def known(self, what: str) -> numpy.ndarray:
+        """The array, where the program may depend on it: a constant's."""
+        if self.fixed:
+            return self.array
+        raise TraceError(f"compile: expected no Python decision on a traced value, got {what} of one of shape {self.shape} at "
+                         f"{user_line()}. Use gg.where, gg.cond or gg.scan, or make the argument static.")
+
+    def __bool__(self) -> bool:
+        return bool(self.known("bool"))
+
+    def __float__(self) -> float:
+        return float(self.known("float"))
+
+    def __int__(self) -> int:
+        return int(self.known("int"))
+
+    def __complex__(self) -> complex:
+        return complex(self.known("complex"))
+
+    def __index__(self) -> int:
+        return self.known("an index").__index__()
+
+    def item(self, *args: Any) -> Any:
+        return self.known(".item()").item(*args)
+
+    def tolist(self) -> Any:
+        return self.known(".tolist()").tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        return numpy.array(self.known("a NumPy array"), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        result = bared(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
+        return written(result, out[0]) if out else result
+
+    def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+        return bared(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return f"Symbol({self.value!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+def binary(name: str) -> tuple[Callable, Callable, Callable]:
+    """a op b, b op a, and a op= b."""
+    def forward(self, other):
+        return getattr(RAW[Symbol], name)(self, other) if operand(other) else NotImplemented
+
+    def reflected(self, other):
+        return getattr(RAW[Symbol], name)(other, self) if operand(other) else NotImplemented
+
+    def in_place(self, other):
+        self.rebind(getattr(RAW[Symbol], name)(self, other))
+        return self
+    return forward, reflected, in_place
+
+
+def operand(x: Any) -> bool:
+    return isinstance(x, Symbol | int | float | complex | numpy.ndarray | numpy.generic)
+
+
+def unary(name: str) -> Callable:
+    return lambda self: getattr(RAW[Symbol], name)(self)
+
+
+def method(name: str) -> Callable:
+    return lambda self, *args, **kwargs: bared(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
+
+
+for _python, _name in BINARY.items():
+    for _form, _function in zip(("", "r", "i"), binary(_name), strict=True):
+        setattr(Symbol, f"__{_form}{_python}__", _function)
+for _python, _name in COMPARISON.items():
+    setattr(Symbol, f"__{_python}__", binary(_name)[0])
+for _python, _name in UNARY.items():
+    setattr(Symbol, f"__{_python}__", unary(_name))
+for _name in METHODS:
+    if _name not in Symbol.__dict__:
+        setattr(Symbol, _name, method(_name))
+
+
+# the module that owns Symbols ------------------------------------------------------------------------------------------
+
+class Symbolic:
+    """What stands in the place of `numpy` for Symbols: `module_of(symbol)`."""
+
+    __name__ = "gpugrad.flat"
+    ndarray = Symbol
+
+    def implementation(self, prim: Any) -> Callable:
+        """A primitive on Symbols: its NumPy function on the arrays, noted in the program."""
+        function = prim.impls[numpy.ndarray]
+        return lambda *args, **params: RUNNING[-1].apply(prim.name, function, args, params, prim.outputs)
+
+    def asarray(self, x: Any, dtype: Any = None) -> Symbol:
+        if not isinstance(x, Symbol):
+            return Symbol(numpy.asarray(x, dtype=dtype), fixed=True)
+        return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+
+    def array(self, x: Any, dtype: Any = None) -> Symbol:
+        return self.asarray(x, dtype).copy()
+
+    def __getattr__(self, name: str) -> Callable:
+        function = getattr(numpy, name)
+
+        @functools.wraps(function)
+        def call(*args, out=None, **kwargs):
+            if not holds_symbols((args, kwargs)):
+                result = function(*args, **kwargs)
+                return Symbol(result, fixed=True) if isinstance(result, numpy.ndarray) else result
+            from gpugrad import numpy as gnp
+            if not hasattr(gnp, name):
+                raise TraceError(f"compile: expected operations whose result has a shape of its own, got {name} at {user_line()}. "
+                                 "Use gg.where, or leave this out of the compiled function.")
+            return written(bared(getattr(gnp, name)(*wrapped(args), **wrapped(kwargs))), out)
+        return call
+
+
+SYMBOLIC = Symbolic()
+register(Symbol, SYMBOLIC)
+
+
+def holds_symbols(x: Any) -> bool:
+    if isinstance(x, dict):
+        x = tuple(x.values())
+    return isinstance(x, Symbol) or (isinstance(x, tuple | list) and any(map(holds_symbols, x)))
+
+
+def wrapped(x: Any) -> Any:
+    """Symbols as Tensors, in arguments of any nesting."""
+    if isinstance(x, Symbol):
+        return Tensor(x)
+    if isinstance(x, numpy.generic):
+        return Tensor(SYMBOLIC.asarray(x))
+    if type(x) in (tuple, list):
+        return type(x)(map(wrapped, x))
+    return {k: wrapped(v) for k, v in x.items()} if type(x) is dict else x
+
+
+def bared(x: Any) -> Any:
+    """Tensors as the Symbols in them."""
+    if isinstance(x, Tensor):
+        return x._data
+    return type(x)(map(bared, x)) if type(x) in (tuple, list) else x
+
+
+def written(result: Any, out: Any) -> Any:
+    if out is None:
+        return result
+    if not isinstance(out, Symbol):
+        raise TraceError(f"compile: expected out= to be traced too, got {type(out).__name__} at {user_line()}. Assign to a new name.")
+    out.rebind(result)
+    return out
