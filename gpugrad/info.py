@@ -17,7 +17,7 @@ from gpugrad.version import __version__
 EXTRAS = {
     "cuda13": ("cupy-cuda13x", "GPUs, CUDA 13"),
     "cuda12": ("cupy-cuda12x", "GPUs, CUDA 12"),
-    "jit": ("numba", "compiled CPU code"),
+    "jit": ("llvmlite", "compiled CPU code"),
     "sim": ("nvidia-cuda-nvrtc", "the simulated CUDA device"),
     "cli": ("rich", "progress bars and tables"),
     "plot": ("matplotlib", "plots, png pictures"),
