@@ -1,6 +1,6 @@
-"""The command line, `gpugrad`: info, bench, train, draw.
+"""The command line, `gpugrad`: info, bench, kernels, train, draw.
 
-Exit codes: 0 done, 1 an error or a benchmark whose result was wrong, 2 wrong usage, 130 interrupted. An error is one line on
+Exit codes: 0 done, 1 an error, a wrong result or a kernel that got worse, 2 wrong usage, 130 interrupted. An error is one line on
 stderr.
 """
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gpugrad.version import __version__
 COMMANDS = {
     "info": ("gpugrad.info", "devices, versions, and why CUDA is or is not usable"),
     "bench": ("gpugrad.bench.main", "time gpugrad beside NumPy by hand and other libraries"),
+    "kernels": ("gpugrad.kernels.gate", "compile every CUDA kernel, and show what it costs; no GPU needed"),
     "train": ("gpugrad.train", "train on real handwritten digits"),
     "draw": ("gpugrad.draw.command", "draw the graph of a Tensor as svg, png, html or dot"),
 }

@@ -3,19 +3,15 @@
 Every launch runs with all checks: bounds, alignment, uninitialised reads, races, barriers. `placed` and `blank` put an array at
 the end of an allocation of its own, `shift` elements past a 128-bit boundary, so that one element too far is an error.
 """
-import ctypes
 import functools
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpugrad.cudasim import Checks, compile_cuda, empty
-from gpugrad.cudasim.nvrtc import include_folders, library
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 OPTIONS = (f"-I{KERNELS}", "-std=c++17", "-ftz=true", "--device-as-default-execution-space")     # as CuPy passes them
 C_NAMES = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
 SIZES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
@@ -138,29 +134,3 @@ def row_plan(columns, width, dtype):
             return packs, (32, 8), 8
     lanes = -(-columns // (width * most * 32)) * 32
     return (most, (lanes, 1), 1) if lanes <= 512 else None
-
-
-@functools.cache
-def cubin_log(file, arch, names):
-    """ptxas's figures of each instantiation: {name: (registers, spill bytes, stack bytes, static shared bytes)}."""
-    nvrtc, program = library(), ctypes.c_void_p()
-    nvrtc.create(ctypes.byref(program), (KERNELS / file).read_text().encode(), file.encode(), 0, None, None)
-    try:
-        for name in names:
-            nvrtc.call("nvrtcAddNameExpression", program, name.encode())
-        flags = [f"--gpu-architecture={arch}", "--ptxas-options=-v", *OPTIONS, *(f"-I{folder}" for folder in include_folders())]
-        encoded = [flag.encode() for flag in flags]
-        status = nvrtc.lib.nvrtcCompileProgram(program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded))
-        log = nvrtc.text("ProgramLog", program)
-        assert status == 0, log
-        lowered = {nvrtc.lowered_name(program, name): name for name in names}
-    finally:
-        nvrtc.lib.nvrtcDestroyProgram(ctypes.byref(program))
-    figures = {}
-    for part in log.split("Compiling entry function")[1:]:
-        entry = re.search(r"'(\S+)' for", part)[1]
-        stack, stores, loads = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+)", part).groups())
-        registers = int(re.search(r"Used (\d+) registers", part)[1])
-        shared = re.search(r"(\d+) bytes smem", part)
-        figures[lowered[entry]] = (registers, stores + loads, stack, int(shared[1]) if shared else 0)
-    return figures

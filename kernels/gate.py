@@ -1,0 +1,172 @@
+"""`gpugrad kernels`: every kernel compiled for every architecture, and what it costs; exit code 1 where one got worse.
+
+Every instantiation is compiled with CuPy's options. None may spill, use local memory or add floats atomically; each vector
+path must move 128 bits at a time. The hot kernels also run once on the simulated device, where all sectors asked for must be
+needed and no shared-memory bank may be hit twice. No GPU takes part and nothing is timed; the floor is the advertised bandwidth.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gpugrad.errors import ArgumentError
+from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.probes import SOURCES, probes
+from gpugrad.kernels.ptxas import ARCHITECTURES, Figures, figures, occupancy, version
+
+BANDWIDTH = 3.35e12               # bytes a second, H100 SXM, as advertised: the floor that the .cu headers quote
+SHOWN_ARCH = "sm_90"
+LEAST_OCCUPANCY = {"layer_norm_row_pull": 0.25, "gemm": 0.25}      # they hold a tile or a row in registers
+OCCUPANCY = 0.5
+
+
+@dataclass(frozen=True)
+class Hot:
+    """A hot kernel after its simulated launch. Bytes are an element's; efficiencies and occupancies are shares of 1."""
+
+    expression: str
+    file: str
+    elements: int
+    bytes: float
+    least_bytes: float
+    most_bytes: float
+    threads: int
+    registers: dict[str, int]
+    occupancy: dict[str, float]
+    wide_loads: int
+    wide_stores: int
+    sector_efficiency: float
+    bank_conflicts: int
+    local_bytes: int
+    least_occupancy: float
+
+    @property
+    def floor_us(self) -> float:
+        """Microseconds for a million elements at the advertised bandwidth."""
+        return self.least_bytes * 1e6 / BANDWIDTH * 1e6
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        share = self.occupancy.get(SHOWN_ARCH, 1.0)
+        found = {
+            f"moves {self.bytes:.3f} bytes an element, more than {self.most_bytes:g}": self.bytes > self.most_bytes + 1e-9,
+            f"needs {self.sector_efficiency:.2%} of the sectors it asks for": self.sector_efficiency < 1,
+            f"has {self.bank_conflicts} bank conflicts": self.bank_conflicts,
+            f"moves {self.local_bytes} bytes of local memory": self.local_bytes,
+            f"fills {share:.0%} of a multiprocessor, less than {self.least_occupancy:.0%}": share < self.least_occupancy,
+        }
+        return tuple(problem for problem, there in found.items() if there)
+
+
+def compile_all(architectures: Sequence[str] = ARCHITECTURES, files: Iterable[str] = INSTANCES,
+                dtypes: Iterable[str] | None = None) -> list[Figures]:
+    """Every instantiation on every architecture, on all cores.
+
+    dtypes   only those whose first template argument is among them; by default all
+
+    Raises KernelCompileError where one does not compile, MissingExtraError without NVRTC, ArgumentError for another architecture.
+    """
+    unknown = [arch for arch in architectures if arch not in ARCHITECTURES]
+    if unknown:
+        raise ArgumentError(f"kernels: expected architectures among {', '.join(ARCHITECTURES)}, got {', '.join(unknown)}. "
+                            "Correct --arch.")
+    kept = None if dtypes is None else frozenset(dtypes)
+    jobs = [(SOURCES[file], instances, arch) for file in files for kernel, listed in INSTANCES[file].items()
+            if (instances := [(kernel, a) for a in listed if kept is None or a[0] in kept]) for arch in architectures]
+    version()                                              # the error about a missing NVRTC comes once, from here
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [f for found in pool.map(lambda job: figures(*job), jobs) for f in found]
+
+
+def run_hot(compiled: Iterable[Figures]) -> list[Hot]:
+    """One simulated launch of each hot kernel, beside its figures on the architectures that were compiled."""
+    by_name: dict[str, list[Figures]] = {}
+    for f in compiled:
+        by_name.setdefault(f.expression, []).append(f)
+    hot = []
+    for probe in probes():
+        counters = probe.run(SHOWN_ARCH)
+        found = by_name[probe.expression]
+        moved = counters.unique_bytes_read + counters.unique_bytes_written
+        hot.append(Hot(probe.expression, probe.file, probe.elements, moved / probe.elements, probe.least, probe.most,
+                       probe.threads, {f.arch: f.registers for f in found},
+                       {f.arch: occupancy(f.registers, f.shared, probe.threads, f.arch) for f in found},
+                       min(f.wide_loads for f in found), min(f.wide_stores for f in found), counters.sector_efficiency,
+                       counters.bank_conflicts, counters.local_bytes, LEAST_OCCUPANCY.get(probe.kernel, OCCUPANCY)))
+    return hot
+
+
+def problems(compiled: Iterable[Figures], hot: Iterable[Hot]) -> list[str]:
+    """Every regression, one line each; none where the gate is passed."""
+    return [f"{f.expression} on {f.arch} {p}" for f in compiled for p in f.problems] + [
+        f"{h.expression} {p}" for h in hot for p in h.problems]
+
+
+HEADS = ("kernel", "bytes/element", "least", "floor", "registers", "occupancy", "128-bit", "sectors", "conflicts")
+
+
+def rows(hot: Iterable[Hot]) -> list[tuple[str, ...]]:
+    """HEADS, filled in. Registers, and occupancy, as lowest-highest over the architectures."""
+    return [(h.expression, f"{h.bytes:.2f}", f"{h.least_bytes:.2f}", f"{h.floor_us:.2f}", span(h.registers.values(), "{:d}"),
+             span(h.occupancy.values(), "{:.0%}"), f"{h.wide_loads}+{h.wide_stores}", f"{h.sector_efficiency:.0%}",
+             str(h.bank_conflicts)) for h in hot]
+
+
+def span(values: Iterable, form: str) -> str:
+    values = sorted(values)
+    ends = [form.format(v) for v in (values[0], values[-1])]
+    return ends[0] if ends[0] == ends[1] else "-".join(ends)
+
+
+def summary(compiled: Sequence[Figures]) -> list[str]:
+    """What holds for all instantiations."""
+    architectures = sorted({f.arch for f in compiled}, key=ARCHITECTURES.index)
+    most = max(compiled, key=lambda f: f.registers)
+    totals = Counter[str]()
+    for f in compiled:
+        totals.update(spilled=f.spilled, stack=f.stack, atomics=f.float_atomics)
+    return [f"{len({f.expression for f in compiled})} instantiations of {len({f.file for f in compiled})} files for "
+            f"{', '.join(architectures)}, NVRTC {version()}: {totals['spilled']} bytes spilled, {totals['stack']} bytes of local "
+            f"memory, {totals['atomics']} float atomics; most registers {most.registers} ({most.expression}, {most.arch}).",
+            "Hot kernels: float32, vector path, rows of 1024; bytes, sectors and conflicts counted on the simulated device. "
+            f"floor: us for a million elements at {BANDWIDTH / 1e12:g} TB/s (H100 SXM, advertised), modelled. "
+            "128-bit: loads+stores in the PTX. Registers and occupancy: lowest-highest over the architectures."]
+
+
+def show(compiled: Sequence[Figures], hot: Sequence[Hot]) -> str:
+    """The table and its summary as plain text."""
+    cells = [HEADS, *rows(hot)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(HEADS))]
+    lines = ["  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
+             for row in cells]
+    return "\n".join([*lines, "", *summary(compiled)])
+
+
+def as_dict(compiled: Sequence[Figures], hot: Sequence[Hot]) -> dict[str, Any]:
+    """Everything the gate found, ready for JSON."""
+    return {"nvrtc": version(), "instances": [asdict(f) for f in compiled],
+            "hot": [asdict(h) | {"floor_us_per_million": h.floor_us, "floor": "modelled"} for h in hot],
+            "problems": problems(compiled, hot)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of `gpugrad kernels`."""
+    parser.add_argument("--arch", default=",".join(ARCHITECTURES), help="comma-separated (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON, each instantiation too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the parsed options say; 1 where a kernel got worse."""
+    compiled = compile_all(args.arch.split(","))
+    hot = run_hot(compiled)
+    print(json.dumps(as_dict(compiled, hot)) if args.json else show(compiled, hot))
+    found = problems(compiled, hot)
+    if found and not args.json:
+        print("\n".join(["", "REGRESSIONS", *found]))
+    return 1 if found else 0
