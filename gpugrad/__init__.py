@@ -33,6 +33,7 @@ from gpugrad.errors import (
     MissingExtraError,
     NoRuleError,
     ShapeError,
+    TraceError,
 )
 from gpugrad.graph.state import detect_anomaly, enable_grad, is_grad_enabled, no_grad
 from gpugrad.graph.tensor import Tensor, tensor
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from gpugrad.check import GradientError as GradientError
     from gpugrad.check import check_grads as check_grads
     from gpugrad.checkpoint import checkpoint as checkpoint
+    from gpugrad.flat.compile import compile as compile
     from gpugrad.function import Function as Function
     from gpugrad.function import primitive as primitive
     from gpugrad.io import load as load
@@ -62,6 +64,7 @@ LATER: dict[str, str] = {
     "check_grads": "gpugrad.check:check_grads", "GradientError": "gpugrad.check:GradientError",
     "checkpoint": "gpugrad.checkpoint:checkpoint",
     "Function": "gpugrad.function:Function", "primitive": "gpugrad.function:primitive",
+    "compile": "gpugrad.flat.compile:compile",
     "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw",
     **{name: f"gpugrad.nn:{name}" for name in [
         "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "softplus", "softmax", "log_softmax", "linear", "layer_norm",
@@ -70,7 +73,8 @@ LATER: dict[str, str] = {
 
 __all__ = [
     "AnomalyError", "ArgumentError", "AxisError", "ConversionError", "DeviceError", "DtypeError", "FileFormatError",
-    "GpugradError", "GraphError", "IndexingError", "MissingExtraError", "NoRuleError", "ShapeError", "Tensor", "__version__",
+    "GpugradError", "GraphError", "IndexingError", "MissingExtraError", "NoRuleError", "ShapeError", "Tensor", "TraceError",
+    "__version__",
     "cuda", "default_device", "detect_anomaly", "device", "enable_grad", "gnvp", "grad", "hessian", "hvp", "is_grad_enabled",
     "jacobian", "jvp", "no_grad", "numpy", "synchronize", "tensor", "value_and_grad", "vjp", "vmap",
 ]

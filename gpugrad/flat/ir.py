@@ -5,7 +5,7 @@ program is ever overwritten: each value is made once, by one operation. Emitters
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy
@@ -55,12 +55,14 @@ class Op:
     several  True where the primitive returns a tuple, even of one
     line     the user's line that asked for it, "file:number: text"; for an operation of a sweep, the line of `forward`
     forward  the operation whose derivative this one is part of; None in the forward pass
+    function what it does to NumPy arrays: the primitive's own function, also where users' primitives share a name
     """
 
-    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward")
+    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward", "function")
 
     def __init__(self, name: str, args: Iterable[Any], params: dict[str, Any], outputs: tuple[Value, ...] = (), *,
-                 several: bool = False, line: str | None = None, forward: Op | None = None):
+                 several: bool = False, line: str | None = None, forward: Op | None = None,
+                 function: Callable | None = None):
         self.name = name
         self.args = tuple(args)
         self.params = params
@@ -68,6 +70,7 @@ class Op:
         self.several = several
         self.line = line
         self.forward = forward
+        self.function = function
 
     @property
     def values(self) -> Iterator[Value]:

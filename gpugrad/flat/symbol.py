@@ -205,8 +205,8 @@ class Symbolic:
                 return Symbol(result, fixed=True) if isinstance(result, numpy.ndarray) else result
             from gpugrad import numpy as gnp
             if not hasattr(gnp, name):
-                raise TraceError(f"compile: expected operations whose result has a shape of its own, got {name} at {user_line()}. "
-                                 "Use gg.where, or leave this out of the compiled function.")
+                raise TraceError(f"compile: expected operations whose result has a shape of its own, got {name} at "
+                                 f"{user_line()}. Use gg.where, or leave this out of the compiled function.")
             return written(bared(getattr(gnp, name)(*wrapped(args), **wrapped(kwargs))), out)
         return call
 
@@ -243,6 +243,7 @@ def written(result: Any, out: Any) -> Any:
     if out is None:
         return result
     if not isinstance(out, Symbol):
-        raise TraceError(f"compile: expected out= to be traced too, got {type(out).__name__} at {user_line()}. Assign to a new name.")
+        raise TraceError(f"compile: expected out= to be traced too, got {type(out).__name__} at {user_line()}. "
+                         "Assign to a new name.")
     out.rebind(result)
     return out

@@ -1,0 +1,188 @@
+"""`gg.compile`: a function that is traced at its first call and runs as a flat program afterwards."""
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import is_array, short
+from gpugrad.errors import ArgumentError, TraceError
+from gpugrad.flat.doors import DATA, tracing, watched
+from gpugrad.flat.program import Program
+from gpugrad.flat.symbol import Symbol
+from gpugrad.flat.trace import Trace, as_symbol
+from gpugrad.graph.layers import Layered
+from gpugrad.graph.state import RECORD, current
+from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.trees import _describe, flatten
+
+BACKENDS = ("auto", "numpy", "numba")
+
+#: After this many programs of one function, a warning: something in its arguments changes at every call.
+MANY = 16
+
+
+def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: str = "auto") -> Compiled:
+    """f as one flat program: traced once for each structure, shape and dtype of its arguments, then run without Python's f.
+
+    static_argnums  arguments that are part of the program, such as a number of layers; they must be hashable
+    backend         "numpy", "numba" (extra `jit`), or "auto": Numba where it is installed
+
+    f may contain gg.grad, jvp, hvp, vmap, `.backward()`, optimiser steps and random draws, and read and change Tensors from
+    outside it: parameters, gradients, optimiser state. Arrays and Tensors among the arguments vary from call to call, and so do
+    Tensors from outside; everything else that f reads (numbers, bare arrays from outside) is part of the program as it was.
+    Python control flow on a traced value raises TraceError and names the line. Results carry no graph; inside gg.grad, jvp
+    and vmap, or for Tensors that are on a graph, f runs as it is.
+
+        step = gg.compile(train_step)
+        loss = step(x, labels)
+        print(step.program(x, labels).source)
+    """
+    if not callable(f):
+        raise ArgumentError(f"compile: expected a function, got {short(f)}. Pass the function itself, not its result.")
+    if backend not in BACKENDS:
+        raise ArgumentError(f"compile: expected a backend among {', '.join(BACKENDS)}, got {backend!r}. Choose one of them.")
+    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    return Compiled(f, frozenset(numbers), backend)
+
+
+class Compiled:
+    """What `compile` returns: call it as the function. `programs` counts what it has compiled."""
+
+    def __init__(self, f: Callable, static: frozenset[int], backend: str):
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._static = static
+        self._backend = backend
+        self._found: dict[Any, list[Program]] = {}
+        self.programs = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current() is not RECORD or tracing():
+            return self._f(*args, **kwargs)
+        leaves, key = self._key(args, kwargs)
+        for x in leaves:
+            if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
+                return self._f(*args, **kwargs)
+        for program in self._found.get(key, ()):
+            if program.serves(leaves):
+                return program(leaves)
+        return self._make(args, kwargs, leaves, key)(leaves)
+
+    def program(self, *args: Any, **kwargs: Any) -> Program:
+        """The program for these arguments: its source, its cost, its passes. Nothing is run."""
+        leaves, key = self._key(args, kwargs)
+        found = next((p for p in self._found.get(key, ()) if p.serves(leaves)), None)
+        return found or self._make(args, kwargs, leaves, key)
+
+    def _key(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
+        """The arrays among the arguments, and what a program depends on beside them."""
+        leaves: list = []
+        static = tuple([args[i] for i in sorted(self._static) if i < len(args)])
+        dynamic = [a for i, a in enumerate(args) if i not in self._static] if self._static else args
+        spec = _describe((tuple(dynamic), kwargs) if kwargs else tuple(dynamic), leaves)
+        arrays, kinds = [], []
+        for x in leaves:
+            if isinstance(x, Tensor):
+                data = x._data
+                kinds.append((data.shape, data.dtype, x._node is not None))
+                arrays.append(x)
+            elif type(x) is numpy.ndarray:
+                kinds.append((x.shape, x.dtype))
+                arrays.append(x)
+            else:
+                kinds.append((type(x), x) if not isinstance(x, float) else (float, repr(x)))
+        key = spec, tuple(kinds), static
+        try:
+            hash(key)
+        except TypeError as error:
+            raise ArgumentError(f"compile: expected arrays, Tensors and hashable values as arguments, got one that is not "
+                                f"({error}). Pass it as an array.") from error
+        return arrays, key
+
+    def _make(self, args: tuple, kwargs: dict, leaves: list, key: Any) -> Program:
+        program = traced(self._f, args, kwargs, leaves, self._static, self._backend)
+        self._found.setdefault(key, []).append(program)
+        self.programs += 1
+        if self.programs == MANY:
+            warnings.warn(f"compile: {self.programs} programs for {getattr(self._f, '__name__', 'a function')}: shapes, dtypes "
+                          "or numbers among its arguments change from call to call. Pass numbers as arrays, pad to few shapes.",
+                          stacklevel=4)
+        return program
+
+
+def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int], backend: str) -> Program:
+    """The program of one call of f."""
+    trace = Trace()
+    places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
+    with watched(trace) as doors:
+        symbols: dict[int, Any] = {}
+        for i, x in enumerate(leaves):
+            j = places[id(x)]
+            if j != i:                                   # one array twice
+                trace.checks.append(lambda arguments, i=i, j=j: arguments[i] is arguments[j])
+            elif isinstance(x, Tensor):
+                if type(DATA.__get__(x)) is not numpy.ndarray:
+                    raise TraceError(f"compile: expected arguments on the cpu, got a Tensor on {x.device}. Use .to('cpu').")
+                doors.arguments[id(x)] = i
+                doors.meet(x, DATA.__get__(x), lambda arguments, i=i: arguments[i]._data)
+            else:
+                symbols[id(x)] = trace.input(x, lambda arguments, i=i: arguments[i])
+        before = {key: s.value for key, s in symbols.items()}
+
+        def stand_in(x: Any) -> Any:
+            return symbols.get(id(x), x) if type(x) is numpy.ndarray else x
+        given = [a if i in static else mapped(stand_in, a) for i, a in enumerate(args)]
+        out = f(*given, **{k: mapped(stand_in, v) for k, v in kwargs.items()})
+        doors.finish()
+        for key, s in symbols.items():
+            if s.value is not before[key]:
+                trace.writes.append((s, lambda arguments, array, i=places[key]: numpy.copyto(arguments[i], array)))
+        results, build = flatten(out)
+        rebuilt, returned = [], []
+        for x in results:
+            rebuilt.append(result_maker(x, doors, places, len(returned)))
+            data = DATA.__get__(x) if isinstance(x, Tensor) else x
+            if isinstance(data, Symbol) or is_array(data):
+                returned.append(as_symbol(data))
+        graph = trace.graph(returned)
+    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned), backend)
+
+
+def mapped(function: Callable, tree: Any) -> Any:
+    leaves, build = flatten(tree)
+    return build(list(map(function, leaves)))
+
+
+def result_maker(x: Any, doors: Any, places: dict[int, int], number: int) -> Callable:
+    """make(arguments, outputs) -> a result of the caller's kind."""
+    if isinstance(x, Tensor):
+        if id(x) in doors.met:                            # the same object, as the function returned it
+            place = doors.arguments.get(id(x))
+            return (lambda arguments, outputs: x) if place is None else (lambda arguments, outputs: arguments[place])
+        return lambda arguments, outputs: Tensor(outputs[number])
+    if isinstance(x, Symbol):
+        if x.scalar:
+            return lambda arguments, outputs: outputs[number][()]
+        return lambda arguments, outputs: outputs[number]
+    if is_array(x):
+        return lambda arguments, outputs: outputs[number].copy() if isinstance(x, numpy.ndarray) else x
+    return lambda arguments, outputs: x
+
+
+def argument_names(f: Callable, args: tuple, leaves: list) -> list[str]:
+    """Names for the arrays among the arguments: the parameter's own, numbered where it holds several."""
+    try:
+        parameters = list(inspect.signature(f).parameters)
+    except (TypeError, ValueError):
+        return []
+    found: dict[int, str] = {}
+    for name, value in zip(parameters, args, strict=False):
+        parts = [x for x in flatten(value)[0] if isinstance(x, Tensor | numpy.ndarray)]
+        for i, x in enumerate(parts):
+            found.setdefault(id(x), name if len(parts) == 1 else f"{name}{i}")
+    return [found.get(id(x), "") for x in {id(x): x for x in leaves}.values()]

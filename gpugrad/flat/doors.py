@@ -1,0 +1,218 @@
+"""Where a traced function reaches state that is not among its arguments, watched while it is traced.
+
+The doors are the array of a Tensor, the gradient of a Tensor, an optimiser's step and a random draw. Each is an attribute of
+a class that is replaced for the time of the trace, so that nothing is paid for it at any other time.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import mark_changed
+from gpugrad.errors import TraceError
+from gpugrad.flat.symbol import RUNNING, Symbol
+from gpugrad.flat.trace import Trace
+from gpugrad.graph.state import clock
+from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.random import Generator
+
+DATA: Any = Tensor.__dict__["_data"]
+GRAD: Any = Tensor.__dict__["_grad"]
+
+#: One thread traces at a time; the others pass the doors as if they were not there.
+LOCK = threading.RLock()
+TRACER: list[int] = []
+DRAWS = ("normal", "uniform", "integers", "permutation", "choice", "bernoulli")
+
+
+def tracing() -> bool:
+    """True in the thread that traces."""
+    return bool(TRACER) and TRACER[-1] == threading.get_ident()
+
+
+@contextmanager
+def watched(trace: Trace) -> Iterator[Doors]:
+    """Run the body with the doors watched; everything that it changed is as before when it ends."""
+    with LOCK:
+        doors = Doors(trace)
+        RUNNING.append(trace)
+        TRACER.append(threading.get_ident())
+        doors.open()
+        try:
+            yield doors
+        finally:
+            doors.close()
+            TRACER.pop()
+            RUNNING.pop()
+            for put_back in reversed(trace.undo):
+                put_back()
+
+
+class Doors:
+    """The Tensors that a trace has met, and the replaced attributes."""
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+        self.met: dict[int, tuple[Tensor, Symbol]] = {}              # id -> a Tensor from outside, the Symbol of its array
+        self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}     # id -> the Tensor, its gradient before
+        self.arguments: dict[int, int] = {}                          # id of a Tensor -> which argument it is
+        self.replaced: list[tuple[type, str, Any]] = []
+        self.is_open = False
+
+    def open(self) -> None:
+        from gpugrad.flat.steps import traced_step
+        from gpugrad.optim import Optimizer
+        if self.is_open:
+            return
+        self.is_open = True
+        self.replace(Tensor, "_data", property(self.get_data, self.set_data))
+        self.replace(Tensor, "_grad", property(self.get_grad, self.set_grad))
+        plain = Optimizer.step
+        self.replace(Optimizer, "step", lambda optimiser: traced_step(self, optimiser) if tracing() else plain(optimiser))
+        for name in DRAWS:
+            self.replace(Generator, name, self.draw(name, getattr(Generator, name)))
+
+    def replace(self, owner: type, name: str, new: Any) -> None:
+        self.replaced.append((owner, name, owner.__dict__[name]))
+        setattr(owner, name, new)
+
+    def close(self) -> None:
+        while self.replaced:
+            setattr(*self.replaced.pop())
+        self.is_open = False
+
+    # the array of a Tensor ---------------------------------------------------------------------------------------------------
+
+    def get_data(self, tensor: Tensor) -> Any:
+        data = DATA.__get__(tensor)
+        return self.meet(tensor, data) if type(data) is numpy.ndarray and tracing() else data
+
+    def set_data(self, tensor: Tensor, data: Any) -> None:
+        if tracing():
+            if type(data) is numpy.ndarray:
+                data = self.trace.constant(data)
+            if type(getattr_slot(DATA, tensor)) is numpy.ndarray:
+                self.meet(tensor, DATA.__get__(tensor))
+        DATA.__set__(tensor, data)
+
+    def meet(self, tensor: Tensor, array: numpy.ndarray, read: Callable | None = None) -> Symbol:
+        """The first sight of a Tensor from outside: its array becomes an input of the program."""
+        node = tensor._node
+        if node is not None and type(node) is not Leaf:
+            raise TraceError(f"compile: expected leaves from outside the function, got the result of {node.prim.name}, of shape "
+                             f"{tensor.shape}. Pass what it was computed from, or its .detach().")
+        kind = type(tensor)
+
+        def put_back() -> None:
+            DATA.__set__(tensor, array)
+            tensor._node, tensor.__class__ = node, kind
+        self.trace.undo.append(put_back)
+        symbol = self.trace.input(array, read or (lambda arguments: DATA.__get__(tensor)))
+        self.met[id(tensor)] = tensor, symbol
+        if read is None:
+            self.trace.checks.append(lambda _: tensor._node is node and fits(DATA.__get__(tensor), array))
+        DATA.__set__(tensor, symbol)
+        return symbol
+
+    def finish(self) -> None:
+        """Note what the function has changed, once it has returned."""
+        inputs = {value for value, _ in self.trace.inputs}
+        for key, (tensor, symbol) in self.met.items():
+            place = self.arguments.get(key)
+            now = DATA.__get__(tensor)
+            if tensor._node is not None and type(tensor._node) is not Leaf:
+                raise TraceError(f"compile: expected Tensors from outside to stay leaves, got one of shape {tensor.shape} "
+                                 f"that became the result of {tensor._node.prim.name}. Change it under gg.no_grad().")
+            if now is not symbol:
+                self.trace.writes.append((now, rebinding(tensor, place)))
+            elif symbol.value not in inputs:
+                self.trace.writes.append((symbol, overwriting(tensor, place)))
+        for key, (tensor, before) in self.grads.items():
+            now = getattr_slot(GRAD, tensor)
+            if now is not before:
+                data = None if now is None else DATA.__get__(now)
+                self.trace.writes.append((data, new_gradient(tensor, self.arguments.get(key))))
+
+    # gradients ---------------------------------------------------------------------------------------------------------------
+
+    def from_outside(self, tensor: Tensor) -> bool:
+        return id(tensor) in self.met or type(getattr_slot(DATA, tensor)) is numpy.ndarray
+
+    def get_grad(self, tensor: Tensor) -> Tensor | None:
+        if tracing() and id(tensor) not in self.grads and self.from_outside(tensor):
+            self.meet_grad(tensor, read=True)
+        return GRAD.__get__(tensor)
+
+    def set_grad(self, tensor: Tensor, value: Tensor | None) -> None:
+        if tracing() and id(tensor) not in self.grads and self.from_outside(tensor):
+            self.meet_grad(tensor, read=False)
+        GRAD.__set__(tensor, value)
+
+    def meet_grad(self, tensor: Tensor, read: bool) -> None:
+        before = getattr_slot(GRAD, tensor)
+        self.grads[id(tensor)] = tensor, before
+        self.trace.undo.append(lambda: GRAD.__set__(tensor, before))
+        place, absent = self.arguments.get(id(tensor)), before is None
+        if read:
+            self.trace.checks.append(lambda arguments: (getattr_slot(GRAD, at(arguments, place, tensor)) is None) == absent)
+        if before is not None and read:
+            self.meet(before, DATA.__get__(before), lambda arguments: DATA.__get__(GRAD.__get__(at(arguments, place, tensor))))
+
+    # random numbers ----------------------------------------------------------------------------------------------------------
+
+    def draw(self, name: str, plain: Callable) -> Callable:
+        def run(generator, *args, **kwargs):
+            if not tracing():
+                return plain(generator, *args, **kwargs)
+            if any(isinstance(x, Tensor) for x in (*args, *kwargs.values())):
+                raise TraceError(f"compile: expected numbers as arguments of random.{name}, got a Tensor. "
+                                 "Draw with numbers, and scale the result.")
+            state = generator._numpy.bit_generator.state
+            self.trace.undo.append(lambda: setattr(generator._numpy.bit_generator, "state", state))
+            drawn = plain(generator, *args, **kwargs)
+            symbol = self.trace.input(DATA.__get__(drawn).array, lambda _: plain(generator, *args, **kwargs)._data)
+            return Tensor(symbol)
+        return run
+
+
+# writing back ------------------------------------------------------------------------------------------------------------------
+
+def getattr_slot(slot: Any, tensor: Tensor, default: Any = None) -> Any:
+    try:
+        return slot.__get__(tensor)
+    except AttributeError:
+        return default
+
+
+def at(arguments: list, place: int | None, tensor: Tensor) -> Tensor:
+    """The Tensor of this run: an argument, or the one from outside."""
+    return tensor if place is None else arguments[place]
+
+
+def fits(array: Any, like: numpy.ndarray) -> bool:
+    return type(array) is numpy.ndarray and array.shape == like.shape and array.dtype == like.dtype
+
+
+def overwriting(tensor: Tensor, place: int | None) -> Callable:
+    def write(arguments: list, array: numpy.ndarray) -> None:
+        data = at(arguments, place, tensor)._data
+        if data is not array:
+            data[...] = array
+        mark_changed(data, clock())
+    return write
+
+
+def rebinding(tensor: Tensor, place: int | None) -> Callable:
+    def write(arguments: list, array: numpy.ndarray) -> None:
+        at(arguments, place, tensor)._data = array
+    return write
+
+
+def new_gradient(tensor: Tensor, place: int | None) -> Callable:
+    def write(arguments: list, array: numpy.ndarray | None) -> None:
+        at(arguments, place, tensor)._grad = None if array is None else Tensor(array)
+    return write

@@ -1,0 +1,120 @@
+"""Tracing: run a function once on Symbols and note every operation.
+
+What the function takes in beside its arguments (Tensors it closes over, their gradients, an optimiser's state, random numbers)
+is found where it is read, by `doors.py`, and read again at every run of the program. What it changes there is written back.
+"""
+from __future__ import annotations
+
+import itertools
+import sys
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import is_array
+from gpugrad.errors import TraceError
+from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.symbol import RUNNING, Symbol, user_line
+from gpugrad.graph.state import clock
+from gpugrad.graph.sweep import _sweep
+
+
+class Trace:
+    """A program in the making.
+
+    inputs   (value, read): what `read(arguments)` gives at a run
+    checks   check(arguments): what must still be true for the program to serve another call
+    before   what to do at each run before anything is read, such as to count an optimiser's steps
+    writes   (symbol, write): `write(arguments, array)` puts a result where the function put it; array None to take it away
+    undo     how to put everything back as it was, newest last
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[tuple[Value, Callable]] = []
+        self.constants: dict[Value, numpy.ndarray] = {}
+        self.known: dict[int, Symbol] = {}               # id of a bare array -> its constant; keeps the array alive
+        self.ops: list[Op] = []
+        self.ticks: list[int] = []                       # when each operation ran, by the clock that numbers nodes
+        self.checks: list[Callable[[list], bool]] = []
+        self.before: list[Callable[[], None]] = []
+        self.undo: list[Callable[[], None]] = []
+        self.at_end: list[Callable[[], None]] = []
+        self.writes: list[tuple[Any, Callable]] = []
+        self.number = itertools.count().__next__
+
+    # values --------------------------------------------------------------------------------------------------------------
+
+    def input(self, array: numpy.ndarray, read: Callable) -> Symbol:
+        """A Symbol for what `read(arguments)` will give at every run; `array` is what it gives now."""
+        value = Value(self.number(), array.shape, array.dtype)
+        self.inputs.append((value, read))
+        return Symbol(array, value)
+
+    def value(self, symbol: Symbol) -> Value:
+        """The program's value of a Symbol; a constant becomes one at its first use."""
+        if symbol.value is None:
+            symbol.value = Value(self.number(), symbol.shape, symbol.dtype)
+            self.constants[symbol.value] = symbol.array
+        return symbol.value
+
+    def constant(self, array: numpy.ndarray) -> Symbol:
+        """A bare array that the function uses: it is part of the program as it is now."""
+        found = self.known.get(id(array))
+        if found is None or found.array is not array:
+            found = self.known[id(array)] = Symbol(array, fixed=True)
+        return found
+
+    # operations ----------------------------------------------------------------------------------------------------------
+
+    def apply(self, name: str, function: Callable, args: tuple, params: dict, outputs: int) -> Any:
+        """function(*args, **params) on the arrays of the Symbols, as Symbols; noted where it depends on an input."""
+        args = tuple([self.constant(x) if type(x) is numpy.ndarray else x for x in args])
+        y = function(*[x.array if type(x) is Symbol else x for x in args], **params)
+        fixed = all(x.fixed for x in args if type(x) is Symbol)
+        several = outputs != 1
+        arrays = [numpy.asarray(v) for v in (y if several else (y,))]
+        if fixed:
+            symbols = [Symbol(v, fixed=True) for v in arrays]
+        else:
+            forward = self.forward_op()
+            op = Op(name, [self.value(x) if type(x) is Symbol else x for x in args], params, several=several, forward=forward,
+                    line=forward.line if forward is not None else user_line(), function=function)
+            op.outputs = tuple([Value(self.number(), v.shape, v.dtype, op, i) for i, v in enumerate(arrays)])
+            self.ops.append(op)
+            self.ticks.append(clock())
+            symbols = [Symbol(v, value) for v, value in zip(arrays, op.outputs, strict=True)]
+        return tuple(symbols) if several else symbols[0]
+
+    def forward_op(self) -> Op | None:
+        """The operation whose rule is running: that of the node at which the innermost sweep stands."""
+        frame: Any = sys._getframe(2)
+        while frame is not None and frame.f_code is not _sweep.__code__:
+            frame = frame.f_back
+        node = frame and frame.f_locals.get("node")
+        if node is None or node.prim is None:
+            return None
+        i = bisect_left(self.ticks, node.seq)                  # a node is made right after its operation
+        return next((op for op in reversed(self.ops[max(0, i - 4):i]) if op.name == node.prim.name), None)
+
+    # the end -------------------------------------------------------------------------------------------------------------
+
+    def graph(self, results: list[Symbol]) -> Graph:
+        """The program whose outputs are the results, then what is written back."""
+        written = [symbol for symbol, _ in self.writes if symbol is not None]
+        outputs = [self.value(s) for s in (*results, *written)]
+        return Graph([value for value, _ in self.inputs], self.constants, self.ops, outputs)
+
+
+def current() -> Trace | None:
+    return RUNNING[-1] if RUNNING else None
+
+
+def as_symbol(x: Any) -> Symbol:
+    """A result of the traced function."""
+    if isinstance(x, Symbol):
+        return x
+    if is_array(x):
+        return RUNNING[-1].constant(numpy.asarray(x))
+    raise TraceError(f"compile: expected arrays or Tensors as results, got {type(x).__name__}. Return them in a tree.")
