@@ -283,7 +283,9 @@ def parameter(written: str, commented: str) -> Parameter:
 
 def template_before(clean: str, at: int) -> tuple[TemplateParameter, ...]:
     """The parameters of the `template <...>` that ends just before `at`, save for `static` and the like."""
-    head = re.sub(r"(?:\bstatic\b|\binline\b|\s)+$", "", clean[:at])
+    head, longer = clean[:at].rstrip(), ""
+    while head != longer:                                               # not one regex: blanked comments are long runs of spaces
+        longer, head = head, re.sub(r"\b(?:static|inline)$", "", head).rstrip()
     if not head.endswith(">"):
         return ()
     depth, start = 0, len(head)
