@@ -126,11 +126,13 @@ class Symbol:
         return numpy.array(self.known("a NumPy array"), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        result = bared(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
+        result = as_numpy(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
         return written(result, out[0]) if out else result
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
-        return bared(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
+        if function is numpy.array2string:                # in a message
+            return f"<traced, shape {self.shape}>"
+        return as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"Symbol({self.value!r}, shape={self.shape}, dtype={self.dtype})"
@@ -159,7 +161,7 @@ def unary(name: str) -> Callable:
 
 
 def method(name: str) -> Callable:
-    return lambda self, *args, **kwargs: bared(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
+    return lambda self, *args, **kwargs: as_numpy(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
 
 
 for _python, _name in BINARY.items():
@@ -237,6 +239,12 @@ def bared(x: Any) -> Any:
     if isinstance(x, Tensor):
         return x._data
     return type(x)(map(bared, x)) if type(x) in (tuple, list) else x
+
+
+def as_numpy(x: Any) -> Any:
+    """Tensors as the Symbols in them, and as scalars where NumPy gives scalars."""
+    x = bared(x)
+    return x[()] if isinstance(x, Symbol) else x
 
 
 def written(result: Any, out: Any) -> Any:

@@ -1,0 +1,356 @@
+"""A compiled function gives what the function gives: values, gradients, state, dtypes and errors."""
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+import gpugrad as gg
+from gpugrad import ShapeError, TraceError
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+X = rng(1).standard_normal((3, 4))
+POSITIVE = np.abs(X) + 0.5
+V = rng(2).standard_normal((3, 4))
+ROW = rng(3).standard_normal(4)
+W = rng(4).standard_normal((4, 5))
+
+FUNCTIONS = {
+    "chain": (lambda x: gg.sum(gg.sin(x) * x + gg.tanh(x * x)), (X,)),
+    "numpy": (lambda x: np.sum(np.exp(-x) / (1 + np.exp(-x))), (X,)),
+    "broadcast": (lambda x, r: gg.sum(gg.tanh(x * r) - r), (X, ROW)),
+    "matmul": (lambda x, w: gg.sum(gg.tanh(x @ w) ** 2), (X, W)),
+    "transposed": (lambda x, w: gg.mean(gg.sin(w.T @ x.T)), (X, W)),
+    "powers": (lambda x: gg.sum(x ** 2 + x ** 3 - x ** 0.5), (POSITIVE,)),
+    "reductions": (lambda x: gg.sum(gg.max(x, axis=1) * gg.mean(x, axis=1)) + gg.var(x) + gg.prod(x), (X,)),
+    "logsumexp": (lambda x: gg.sum(gg.log(gg.sum(gg.exp(x), axis=1, keepdims=True))), (X,)),
+    "softmax": (lambda x: gg.sum(gg.softmax(x) * V), (X,)),
+    "layer_norm": (lambda x: gg.sum(gg.layer_norm(x) * V), (X,)),
+    "gelu": (lambda x: gg.sum(gg.gelu(x)), (X,)),
+    "index": (lambda x: gg.sum(x[1:, ::2] * 2) + gg.sum(x[[0, 0, 2]] ** 2), (X,)),
+    "where": (lambda x: gg.sum(gg.where(x > 0, gg.log(gg.where(x > 0, x, 1)), x)), (X,)),
+    "shapes": (lambda x: gg.sum(gg.concatenate([x.reshape(4, 3), x.reshape(4, 3)], axis=1).T[2] * 3), (X,)),
+    "einsum": (lambda x, w: gg.sum(gg.einsum("ij,jk->ki", x, w) ** 2), (X, W)),
+    "sorted": (lambda x: gg.sum(gg.sort(x, axis=1) * V), (X,)),
+    "cumulative": (lambda x: gg.sum(gg.cumsum(x, axis=0) * V), (X,)),
+    "empty": (lambda x: gg.sum(gg.exp(x[:0])), (X,)),
+    "loop": (lambda x: gg.sum(chain(x)), (X,)),
+}
+
+
+def chain(x):
+    for i in range(20):
+        x = gg.sin(x) * 1.1 + x * (i % 3)
+    return x
+
+
+def same(a, b):
+    for x, y in zip(gg.trees.flatten(a)[0], gg.trees.flatten(b)[0], strict=True):
+        assert type(x) is type(y)
+        x, y = np.asarray(getattr(x, "data", x)), np.asarray(getattr(y, "data", y))
+        assert x.dtype == y.dtype and x.shape == y.shape
+        np.testing.assert_allclose(x, y, rtol=1e-5 if x.dtype == "f4" else 1e-11, atol=1e-6 if x.dtype == "f4" else 1e-13)
+
+
+@pytest.fixture(params=["numpy"])
+def backend(request):
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_gradients(name, dtype, backend):
+    f, args = FUNCTIONS[name]
+    args = tuple(a.astype(dtype) for a in args)
+    numbers = tuple(range(len(args)))
+    for g in (f, gg.grad(f, numbers), gg.value_and_grad(f, numbers)):
+        compiled = gg.compile(g, backend=backend)
+        for scale in (1, 0.5):                                 # the second call runs the program on other numbers
+            call = tuple((a * scale).astype(dtype) for a in args)
+            same(compiled(*call), g(*call))
+        assert compiled.programs == 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_forward_and_second_order(name, backend):
+    f, args = FUNCTIONS[name]
+    directions = tuple(np.cos(a) for a in args)
+
+    def push(xs, vs):
+        return gg.jvp(f, xs, vs)
+
+    def curve(x, v):
+        return gg.hvp(lambda z: f(z, *args[1:]), x, v)
+
+    def batched(xs):
+        return gg.vmap(lambda z: f(z, *args[1:]))(xs)
+    stack = np.stack([args[0], args[0] * 0.5])
+    for g, call in ((push, (args, directions)), (curve, (args[0], directions[0])), (batched, (stack,))):
+        compiled = gg.compile(g, backend=backend)
+        same(compiled(*call), g(*call))
+        call = gg.trees.map_tree(lambda a: a * 0.75, call)
+        same(compiled(*call), g(*call))
+        assert compiled.programs == 1
+
+
+def test_hessian_and_jacobian(backend):
+    def rosenbrock(x):
+        return gg.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+    x = rng(5).standard_normal(7)
+    same(gg.compile(gg.hessian(rosenbrock), backend=backend)(x), gg.hessian(rosenbrock)(x))
+    same(gg.compile(gg.jacobian(chain), backend=backend)(x), gg.jacobian(chain)(x))
+
+
+# state ---------------------------------------------------------------------------------------------------------------------
+
+OPTIMISERS = [
+    (gg.optim.SGD, {"lr": 0.1}),
+    (gg.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    (gg.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    (gg.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.2}),
+    (gg.optim.Adam, {"lr": 0.01}),
+    (gg.optim.Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}),
+    (gg.optim.AdamW, {"lr": 0.01}),
+]
+
+
+def network(kind, options, dtype):
+    r = rng(6)
+    params = [gg.tensor(r.standard_normal(s).astype(dtype), requires_grad=True) for s in ((8, 4), (8,), (3, 8), (3,))]
+    optimiser = kind(params, **options)
+
+    def step(x, labels):
+        h = gg.relu(gg.linear(x, params[0], params[1]))
+        loss = gg.cross_entropy(gg.linear(h, params[2], params[3]), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss
+    return params, optimiser, step
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("kind", "options"), OPTIMISERS)
+def test_training_step(kind, options, dtype, backend):
+    params, optimiser, step = network(kind, options, dtype)
+    twins, other, other_step = network(kind, options, dtype)
+    compiled = gg.compile(other_step, backend=backend)
+    r = rng(7)
+    for i in range(5):
+        x, labels = gg.tensor(r.standard_normal((6, 4)).astype(dtype)), gg.tensor(r.integers(0, 3, 6))
+        same(gg.compile(lambda t: t)(step(x, labels).detach()), compiled(x, labels))
+        if i == 2:
+            optimiser.lr = other.lr = 0.03
+    for p, q in zip(params, twins, strict=True):
+        same(p.data, q.data)
+        same(p.grad.data, q.grad.data)
+    assert compiled.programs == (2 if options.get("dampening") else 1)
+    assert [s.step for s in other._slots.values()] == [5] * 4
+    same(optimiser.state_dict()["state"], other.state_dict()["state"])
+
+
+def test_parameters_change_in_place(backend):
+    params, _, step = network(gg.optim.SGD, {"lr": 0.1, "momentum": 0.9}, "f4")
+    compiled, arrays = gg.compile(step, backend=backend), [p.data for p in params]
+    x, labels = gg.tensor(np.ones((6, 4), "f4")), gg.tensor(np.arange(6) % 3)
+    for _ in range(3):
+        compiled(x, labels)
+    assert all(p.data is a for p, a in zip(params, arrays, strict=True))
+
+
+def test_gradients_accumulate_across_calls(backend):
+    w = gg.tensor(ROW, requires_grad=True)
+    compiled = gg.compile(lambda x: (w * x).sum().backward(), backend=backend)
+    for _ in range(3):
+        compiled(X)
+    np.testing.assert_allclose(w.grad.data, 3 * X.sum(0))
+    w.zero_grad()
+    compiled(X)
+    np.testing.assert_allclose(w.grad.data, X.sum(0))
+    assert compiled.programs == 2                                # with and without a gradient to add to
+
+
+def test_parameters_as_arguments(backend):
+    def step(w, x):
+        (w * x).sum().backward()
+        with gg.no_grad():
+            w -= 0.1 * w.grad
+        w.zero_grad()
+        return w
+    w, twin = (gg.tensor(ROW, requires_grad=True) for _ in range(2))
+    compiled = gg.compile(step, backend=backend)
+    for _ in range(3):
+        step(w, X)
+        assert compiled(twin, X) is twin
+    same(w.data, twin.data)
+    assert twin.grad is None
+
+
+def test_tracing_leaves_no_trace():
+    """A function that fails while it is traced has changed nothing."""
+    params, optimiser, step = network(gg.optim.Adam, {"lr": 0.1}, "f8")
+    before = [p.data.copy() for p in params]
+
+    def failing(x, labels):
+        step(x, labels)
+        raise RuntimeError("later")
+    with pytest.raises(RuntimeError, match="later"):
+        gg.compile(failing)(gg.tensor(X), gg.tensor(np.array([0, 1, 2])))
+    assert all(type(p.data) is np.ndarray and p.grad is None for p in params)
+    for p, b in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p.data, b)
+    assert all(not s.arrays and s.step == 0 for s in optimiser._slots.values())
+
+
+def test_tensors_outside_are_read_at_every_call(backend):
+    scale = gg.tensor([1.0, 2.0])
+    compiled = gg.compile(lambda x: x * scale, backend=backend)
+    same(compiled(np.ones(2)), np.ones(2) * scale)
+    scale.data = np.array([5.0, 6.0])
+    assert compiled(np.ones(2)).tolist() == [5.0, 6.0]
+
+
+def test_in_place_on_a_tensor_outside(backend):
+    total, twin = gg.tensor(np.zeros(3)), gg.tensor(np.zeros(3))
+
+    def add(into, x):
+        with gg.no_grad():
+            into += x
+            into[0] = 7.0
+    compiled = gg.compile(lambda x: add(twin, x), backend=backend)
+    for i in range(3):
+        add(total, np.full(3, float(i)))
+        compiled(np.full(3, float(i)))
+    same(total, twin)
+
+
+def test_random_draws_go_on(backend):
+    def noisy(x):
+        return gg.dropout(x, 0.5, training=True) + gg.random.normal(size=x.shape)
+    x = gg.tensor(np.ones((4, 4)))
+    gg.random.seed(3)
+    expected = [noisy(x) for _ in range(3)]
+    gg.random.seed(3)
+    compiled = gg.compile(noisy, backend=backend)
+    same(expected, [compiled(x) for _ in range(3)])
+
+
+# what makes another program ------------------------------------------------------------------------------------------------
+
+def test_recompiles_for_shapes_dtypes_and_static_arguments(backend):
+    compiled = gg.compile(lambda x, n: x * n, static_argnums=1, backend=backend)
+    for x, n in ((X, 2), (X, 2), (X[:2], 2), (X.astype("f4"), 2), (X, 3)):
+        same(compiled(x, n), x * n)
+    assert compiled.programs == 4
+
+
+def test_many_programs_warn():
+    compiled = gg.compile(lambda x, n: x * n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n in range(15):
+            compiled(ROW, n)
+    with pytest.warns(UserWarning, match="16 programs"):
+        compiled(ROW, 15)
+
+
+def test_trees(backend):
+    def f(tree, *, scale):
+        return {"a": tree["x"] * scale, "b": (tree["y"][0] + 1, "text", None, 3)}
+    tree = {"x": X, "y": [gg.tensor(ROW)]}
+    same_tree = gg.compile(f, backend=backend)(tree, scale=2.0)
+    same([same_tree["a"], same_tree["b"][0]], [X * 2, tree["y"][0] + 1])
+    assert same_tree["b"][1:] == ("text", None, 3)
+
+
+def test_one_array_twice(backend):
+    f = gg.grad(lambda a, b: gg.sum(a * a * b), (0, 1))
+    compiled = gg.compile(f, backend=backend)
+    same(compiled(ROW, ROW), f(ROW, ROW))
+    same(compiled(ROW, ROW * 2), f(ROW, ROW * 2))
+    same(compiled(ROW, ROW), f(ROW, ROW))
+
+
+def test_nan_and_infinity(backend):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e308, 5e-324])
+    f = gg.value_and_grad(lambda x: gg.sum(gg.where(x > 0, x * 1 - 0, gg.tanh(x) / x)))
+    with np.errstate(all="ignore"):
+        a, b = gg.compile(f, backend=backend)(x), f(x)
+    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a[1], b[1])
+
+
+def test_results_are_new_arrays(backend):
+    compiled = gg.compile(lambda x: (gg.tanh(x) * 2, x.T, x), backend=backend)
+    first = compiled(X)
+    kept = first[0].copy()
+    compiled(X * 3)
+    np.testing.assert_array_equal(first[0], kept)
+
+
+def test_inside_transforms_it_runs_as_it_is():
+    compiled = gg.compile(lambda x: gg.sum(gg.sin(x)))
+    same(gg.grad(compiled)(X), gg.grad(lambda x: gg.sum(gg.sin(x)))(X))
+    same(gg.compile(lambda x: compiled(x) + 1)(X), gg.sum(np.sin(X)) + 1)
+
+
+def test_another_thread_is_not_traced():
+    started, finish, seen = threading.Event(), threading.Event(), []
+    w = gg.tensor(ROW, requires_grad=True)
+
+    def outside():
+        started.wait(10)
+        seen.append(type((w * 2)._data))
+        finish.set()
+    thread = threading.Thread(target=outside)
+    thread.start()
+
+    def f(x):
+        started.set()
+        finish.wait(10)
+        return w * x
+    gg.compile(f)(X)
+    thread.join()
+    assert seen == [np.ndarray]
+
+
+# errors ----------------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("decide", [
+    lambda x: x if x.sum() > 0 else -x,
+    lambda x: x * float(x.sum()),
+    lambda x: x * x.sum().item(),
+    lambda x: x[: int(x[0])],
+    lambda x: np.array(x) * 2,
+])
+@pytest.mark.parametrize("make", [lambda: np.ones(3), lambda: gg.tensor(np.ones(3))])
+def test_control_flow_names_the_line(decide, make):
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+: .*gg\.where"):
+        gg.compile(decide)(make())
+
+
+def test_shapes_that_depend_on_values():
+    with pytest.raises(TraceError, match="compile"):
+        gg.compile(lambda x: gg.sum(x[x > 0]))(X)
+
+
+def test_errors_are_those_of_the_function():
+    with pytest.raises(ShapeError) as eager:
+        gg.tensor(X) @ gg.tensor(ROW[:3])
+    with pytest.raises(ShapeError) as compiled:
+        gg.compile(lambda a, b: a @ b)(gg.tensor(X), gg.tensor(ROW[:3]))
+    assert str(eager.value) == str(compiled.value)
+
+
+@pytest.mark.parametrize(("call", "match"), [
+    (lambda: gg.compile(3), "expected a function"),
+    (lambda: gg.compile(np.sin, backend="fast"), "expected a backend"),
+    (lambda: gg.compile(lambda x: x)({1, 2}), "hashable"),
+])
+def test_bad_arguments(call, match):
+    with pytest.raises(gg.ArgumentError, match=match):
+        call()
