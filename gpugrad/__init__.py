@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gpugrad.io import load as load
     from gpugrad.io import save as save
     from gpugrad.numpy import *  # noqa: F403
+    from gpugrad.profiling import profile as profile
 
 #: Names that are imported at their first use, so that `import gpugrad` stays quick: name -> module, or module and attribute.
 LATER: dict[str, str] = {
@@ -65,6 +66,7 @@ LATER: dict[str, str] = {
     "checkpoint": "gpugrad.checkpoint:checkpoint",
     "Function": "gpugrad.function:Function", "primitive": "gpugrad.function:primitive",
     "compile": "gpugrad.flat.compile:compile",
+    "profile": "gpugrad.profiling:profile",
     "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw",
     **{name: f"gpugrad.nn:{name}" for name in [
         "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "softplus", "softmax", "log_softmax", "linear", "layer_norm",
