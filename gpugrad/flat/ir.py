@@ -56,13 +56,14 @@ class Op:
     line     the user's line that asked for it, "file:number: text"; for an operation of a sweep, the line of `forward`
     forward  the operation whose derivative this one is part of; None in the forward pass
     function what it does to NumPy arrays: the primitive's own function, also where users' primitives share a name
+    part     the primitive that was written out in simpler ones, of which this is one; None for an operation by itself
     """
 
-    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward", "function")
+    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward", "function", "part")
 
     def __init__(self, name: str, args: Iterable[Any], params: dict[str, Any], outputs: tuple[Value, ...] = (), *,
                  several: bool = False, line: str | None = None, forward: Op | None = None,
-                 function: Callable | None = None):
+                 function: Callable | None = None, part: str | None = None):
         self.name = name
         self.args = tuple(args)
         self.params = params
@@ -71,6 +72,7 @@ class Op:
         self.line = line
         self.forward = forward
         self.function = function
+        self.part = part
 
     @property
     def values(self) -> Iterator[Value]:

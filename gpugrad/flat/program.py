@@ -6,6 +6,7 @@ from typing import Any
 
 from gpugrad.flat.emit_numpy import emit
 from gpugrad.flat.ir import Graph
+from gpugrad.flat.simplify import simplify
 from gpugrad.flat.trace import Trace
 
 
@@ -19,7 +20,8 @@ class Program:
                  returned: int, backend: str):
         self.name = getattr(f, "__name__", "program")
         self.traced = graph
-        self.graph = graph
+        self.passes = {"traced": graph, **simplify(graph)}
+        self.graph = self.passes["simplified"]
         self._emitted = emit(self.graph, names)
         self._run = self._emitted.run
         self._checks = trace.checks

@@ -15,13 +15,16 @@ import numpy
 from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Value
-from gpugrad.graph.namespace import RAW
+from gpugrad.graph.namespace import PRIMITIVES, RAW
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
 
 #: An array that nobody may write to: `exclusive` says no.
 FLAGS = SimpleNamespace(writeable=True, owndata=False, c_contiguous=True, f_contiguous=False)
+
+#: Primitives that the program has as the simpler ones of their NumPy twins, so that these can be simplified and fused.
+WRITTEN_OUT = frozenset({"linear", "relu", "mean", "sum_to", "softmax", "softmax_pull", "log_softmax", "log_softmax_pull"})
 
 #: The traces that are running, innermost last; one thread traces at a time.
 RUNNING: list[Any] = []
@@ -187,6 +190,8 @@ class Symbolic:
     def implementation(self, prim: Any) -> Callable:
         """A primitive on Symbols: its NumPy function on the arrays, noted in the program."""
         function = prim.impls[numpy.ndarray]
+        if prim.name in WRITTEN_OUT and PRIMITIVES.get(prim.name) is prim:
+            return lambda *args, **params: RUNNING[-1].written_out(prim, args, params)
         return lambda *args, **params: RUNNING[-1].apply(prim.name, function, args, params, prim.outputs)
 
     def asarray(self, x: Any, dtype: Any = None) -> Symbol:

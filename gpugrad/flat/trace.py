@@ -16,7 +16,7 @@ import numpy
 from gpugrad.arrays import is_array
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.symbol import RUNNING, Symbol, user_line
+from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol, user_line
 from gpugrad.graph.state import clock
 from gpugrad.graph.sweep import _sweep
 
@@ -42,6 +42,7 @@ class Trace:
         self.undo: list[Callable[[], None]] = []
         self.at_end: list[Callable[[], None]] = []
         self.writes: list[tuple[Any, Callable]] = []
+        self.part: str | None = None                     # the primitive that is being written out
         self.number = itertools.count().__next__
 
     # values --------------------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ class Trace:
         else:
             forward = self.forward_op()
             op = Op(name, [self.value(x) if type(x) is Symbol else x for x in args], params, several=several, forward=forward,
-                    line=forward.line if forward is not None else user_line(), function=function)
+                    line=forward.line if forward is not None else user_line(), function=function, part=self.part)
             op.outputs = tuple([Value(self.number(), v.shape, v.dtype, op, i) for i, v in enumerate(arrays)])
             self.ops.append(op)
             self.ticks.append(clock())
@@ -96,7 +97,16 @@ class Trace:
         if node is None or node.prim is None:
             return None
         i = bisect_left(self.ticks, node.seq)                  # a node is made right after its operation
-        return next((op for op in reversed(self.ops[max(0, i - 4):i]) if op.name == node.prim.name), None)
+        return next((op for op in reversed(self.ops[max(0, i - 8):i]) if node.prim.name in (op.name, op.part)), None)
+
+    def written_out(self, prim: Any, args: tuple, params: dict) -> Any:
+        """A primitive as the simpler ones that its twin is made of, once NumPy has said that the arguments are right."""
+        prim.impls[numpy.ndarray](*[x.array if type(x) is Symbol else x for x in args], **params)
+        outer, self.part = self.part, self.part or prim.name
+        try:
+            return prim.impls.impl(SYMBOLIC)(*args, **params)
+        finally:
+            self.part = outer
 
     # the end -------------------------------------------------------------------------------------------------------------
 
