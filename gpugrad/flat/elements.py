@@ -1,0 +1,196 @@
+"""What each elementwise operation does to one element, or to a vector of them, as LLVM instructions.
+
+ELEMENTWISE[name](b, *xs) gets values of one element type, that of the result, unless the name stands in AS_THEY_ARE; a
+Python number among the arguments has become a constant by then, unless the name stands in WITH_NUMBERS.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gpugrad.flat.ir import Op, Value
+from gpugrad.flat.llvm import ELEMENTS, Body, Node
+from gpugrad.flat.vector_math import FUNCTIONS, apply
+from gpugrad.kernels import gelu as gelu_kernel
+
+ROOT_HALF, DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+
+
+def f(name: str) -> Callable:
+    return lambda b, x: apply(b, name, x)
+
+
+def intrinsic(name: str) -> Callable:
+    return lambda b, *xs: b.intrinsic(name, *xs)
+
+
+def compare(floats: str, integers: str) -> Callable:
+    return lambda b, x, y: x.compare(floats if x.is_float else integers, y)
+
+
+def choose(b: Body, c: Node, x: Any, y: Any) -> Node:
+    return c.where(x, y)
+
+
+def power(b: Body, x: Node, n: int | float) -> Node:
+    """x**n for the exponents that `fusable` lets through."""
+    if n < 0:
+        return 1.0 / power(b, x, -n)
+    if n == 0.5:
+        return b.intrinsic("sqrt", x)
+    square = x * x
+    return {1: x, 2: square}.get(n) or (square * x if n == 3 else square * square)
+
+
+def silu_slope(b: Body, x: Node) -> Node:
+    s = apply(b, "sigmoid", x)
+    return s * ((1.0 - s) * x + 1.0)
+
+
+def softplus(b: Body, x: Node) -> Node:
+    return apply(b, "log1p", apply(b, "exp", -b.intrinsic("fabs", x))) + relu(b, x)
+
+
+def relu(b: Body, x: Node) -> Node:
+    return x.compare("olt", 0.0).where(0.0, x) if x.is_float else x.compare("slt", 0).where(0, x)
+
+
+def normal_cdf(b: Body, x: Node) -> Node:
+    return (apply(b, "erf", x * ROOT_HALF) + 1.0) * 0.5
+
+
+def gelu_slope(b: Body, x: Node) -> Node:
+    return normal_cdf(b, x) + apply(b, "exp", x * x * -0.5) * DENSITY * x
+
+
+def tanh_part(b: Body, x: Node) -> Node:
+    return apply(b, "tanh", (x * x * (gelu_kernel.K * gelu_kernel.C) + gelu_kernel.K) * x)
+
+
+def gelu_tanh_slope(b: Body, x: Node) -> Node:
+    t = tanh_part(b, x)
+    inner = (x * x * (3 * gelu_kernel.C * gelu_kernel.K) + gelu_kernel.K) * x
+    return (t + 1.0) * ((1.0 - t) * inner + 1.0) * 0.5
+
+
+def ahead(b: Body, x: Node, y: Node) -> Node:
+    return x.compare("oeq", y).where(0.5, x.compare("ogt", y).where(1.0, x.like(0.0)))
+
+
+def negated(b: Body, x: Node) -> Node:
+    return x ^ 1
+
+
+def clip(b: Body, x: Node, low: Node | None, high: Node | None) -> Node:
+    x = x if low is None else b.intrinsic("maximum", x, low)
+    return x if high is None else b.intrinsic("minimum", x, high)
+
+
+def same(b: Body, x: Node) -> Node:
+    return x
+
+
+ELEMENTWISE: dict[str, Callable[..., Node]] = {
+    "add": lambda b, x, y: x + y,
+    "subtract": lambda b, x, y: x - y,
+    "multiply": lambda b, x, y: x * y,
+    "divide": lambda b, x, y: x / y,
+    "negative": lambda b, x: -x,
+    "positive": same, "alias": same, "astype": same, "spread": same,
+    "reciprocal": lambda b, x: 1.0 / x,
+    "square": lambda b, x: x * x,
+    "power": power,
+    "sqrt": intrinsic("sqrt"), "abs": intrinsic("fabs"), "fabs": intrinsic("fabs"),
+    "floor": intrinsic("floor"), "ceil": intrinsic("ceil"), "trunc": intrinsic("trunc"), "rint": intrinsic("rint"),
+    "maximum": intrinsic("maximum"), "minimum": intrinsic("minimum"), "copysign": intrinsic("copysign"),
+    **{name: f(name) for name in FUNCTIONS},
+    "silu": lambda b, x: apply(b, "sigmoid", x) * x,
+    "silu_slope": silu_slope,
+    "softplus": softplus,
+    "relu": relu,
+    "relu_pull": lambda b, g, y: y.compare("ogt", 0.0).where(g, 0.0),
+    "unit_step": lambda b, x: x.compare("ogt", 0.0).where(1.0, x.like(0.0)),
+    "leaky_relu": lambda b, x, a: x.compare("ogt", 0.0).where(x, x * a),
+    "gelu": lambda b, x: normal_cdf(b, x) * x,
+    "gelu_slope": gelu_slope,
+    "gelu_tanh": lambda b, x: (tanh_part(b, x) + 1.0) * x * 0.5,
+    "gelu_tanh_slope": gelu_tanh_slope,
+    "scale_shift": lambda b, x, scale, shift: x * scale + shift,
+    "ahead": ahead,
+    "clip": clip,
+    "where": choose,
+    "masked": lambda b, x, c: c.where(x, 0.0 if x.is_float else 0),
+    "equal": compare("oeq", "eq"), "not_equal": compare("une", "ne"),
+    "less": compare("olt", "slt"), "less_equal": compare("ole", "sle"),
+    "greater": compare("ogt", "sgt"), "greater_equal": compare("oge", "sge"),
+    "isnan": lambda b, x: x.compare("uno", x),
+    "isfinite": lambda b, x: b.intrinsic("fabs", x).compare("olt", math.inf),
+    "isinf": lambda b, x: b.intrinsic("fabs", x).compare("oeq", math.inf),
+    "logical_and": lambda b, x, y: x & y, "bitwise_and": lambda b, x, y: x & y,
+    "logical_or": lambda b, x, y: x | y, "bitwise_or": lambda b, x, y: x | y,
+    "logical_not": negated, "invert": negated,
+}
+COMPARISONS = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf"))
+LOGIC = frozenset(("logical_and", "bitwise_and", "logical_or", "bitwise_or", "logical_not", "invert"))
+ON_INTEGERS = frozenset(("add", "subtract", "multiply", "where", "masked", "alias", "spread", "astype", "relu", "one_hot"))
+MASK_AT = {"where": 0, "masked": 1}
+POWERS = (2, 3, 4, 1, 0.5, -1, -2, -0.5)
+
+
+def compute_dtype(op: Op) -> Any:
+    """The dtype in which the operation computes."""
+    if op.name in COMPARISONS:
+        import numpy
+        return numpy.result_type(*[x.dtype if isinstance(x, Value) else x for x in op.args])
+    return op.outputs[0].dtype
+
+
+def fusable(op: Op) -> bool:
+    """Whether ELEMENTWISE has the operation, for its dtypes and parameters."""
+    name, y = op.name, op.outputs[0] if len(op.outputs) == 1 else None
+    if y is None or name not in ELEMENTWISE or any(x.dtype.name not in ELEMENTS for x in (*op.values, y)):
+        return False
+    if set(op.params) - {"dtype", "shape"} or not any(True for _ in op.values):
+        return False
+    kinds = {x.dtype.kind for i, x in enumerate(op.args) if isinstance(x, Value) and MASK_AT.get(name) != i}
+    if name in MASK_AT:
+        mask = op.args[MASK_AT[name]]
+        if not isinstance(mask, Value) or mask.dtype != bool or y.dtype == bool:
+            return False
+    if name in LOGIC:
+        return kinds == {"b"} and y.dtype == bool and all(isinstance(x, Value) for x in op.args)
+    if name in COMPARISONS:
+        return compute_dtype(op).kind == "f" and kinds <= {"f", "i", "b"}
+    if name == "power":
+        return y.dtype.kind == "f" and kinds == {"f"} and type(op.args[1]) in (int, float) and op.args[1] in POWERS
+    if y.dtype.kind == "f":
+        return True
+    return name in ON_INTEGERS and y.dtype.kind == "i" and kinds <= {"i", "b"} and all(
+        x.dtype.itemsize <= y.dtype.itemsize for x in op.values)
+
+
+def converted(x: Node, element: str) -> Node:
+    """x as another element type. From floats to integers is not offered: LLVM leaves it undefined out of range."""
+    if x.element == element:
+        return x
+    if x.is_float:
+        return x.body.cast("fpext" if element == "f64" else "fptrunc", x, element)
+    unsigned = x.element == "i1"
+    if element in ("f32", "f64"):
+        return x.body.cast("uitofp" if unsigned else "sitofp", x, element)
+    return x.body.cast("zext" if unsigned else "sext", x, element)
+
+
+def written(b: Body, op: Op, get: Callable[[Value], Node], lanes: int) -> Node:
+    """The instructions of one operation; `get` finds the value of an argument with that many lanes."""
+    element = ELEMENTS[compute_dtype(op).name]
+    xs: list[Any] = []
+    for i, x in enumerate(op.args):
+        if isinstance(x, Value):
+            xs.append(get(x) if MASK_AT.get(op.name) == i else converted(get(x), element))
+        elif x is None or op.name == "power":
+            xs.append(x)
+        else:
+            xs.append(b.constant(x, element, lanes))
+    return ELEMENTWISE[op.name](b, *xs)

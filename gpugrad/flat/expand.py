@@ -1,0 +1,182 @@
+"""Operations that are several loops, written as elementwise operations and reductions, so that `fuse.py` need not know them.
+
+Softmax, layer norm and cross-entropy come out as row loops of two or three passes because of what they are made of.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+
+from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.kernels.cross_entropy import check_labels
+
+
+class Writer:
+    """Makes operations in place of one: w.add(x, y) is the Value of a sum. `give` names the results of the whole."""
+
+    def __init__(self, number: Iterator[int], op: Op):
+        self.number, self.op, self.ops = number, op, []
+        self.results: dict[Value, Value] = {}
+
+    def make(self, name: str, args: tuple, shape: tuple, dtype: Any, **params: Any) -> Value:
+        op = Op(name, args, params, line=self.op.line, forward=self.op.forward)
+        op.outputs = (Value(next(self.number), shape, dtype, op),)
+        self.ops.append(op)
+        return op.outputs[0]
+
+    def __getattr__(self, name: str) -> Callable:
+        """An elementwise operation in the dtype of its first argument that has one."""
+        def elementwise(*args: Any) -> Value:
+            values = [x for x in args if isinstance(x, Value)]
+            return self.make(name, args, numpy.broadcast_shapes(*[x.shape for x in values]), values[0].dtype)
+        return elementwise
+
+    def reduce(self, name: str, x: Value, axis: tuple[int, ...], keepdims: bool = True) -> Value:
+        kept = tuple([1 if i in axis else n for i, n in enumerate(x.shape)])
+        shape = kept if keepdims else tuple([n for i, n in enumerate(x.shape) if i not in axis])
+        return self.make(name, (x,), shape, x.dtype, axis=axis, keepdims=keepdims)
+
+    def reshape(self, x: Value, shape: tuple[int, ...]) -> Value:
+        return x if x.shape == shape else self.make("reshape", (x,), shape, x.dtype, shape=shape)
+
+    def column(self, x: Value) -> Value:
+        return self.reshape(x, (*x.shape, 1))
+
+    def cast(self, x: Value, dtype: Any) -> Value:
+        return x if x.dtype == dtype else self.make("astype", (x,), x.shape, dtype, dtype=dtype)
+
+    def give(self, *values: Value) -> None:
+        """The outputs of the operation are these: the last operation of each makes it."""
+        for out, value in zip(self.op.outputs, values, strict=True):
+            if value.op not in self.ops or value in self.results:
+                value = self.make("alias", (value,), value.shape, value.dtype)
+            self.results[value] = out
+            value.op.outputs = (out,)
+        for op in self.ops:
+            op.args = tuple([self.results.get(x, x) if isinstance(x, Value) else x for x in op.args])
+
+
+def length(x: Value, axis: tuple[int, ...]) -> int:
+    return math.prod(x.shape[a] for a in axis)
+
+
+def softmax(w: Writer, x: Value, axis: tuple) -> None:
+    e = w.exp(w.subtract(x, w.reduce("max", x, axis)))
+    w.give(w.divide(e, w.reduce("sum", e, axis)))
+
+
+def softmax_pull(w: Writer, g: Value, y: Value, axis: tuple) -> None:
+    w.give(w.multiply(w.subtract(g, w.reduce("sum", w.multiply(g, y), axis)), y))
+
+
+def log_softmax(w: Writer, x: Value, axis: tuple) -> None:
+    z = w.subtract(x, w.reduce("max", x, axis))
+    w.give(w.subtract(z, w.log(w.reduce("sum", w.exp(z), axis))))
+
+
+def log_softmax_pull(w: Writer, g: Value, y: Value, axis: tuple) -> None:
+    w.give(w.subtract(g, w.multiply(w.exp(y), w.reduce("sum", g, axis))))
+
+
+def one_hot(w: Writer, labels: Value, like: Value) -> Value:
+    return w.make("one_hot", (labels,), like.shape, bool, classes=like.shape[-1])
+
+
+def cross_entropy(w: Writer, x: Value, labels: Value, smoothing: float = 0.0) -> None:
+    last = (x.ndim - 1,)
+    check = Op("check_labels", (labels,), {"classes": x.shape[-1]}, line=w.op.line, forward=w.op.forward)
+    w.ops.append(check)
+    z = w.subtract(x, w.reduce("max", x, last))
+    e = w.exp(z)
+    total = w.reduce("sum", e, last)
+    hot = one_hot(w, labels, x)
+    target = w.reduce("sum", w.make("masked", (z, hot), x.shape, x.dtype), last)
+    if smoothing:
+        mean = w.multiply(w.reduce("sum", z, last), smoothing / x.shape[-1])
+        target = w.add(w.multiply(target, 1 - smoothing), mean)
+    loss = w.reshape(w.subtract(w.log(total), target), labels.shape)
+    w.give(loss, w.divide(e, total))
+
+
+def cross_entropy_pull(w: Writer, g: Value, p: Value, labels: Value, smoothing: float = 0.0) -> None:
+    part = w.cast(one_hot(w, labels, p), p.dtype)
+    if smoothing:
+        part = w.add(w.multiply(part, 1 - smoothing), smoothing / p.shape[-1])
+    w.give(w.multiply(w.subtract(p, part), w.column(w.cast(g, p.dtype))))
+
+
+def standardize(w: Writer, x: Value, axis: tuple, eps: float, centre: bool = True) -> None:
+    n = length(x, axis)
+    mean = w.divide(w.reduce("sum", x, axis), n)
+    d = w.subtract(x, mean) if centre else x
+    r = w.reciprocal(w.sqrt(w.add(w.divide(w.reduce("sum", w.multiply(d, d), axis), n), eps)))
+    w.give(w.multiply(d, r), r, mean if centre else w.multiply(r, 0.0))
+
+
+def standardize_pull(w: Writer, g: Value, n: Value, r: Value, axis: tuple, centre: bool = True) -> None:
+    count = length(n, axis)
+    dx = w.subtract(g, w.multiply(n, w.divide(w.reduce("sum", w.multiply(g, n), axis), count)))
+    if centre:
+        dx = w.subtract(dx, w.divide(w.reduce("sum", g, axis), count))
+    w.give(w.multiply(dx, r))
+
+
+def mean(w: Writer, x: Value, axis: tuple, keepdims: bool) -> None:
+    w.give(w.divide(w.reduce("sum", x, axis, keepdims), max(length(x, axis), 1)))
+
+
+def sum_to(w: Writer, x: Value, shape: tuple) -> None:
+    lead = x.ndim - len(shape)
+    axis = (*range(lead), *[i for i, n in enumerate(shape, lead) if n == 1 != x.shape[i]])
+    w.give(w.reshape(w.reduce("sum", x, axis), shape))
+
+
+def linear(w: Writer, x: Value, weight: Value, bias: Value | None = None) -> None:
+    rows = w.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    turned = w.make("transpose", (weight,), weight.shape[::-1], weight.dtype, axes=(1, 0))
+    y = w.make("matmul", (rows, turned), (rows.shape[0], weight.shape[0]), x.dtype)
+    y = y if bias is None else w.add(y, bias)
+    w.give(w.reshape(y, (*x.shape[:-1], weight.shape[0])))
+
+
+RULES: dict[str, Callable[..., None]] = {rule.__name__: rule for rule in (
+    softmax, softmax_pull, log_softmax, log_softmax_pull, cross_entropy, cross_entropy_pull, standardize, standardize_pull,
+    mean, sum_to, linear)}
+
+
+def expandable(op: Op) -> bool:
+    values = list(op.values)
+    floats = [x for x in values if x.dtype.kind != "i"]
+    return (op.name in RULES and all(x.size for x in (*values, *op.outputs))
+            and {x.dtype.name for x in floats} in ({"float32"}, {"float64"})
+            and (op.name in ("cross_entropy", "cross_entropy_pull") or len(floats) == len(values))
+            and not (op.name == "standardize" and not op.params.get("centre", True)))
+
+
+def expand(graph: Graph) -> Graph:
+    """The program with RULES applied."""
+    number = iter(range(graph.fresh(), 10**9))
+    ops: list[Op] = []
+    for op in graph.ops:
+        if not expandable(op):
+            ops.append(op)
+            continue
+        w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward))
+        RULES[op.name](w, *op.args, **op.params)
+        ops += w.ops
+    return Graph(graph.inputs, graph.constants, ops, graph.outputs)
+
+
+def numpy_one_hot(labels: numpy.ndarray, classes: int) -> numpy.ndarray:
+    return labels[..., None] == numpy.arange(classes)
+
+
+def numpy_check_labels(labels: numpy.ndarray, classes: int) -> None:
+    check_labels(numpy, labels, classes)
+
+
+#: What the operations that only programs have do in NumPy.
+OWN = {"one_hot": numpy_one_hot, "check_labels": numpy_check_labels}

@@ -1,0 +1,203 @@
+"""Groups of operations that one loop nest can do together.
+
+A group runs over n elements in flat order; where it has row reductions or columns, as n / cols rows of `cols`. Each value
+has one of four roles in it, by how its elements lie along that order:
+
+    F  one element for each of n         R  one for each row
+    C  one for each column               S  one for all
+
+A row reduction turns F into R, and what reads it runs in a later pass over the same row: softmax is three passes because its
+two reductions wait for each other. A sum over rows (C) or over everything (S) is known only after the loop, so its readers
+are in later groups.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gpugrad.flat.elements import fusable
+from gpugrad.flat.ir import Graph, Op, Value
+
+REDUCTIONS = frozenset(("sum", "max", "min"))
+MOST_OPS, MOST_ARRAYS = 300, 24
+
+
+def implied(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[str, int] | None:
+    """(role, cols) of an operand of this shape that is broadcast to `full`; cols is 0 where the role says nothing of it."""
+    padded = (1,) * (len(full) - len(shape)) + shape
+    stretched = [i for i, n in enumerate(padded) if n == 1 != full[i]]
+    live = [i for i, n in enumerate(padded) if n != 1]
+    if not stretched:
+        return "F", 0
+    if not live:
+        return "S", 0
+    if stretched[0] > live[-1]:
+        return "R", math.prod(full[live[-1] + 1:])
+    if stretched[-1] < live[0]:
+        return "C", math.prod(full[live[0]:])
+    return None
+
+
+def reduced(op: Op) -> tuple[str, int] | None:
+    """(role, cols) of the result of a reduction, in a group over its argument."""
+    x = op.args[0]
+    if op.name not in REDUCTIONS or x.dtype.kind != "f" or op.outputs[0].dtype != x.dtype:
+        return None
+    gone = [i for i in op.params["axis"] if x.shape[i] != 1]
+    live = [i for i, n in enumerate(x.shape) if n != 1 and i not in gone]
+    if not gone:
+        return None
+    if not live:
+        return "S", 0
+    if min(gone) > max(live):
+        return "R", math.prod(x.shape[max(live) + 1:])
+    if max(gone) < min(live) and op.name == "sum":
+        return "C", math.prod(x.shape[min(live):])
+    return None
+
+
+class Group:
+    """Operations over one loop nest.
+
+    roles   of every value it reads or makes
+    level   the pass in which a value is known: 0, or one more than that of the row reductions it waits for
+    late    values that are known only after the loop
+    """
+
+    def __init__(self, n: int):
+        self.n = n
+        self.cols = 0
+        self.ops: list[Op] = []
+        self.made: set[Value] = set()
+        self.late: set[Value] = set()
+        self.roles: dict[Value, str] = {}
+        self.level: dict[Value, int] = {}
+
+    def fit(self, op: Op) -> tuple[int, dict[Value, str]] | None:
+        """(cols, roles) that this group would have with the operation; None where it does not belong here."""
+        return self.fit_reduction(op) if op.name in REDUCTIONS else self.fit_elements(op)
+
+    def fit_reduction(self, op: Op) -> tuple[int, dict[Value, str]] | None:
+        found = reduced(op)
+        x, y = op.args[0], op.outputs[0]
+        if found is None or x.size != self.n:
+            return None
+        return self.agree(found[1], [(x, "F"), (y, found[0])])
+
+    def fit_elements(self, op: Op) -> tuple[int, dict[Value, str]] | None:
+        y = op.outputs[0]
+        if y.size == self.n:
+            cols, wanted = 0, [(y, "F")]
+            for x in op.values:
+                found = implied(x.shape, y.shape) if op.name != "one_hot" else ("R", y.shape[-1])
+                if found is None or (cols and found[1] and cols != found[1]):
+                    return None
+                cols = cols or found[1]
+                wanted.append((x, found[0]))
+            return self.agree(cols, wanted)
+        if self.cols and y.size == self.n // self.cols and any(self.roles.get(x) == "R" for x in op.values if x in self.made):
+            if any(x.size not in (1, y.size) for x in op.values):
+                return None
+            return self.agree(self.cols, [(y, "R")] + [(x, "R" if x.size == y.size else "S") for x in op.values])
+        return None
+
+    def agree(self, cols: int, wanted: list[tuple[Value, str]]) -> tuple[int, dict[Value, str]] | None:
+        if cols and self.cols and cols != self.cols:
+            return None
+        new: dict[Value, str] = {}
+        for x, role in wanted:
+            if new.get(x, role) != role or self.roles.get(x, role) != role or x in self.late:
+                return None
+            new[x] = role
+        return self.cols or cols, new
+
+    def take(self, op: Op, fitted: tuple[int, dict[Value, str]]) -> None:
+        self.cols, roles = fitted
+        self.roles |= roles
+        self.ops.append(op)
+        y = op.outputs[0]
+        self.made.add(y)
+        level = max((self.level.get(x, 0) for x in op.values), default=0)
+        reduction = op.name in REDUCTIONS
+        self.level[y] = level + (reduction and roles[y] == "R")
+        if reduction and roles[y] != "R":
+            self.late.add(y)
+
+    @property
+    def rows(self) -> int:
+        return self.n // self.cols if self.cols else self.n
+
+
+def can_start(op: Op) -> bool:
+    if any(x.size == 0 for x in (*op.values, *op.outputs)):
+        return False
+    if op.name in REDUCTIONS:
+        return reduced(op) is not None
+    return op.name == "one_hot" or (fusable(op) and Group(op.outputs[0].size).fit(op) is not None)
+
+
+def reshapes(op: Op) -> bool:
+    """A reshape keeps the flat order, so that inside a group it is nothing."""
+    return op.name == "reshape" and op.outputs[0].size > 0 and op.outputs[0].dtype.name in ("float32", "float64", "bool")
+
+
+def fuse(graph: Graph) -> list[Group | Op]:
+    """The program as groups and single operations, in an order in which they can run."""
+    steps: list[Group | Op] = []
+    where: dict[Value, int] = {}
+    for op in graph.ops:
+        place = position(op, steps, where)
+        if place is None:
+            place = len(steps)
+            if can_start(op):
+                group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
+                group.take(op, group.fit(op))
+                steps.append(group)
+            else:
+                steps.append(op)
+        for y in op.outputs:
+            where[y] = place
+    return steps
+
+
+def position(op: Op, steps: list, where: dict[Value, int]) -> int | None:
+    """The step that takes the operation in: the first, not before its arguments, that fits and shares an array with it."""
+    if not (can_start(op) or reshapes(op)):
+        return None
+    earliest = 0
+    for x in op.values:
+        if x in where:
+            step = steps[where[x]]
+            known = isinstance(step, Group) and x not in step.late
+            earliest = max(earliest, where[x] + (not known))
+    for place in range(earliest, len(steps)):
+        group = steps[place]
+        if not isinstance(group, Group) or len(group.ops) >= MOST_OPS:
+            continue
+        if reshapes(op):
+            x, y = op.args[0], op.outputs[0]
+            if x in group.made and x not in group.late:
+                group.take(op, (group.cols, {y: group.roles[x]}))
+                return place
+            continue
+        if not any(x in group.roles or x.size == 1 for x in op.values):
+            continue
+        fitted = group.fit(op)
+        if fitted is not None and len(group.roles) - len(group.made) + sum(x not in group.roles for x in op.values) <= MOST_ARRAYS:
+            group.take(op, fitted)
+            return place
+    return None
+
+
+def stored(steps: list[Group | Op], outputs: list[Value]) -> set[Value]:
+    """Values that a group makes and something outside it reads."""
+    home = {y: i for i, step in enumerate(steps) for op in operations(step) for y in op.outputs}
+    kept = set(outputs)
+    for i, step in enumerate(steps):
+        for op in operations(step):
+            kept |= {x for x in op.values if home.get(x, i) != i}
+    return kept
+
+
+def operations(step: Group | Op) -> Iterator[Op]:
+    return iter(step.ops if isinstance(step, Group) else (step,))

@@ -1,0 +1,248 @@
+"""The loop nest of a group, as LLVM text: name(pointers, begin, end) over rows begin to end, or elements where there are no rows.
+
+`pointers` holds one address an array, in the order of Nest.arrays. Each inner loop is written twice, with LANES lanes and with
+one for what is left over. Sums of rows keep LANES partial sums in their dtype; sums of everything are kept in float64.
+"""
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gpugrad.flat.elements import converted, written
+from gpugrad.flat.fuse import REDUCTIONS, Group
+from gpugrad.flat.ir import Op, Value
+from gpugrad.flat.llvm import ELEMENTS, NAMES, Body, Module, Node, constant_text, type_text
+
+LANES = 16
+START = {"sum": 0.0, "max": -math.inf, "min": math.inf}
+NONE = constant_text(0, "i64")
+
+
+class Nest(NamedTuple):
+    """name     of the function in its module
+    arrays   what `pointers` holds: values that are read and values that are made, then `scratch`
+    scratch  values that wait for a later pass over their row: each needs `cols` elements for each thread
+    partial  late values: C ones are added to what is there, S ones are written as one float64 or element
+    """
+
+    name: str
+    arrays: list[Value]
+    scratch: list[Value]
+    partial: list[Value]
+
+
+def element(x: Value) -> str:
+    return ELEMENTS[x.dtype.name]
+
+
+def partial_element(op: Op) -> str:
+    """The element type in which a reduction over everything is kept."""
+    return "f64" if op.name == "sum" else element(op.outputs[0])
+
+
+def nest(group: Group, kept: set[Value], module: Module) -> Nest:
+    """Write the group's function; `kept` are the values that someone else reads."""
+    made_by = {op.outputs[0]: op for op in group.ops}
+    made = [op.outputs[0] for op in group.ops]
+    waits = waiting(group)
+    read = list(dict.fromkeys(x for op in group.ops for x in op.values if x not in group.made))
+    partial = [y for y in made if y in group.late]
+    scratch = [y for y in made if y in waits and y not in kept]
+    arrays = [*read, *[y for y in made if y in kept or y in group.late], *scratch]
+    b = Body(module)
+    Writer(b, group, made_by, {x: i for i, x in enumerate(dict.fromkeys(arrays))}, kept, set(scratch)).write()
+    b.do("ret void")
+    name = "nest_" + hashlib.sha256("\n".join(b.lines).encode()).hexdigest()[:16]
+    if name not in module.parts:
+        module.function(name, "void", "ptr %p, i64 %begin, i64 %end", b)
+    return Nest(name, list(dict.fromkeys(arrays)), scratch, partial)
+
+
+def turn(group: Group, op: Op) -> int:
+    """The pass over the row in which an operation is done."""
+    return group.level[op.args[0]] if op.name in REDUCTIONS and op.args[0] in group.level else (
+        0 if op.name in REDUCTIONS else group.level[op.outputs[0]])
+
+
+def waiting(group: Group) -> set[Value]:
+    """F values that are read in a later pass than the one that makes them."""
+    return {x for op in group.ops for x in op.values
+            if x in group.made and group.roles[x] == "F" and is_full(group, op) and turn(group, op) > group.level[x]}
+
+
+def is_full(group: Group, op: Op) -> bool:
+    return op.name in REDUCTIONS or group.roles[op.outputs[0]] == "F"
+
+
+class Writer:
+    """Writes the loops of one group into a body."""
+
+    def __init__(self, b: Body, group: Group, made_by: dict[Value, Op], slots: dict[Value, int], kept: set[Value],
+                 scratch: set[Value]):
+        self.b, self.group, self.made_by, self.slots, self.kept, self.scratch = b, group, made_by, slots, kept, scratch
+        self.pointers: dict[Value, str] = {}
+        self.row: dict[Value, Node] = {}                     # R and S values
+        self.totals: dict[Value, Node] = {}                  # S results so far
+        self.begin, self.end = Node(b, "%begin", "i64", 1), Node(b, "%end", "i64", 1)
+
+    def write(self) -> None:
+        b, g = self.b, self.group
+        for x, slot in self.slots.items():
+            place = b.fresh("slot")
+            self.pointers[x] = "%" + b.fresh("array")
+            b.do(f"%{place} = getelementptr ptr, ptr %p, i64 {slot}")
+            b.do(f"{self.pointers[x]} = load ptr, ptr %{place}")
+        for x in self.slots:
+            if x not in g.made and g.roles[x] == "S":
+                self.row[x] = self.load(x, b.constant(0, "i64"), 1)
+        reductions = [op for op in g.ops if op.name in REDUCTIONS]
+        everything = [op for op in reductions if g.roles[op.outputs[0]] == "S"]
+        for op in everything:
+            self.totals[op.outputs[0]] = b.constant(START[op.name], partial_element(op))
+        if not g.cols:
+            self.pass_over(0, self.begin, self.end, None)
+        else:
+            with b.loop(self.begin, self.end) as rows:
+                carried = {y: rows.carry(x) for y, x in self.totals.items()}
+                self.totals = dict(carried)
+                self.one_row(rows.index)
+                for y, x in carried.items():
+                    rows.update(x, self.totals[y])
+            self.totals = carried
+        for y, x in self.totals.items():
+            b.do(f"store {x}, ptr {self.pointers[y]}")
+
+    def one_row(self, index: Node) -> None:
+        g, b = self.group, self.b
+        base = index * g.cols
+        for x in self.slots:
+            if x not in g.made and g.roles[x] == "R":
+                self.row[x] = self.load(x, index, 1)
+        last = max(g.level.values())
+        for level in range(last + 1):
+            for op in g.ops:
+                y = op.outputs[0]
+                if op.name not in REDUCTIONS and g.roles[y] == "R" and g.level[y] == level:
+                    self.row[y] = self.row[op.args[0]] if op.name == "reshape" else written(b, op, self.row.__getitem__, 1)
+                    self.keep(y, index)
+            self.pass_over(level, b.constant(0, "i64"), b.constant(g.cols, "i64"), base)
+            for op in g.ops:
+                if op.name in REDUCTIONS and g.roles[op.outputs[0]] == "R" and turn(g, op) == level:
+                    self.keep(op.outputs[0], index)
+
+    def keep(self, y: Value, index: Node) -> None:
+        if y in self.kept:
+            self.store(y, self.row[y], index)
+
+    # one pass ------------------------------------------------------------------------------------------------------------
+
+    def pass_over(self, level: int, begin: Node, end: Node, base: Node | None) -> None:
+        """One loop over the columns of a row (or over all elements): its vectors, then what is left."""
+        g, b = self.group, self.b
+        ops = [op for op in g.ops if is_full(g, op) and turn(g, op) == level]
+        if not ops:
+            return
+        sums = [op for op in ops if op.name in REDUCTIONS and g.roles[op.outputs[0]] in "RS"]
+        values: dict[Value, Node] = {}
+        for op in sums:
+            y = op.outputs[0]
+            values[y] = self.totals[y] if g.roles[y] == "S" else b.constant(START[op.name], element(y))
+        whole = end
+        if not g.cols or g.cols >= LANES:
+            if g.cols:
+                whole = b.constant(g.cols // LANES * LANES, "i64")
+            else:
+                whole = begin + ((end - begin) & -LANES)
+            starts = {op.outputs[0]: b.constant(START[op.name], values[op.outputs[0]].element, LANES) for op in sums}
+            wide = self.inner(ops, begin, whole, LANES, LANES, base, starts)
+            for op in sums:
+                y = op.outputs[0]
+                values[y] = combine(b, op, values[y], across(b, op, wide[y]))
+        else:
+            whole = begin
+        if not g.cols or g.cols % LANES:
+            values = self.inner(ops, whole, end, 1, 1, base, values)
+        for op in sums:
+            y = op.outputs[0]
+            (self.totals if g.roles[y] == "S" else self.row)[y] = values[y]
+
+    def inner(self, ops: list[Op], begin: Node, end: Node, step: int, lanes: int, base: Node | None,
+              starts: dict[Value, Node]) -> dict[Value, Node]:
+        b = self.b
+        with b.loop(begin, end, step) as loop:
+            carried = {y: loop.carry(x) for y, x in starts.items()}
+            place = loop.index if base is None else base + loop.index
+            found: dict[Value, Node] = {}
+
+            def get(x: Value) -> Node:
+                if x not in found:
+                    found[x] = self.fetch(x, loop.index, place, lanes)
+                return found[x]
+
+            for op in ops:
+                y = op.outputs[0]
+                if y in carried:
+                    loop.update(carried[y], combine(b, op, carried[y], converted(get(op.args[0]), carried[y].element)))
+                elif op.name in REDUCTIONS:                  # C: added to what the array holds
+                    self.store(y, self.load(y, loop.index, lanes) + get(op.args[0]), loop.index)
+                else:
+                    found[y] = self.full(op, get, loop.index, lanes)
+                    if y in self.slots:
+                        self.store(y, found[y], loop.index if y in self.scratch else place)
+        return carried
+
+    def full(self, op: Op, get: Callable[[Value], Node], column: Node, lanes: int) -> Node:
+        if op.name == "reshape":
+            return get(op.args[0])
+        if op.name == "one_hot":
+            label = converted(get(op.args[0]), "i64")
+            return self.numbers(column, lanes).compare("eq", label)
+        return written(self.b, op, get, lanes)
+
+    def numbers(self, column: Node, lanes: int) -> Node:
+        """column, column + 1, …"""
+        if lanes == 1:
+            return column
+        ramp = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        return self.b.splat(column, lanes) + Node(self.b, ramp, "i64", lanes)
+
+    def fetch(self, x: Value, column: Node, place: Node, lanes: int) -> Node:
+        if x in self.row:
+            return self.b.splat(self.row[x], lanes)
+        at = column if self.group.roles[x] == "C" or x in self.scratch else place
+        return self.load(x, at, lanes)
+
+    # memory --------------------------------------------------------------------------------------------------------------
+
+    def address(self, x: Value, index: Node) -> str:
+        name = "%" + self.b.fresh("at")
+        stored = "i8" if x.dtype == bool else NAMES.get(element(x), element(x))
+        self.b.do(f"{name} = getelementptr {stored}, ptr {self.pointers[x]}, {index}")
+        return name
+
+    def load(self, x: Value, index: Node, lanes: int) -> Node:
+        kind = "i8" if x.dtype == bool else element(x)
+        y = self.b.write(f"load {type_text(kind, lanes)}, ptr {self.address(x, index)}, align {x.dtype.itemsize}", kind, lanes)
+        return y.compare("ne", 0) if x.dtype == bool else y
+
+    def store(self, x: Value, y: Node, index: Node) -> None:
+        if x.dtype == bool:
+            y = self.b.cast("zext", y, "i8")
+        self.b.do(f"store {y}, ptr {self.address(x, index)}, align {x.dtype.itemsize}")
+
+
+def combine(b: Body, op: Op, x: Node, y: Node) -> Node:
+    return x + y if op.name == "sum" else b.intrinsic("maximum" if op.name == "max" else "minimum", x, y)
+
+
+def across(b: Body, op: Op, x: Node) -> Node:
+    """The lanes of x in one; halves are added to halves, so that the order is the same everywhere."""
+    while x.lanes > 2:
+        half = x.lanes // 2
+        low, high = (b.write(f"shufflevector {x}, {x.type} poison, <{half} x i32> <{', '.join(f'i32 {k}' for k in part)}>",
+                             x.element, half) for part in (range(half), range(half, x.lanes)))
+        x = combine(b, op, low, high)
+    first, second = (b.write(f"extractelement {x}, i32 {k}", x.element) for k in (0, 1))
+    return combine(b, op, first, second)
