@@ -105,7 +105,7 @@ class Compiled:
         return arrays, key
 
     def _make(self, args: tuple, kwargs: dict, leaves: list, key: Any) -> Program:
-        program = traced(self._f, args, kwargs, leaves, self._static, self._backend)
+        program = traced(self._f, args, kwargs, leaves, self._static)
         self._found.setdefault(key, []).append(program)
         self.programs += 1
         if self.programs == MANY:
@@ -115,7 +115,7 @@ class Compiled:
         return program
 
 
-def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int], backend: str) -> Program:
+def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int]) -> Program:
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
@@ -141,16 +141,17 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozens
         doors.finish()
         for key, s in symbols.items():
             if s.value is not before[key]:
-                trace.writes.append((s, lambda arguments, array, i=places[key]: numpy.copyto(arguments[i], array)))
+                trace.writes.append((s, lambda arguments, array, i=places[key]: numpy.copyto(arguments[i], array), before[key]))
         results, build = flatten(out)
         rebuilt, returned = [], []
         for x in results:
-            rebuilt.append(result_maker(x, doors, places, len(returned)))
+            argument = next((places[key] for key, s in symbols.items() if s is x), None)
+            rebuilt.append(result_maker(x, doors, argument, len(returned)))
             data = DATA.__get__(x) if isinstance(x, Tensor) else x
             if isinstance(data, Symbol) or is_array(data):
                 returned.append(as_symbol(data))
         graph = trace.graph(returned)
-    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned), backend)
+    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned))
 
 
 def mapped(function: Callable, tree: Any) -> Any:
@@ -158,8 +159,10 @@ def mapped(function: Callable, tree: Any) -> Any:
     return build(list(map(function, leaves)))
 
 
-def result_maker(x: Any, doors: Any, places: dict[int, int], number: int) -> Callable:
-    """make(arguments, outputs) -> a result of the caller's kind."""
+def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Callable:
+    """make(arguments, outputs) -> a result of the caller's kind. argument: which array of the caller it is itself."""
+    if argument is not None:
+        return lambda arguments, outputs: arguments[argument]
     if isinstance(x, Tensor):
         if id(x) in doors.met:                            # the same object, as the function returned it
             place = doors.arguments.get(id(x))

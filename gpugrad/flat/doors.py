@@ -58,6 +58,7 @@ class Doors:
     def __init__(self, trace: Trace):
         self.trace = trace
         self.met: dict[int, tuple[Tensor, Symbol]] = {}              # id -> a Tensor from outside, the Symbol of its array
+        self.homes: dict[int, Any] = {}                              # id -> the input that its array is
         self.grads: dict[int, tuple[Tensor, Tensor | None]] = {}     # id -> the Tensor, its gradient before
         self.arguments: dict[int, int] = {}                          # id of a Tensor -> which argument it is
         self.replaced: list[tuple[type, str, Any]] = []
@@ -113,6 +114,7 @@ class Doors:
         self.trace.undo.append(put_back)
         symbol = self.trace.input(array, read or (lambda arguments: DATA.__get__(tensor)))
         self.met[id(tensor)] = tensor, symbol
+        self.homes[id(tensor)] = symbol.value
         if read is None:
             self.trace.checks.append(lambda _: tensor._node is node and fits(DATA.__get__(tensor), array))
         DATA.__set__(tensor, symbol)
@@ -128,14 +130,14 @@ class Doors:
                 raise TraceError(f"compile: expected Tensors from outside to stay leaves, got one of shape {tensor.shape} "
                                  f"that became the result of {tensor._node.prim.name}. Change it under gg.no_grad().")
             if now is not symbol:
-                self.trace.writes.append((now, rebinding(tensor, place)))
+                self.trace.writes.append((now, rebinding(tensor, place), None))
             elif symbol.value not in inputs:
-                self.trace.writes.append((symbol, overwriting(tensor, place)))
+                self.trace.writes.append((symbol, overwriting(tensor, place), self.homes[key]))
         for key, (tensor, before) in self.grads.items():
             now = getattr_slot(GRAD, tensor)
             if now is not before:
                 data = None if now is None else DATA.__get__(now)
-                self.trace.writes.append((data, new_gradient(tensor, self.arguments.get(key))))
+                self.trace.writes.append((data, new_gradient(tensor, self.arguments.get(key)), None))
 
     # gradients ---------------------------------------------------------------------------------------------------------------
 

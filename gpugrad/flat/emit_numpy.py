@@ -9,7 +9,7 @@ import numpy
 
 from gpugrad.arrays.levelled import filled
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.plan import Plan, last_uses, plan
+from gpugrad.flat.plan import Plan, last_uses, plan, writes_out
 
 
 class Emitted(NamedTuple):
@@ -19,6 +19,7 @@ class Emitted(NamedTuple):
     buffers  name in the text -> where in the arena it is
     constants name -> array
     plan     the memory plan
+    homes    output -> the input in whose memory it is made
     """
 
     run: Callable
@@ -27,6 +28,7 @@ class Emitted(NamedTuple):
     constants: dict[str, numpy.ndarray]
     buffers: dict[str, tuple[int, Value]]
     plan: Plan
+    homes: dict[Value, Value]
 
 
 class Raw(str):
@@ -71,14 +73,14 @@ TEXTS: dict[str, Callable[..., str]] = {
 }
 
 
-def emit(graph: Graph, names: Sequence[str] = (), arena: bool = True) -> Emitted:
+def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | None = None) -> Emitted:
     """The program as a function of a list of arrays.
 
     names  what to call the inputs, where there is a name
-    arena  keep intermediate results in one block of memory between runs
+    homes  output -> the input that it is to overwrite; it is made there where nothing reads the input any more
     """
     called = Names(graph, names)
-    memory = plan(graph) if arena else Plan({}, 0, 0)
+    memory, homes = plan(graph), at_home(graph, homes or {})
     helpers: dict[str, Callable] = {}
     buffers: dict[str, tuple[int, Value]] = {}
     body, last_line, ends = [], None, deaths(graph, memory)
@@ -87,7 +89,7 @@ def emit(graph: Graph, names: Sequence[str] = (), arena: bool = True) -> Emitted
         if where != last_line:
             body.append(f"    # {where}")
             last_line = where
-        body.append("    " + statement(op, called, memory, helpers, buffers))
+        body.append("    " + statement(op, called, memory, homes, helpers, buffers))
         if ends[i]:
             body[-1] += f"; del {', '.join(called[v] for v in ends[i])}"
     inputs = ", ".join([called[v] for v in graph.inputs])
@@ -100,7 +102,7 @@ def emit(graph: Graph, names: Sequence[str] = (), arena: bool = True) -> Emitted
     for name, (start, v) in buffers.items():
         scope[name] = block[start:start + v.nbytes].view(v.dtype).reshape(v.shape)
     exec(compile(source, "<program>", "exec"), scope)
-    return Emitted(scope["run"], source, helpers, constants, buffers, memory)
+    return Emitted(scope["run"], source, helpers, constants, buffers, memory, homes)
 
 
 class Names(dict):
@@ -140,21 +142,40 @@ def deaths(graph: Graph, memory: Plan) -> list[list[Value]]:
     return found
 
 
-def statement(op: Op, called: Names, memory: Plan, helpers: dict, buffers: dict) -> str:
+def at_home(graph: Graph, homes: dict[Value, Value]) -> dict[Value, Value]:
+    """The outputs that can be made in the memory of an input: no later operation reads it."""
+    last, found = last_uses(graph), {}
+    for i, op in enumerate(graph.ops):
+        y = op.outputs[0]
+        home = homes.get(y)
+        if (home is not None and writes_out(op) and op.name != "matmul" and last.get(home, i) <= i
+                and home.shape == y.shape and home.dtype == y.dtype):
+            found[y] = home
+    return found
+
+
+def statement(op: Op, called: Names, memory: Plan, homes: dict, helpers: dict, buffers: dict) -> str:
     """One line of source."""
     args = [called[x] if isinstance(x, Value) else repr(x)
             for x in op.args]
     y = ", ".join([called[v] for v in op.outputs]) + ("," if op.several and len(op.outputs) == 1 else "")
     out = op.outputs[0] if not op.several else None
-    if out is not None and out in memory.place:
-        buffer = f"b{out.number}"
-        buffers[buffer] = memory.place[out], out
-        return f"{y} = np.{op.name if op.name == 'matmul' else op.function.__name__}({', '.join(args)}, out={buffer})"
+    if op.name == "matmul" and all(x.ndim == 2 for x in op.values):
+        name = "np.matmul"
+    elif isinstance(op.function, numpy.ufunc):
+        name = f"np.{op.function.__name__}"
+    else:
+        name = ""
+    if out is not None and (out in memory.place or out in homes):
+        target = called[homes[out]] if out in homes else f"b{out.number}"
+        if out not in homes:
+            buffers[target] = memory.place[out], out
+        return f"{y} = {name or 'np.matmul'}({', '.join(args)}, out={target})"
     if op.name in TEXTS:
         text = TEXTS[op.name](*args, **op.params)
     else:
         given = ", ".join([*args, *[f"{k}={parameter(v, helpers)}" for k, v in op.params.items()]])
-        text = f"{function_name(op, helpers)}({given})"
+        text = f"{name or function_name(op, helpers)}({given})"
     if out is not None and not op.outputs[0].shape:
         text = f"np.asarray({text})"
     return f"{y} = {text}"

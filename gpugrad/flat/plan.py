@@ -41,14 +41,14 @@ def last_uses(graph: Graph) -> dict[Value, int]:
 
 def plan(graph: Graph) -> Plan:
     """First fit by lifetime. An elementwise result takes the place of an input that dies with it."""
-    last, outputs = last_uses(graph), frozenset(graph.outputs)
+    last = last_uses(graph)
     place: dict[Value, int] = {}
     free: list[tuple[int, int]] = []                      # (start, size), by start; the arena beyond `top` is free too
     top = alive = peak = 0
     dying: dict[int, list[Value]] = {}
     for i, op in enumerate(graph.ops):
         elementwise = op.name != "matmul"
-        if writes_out(op) and op.outputs[0] not in outputs:
+        if writes_out(op) and last.get(op.outputs[0], i) < len(graph.ops):       # else it, or a view of it, is a result
             y = op.outputs[0]
             size = -(-max(y.nbytes, 1) // ALIGNMENT) * ALIGNMENT
             heir = next((x for x in op.values if elementwise and x in place and last[x] == i and x.shape == y.shape

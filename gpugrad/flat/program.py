@@ -4,31 +4,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
+
+from gpugrad.arrays.memory import owner
+from gpugrad.errors import ArgumentError, GpugradError
 from gpugrad.flat.emit_numpy import emit
-from gpugrad.flat.ir import Graph
+from gpugrad.flat.ir import Graph, Value
+from gpugrad.flat.plan import writes_out
 from gpugrad.flat.simplify import simplify
 from gpugrad.flat.trace import Trace
+from gpugrad.graph.record import explained
 
 
 class Program:
-    """A flat program. `source` is its text; `str(program.graph)` its operations.
+    """A flat program. It runs on the arrays and Tensors among the arguments of its function, in order.
 
-    program(arguments) runs it on the arrays and Tensors among the arguments, in order.
+    source   its text; `save(path)` writes a file that needs NumPy alone
+    cost     what one run takes, known before it runs
+    passes   name -> the operations after that pass; `show(name)` is their text
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: int, backend: str):
+                 returned: int):
         self.name = getattr(f, "__name__", "program")
-        self.traced = graph
         self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
-        self._emitted = emit(self.graph, names)
+        written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
+        outputs = self.graph.outputs
+        self._homes = {i: home for i, (_, home) in enumerate(written, returned) if home is not None}
+        self._emitted = emit(self.graph, names, {outputs[i]: home for i, home in self._homes.items()
+                                                 if outputs.count(outputs[i]) == 1 and home not in outputs})
         self._run = self._emitted.run
         self._checks = trace.checks
         self._before = trace.before
         self._reads = [read for _, read in trace.inputs]
         self._makers, self._build, self._returned = makers, build, returned
-        self._writes = [(write, symbol is not None) for symbol, write in trace.writes]
+        self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
+        self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(v, outputs[:i])]
+        inputs = {v: i for i, v in enumerate(self.graph.inputs)}
+        self._overwritten = [inputs[home] for home in self._emitted.homes.values()]
+        self._others = sorted(set(range(len(inputs))) - set(self._overwritten))
 
     def serves(self, arguments: list) -> bool:
         """True where this program does what the function would do now."""
@@ -37,14 +52,85 @@ class Program:
     def __call__(self, arguments: list) -> Any:
         for step in self._before:
             step()
-        outputs = self._run([read(arguments) for read in self._reads])
+        inputs = [read(arguments) for read in self._reads]
+        if self._overwritten:                             # what shares memory with them is to be read as it was
+            memory = {id(owner(inputs[i])) for i in self._overwritten}
+            for i in self._others:
+                if id(owner(inputs[i])) in memory:
+                    inputs[i] = inputs[i].copy()
+        try:
+            outputs = self._run(inputs)
+        except Exception as error:
+            raise self._explained(error, inputs) from error
+        for i in self._shared:
+            outputs[i] = outputs[i].copy()
         number = self._returned
         for write, has_array in self._writes:
             write(arguments, outputs[number] if has_array else None)
             number += has_array
         return self._build([make(arguments, outputs) for make in self._makers])
 
+    def _explained(self, error: Exception, inputs: list) -> Exception:
+        """The error that the function itself would have raised: the same operation on the same arrays says it."""
+        if isinstance(error, GpugradError):
+            return error
+        arrays: dict[Value, Any] = {**dict(zip(self.graph.inputs, inputs, strict=True)), **self.graph.constants}
+        for op in self.graph.ops:
+            values = [arrays[x] if isinstance(x, Value) else x for x in op.args]
+            try:
+                y = op.function(*values, **op.params)
+            except Exception as again:
+                return explained(again, op, values, op.params)
+            arrays.update(zip(op.outputs, map(numpy.asarray, y if op.several else (y,)), strict=True))
+        return error
+
+    # to read -------------------------------------------------------------------------------------------------------------
+
     @property
     def source(self) -> str:
-        """The program's text."""
+        """The program as flat NumPy: one line an operation, under the line of the function that asked for it."""
         return self._emitted.source
+
+    def show(self, name: str = "simplified") -> str:
+        """The operations after a pass: "traced", then the names of the passes, then "simplified"."""
+        if name not in self.passes:
+            raise ArgumentError(f"show: expected a pass among {', '.join(self.passes)}, got {name!r}. Choose one of them.")
+        return str(self.passes[name])
+
+    def save(self, path: Any) -> None:
+        """Write a file that runs with NumPy alone: `run(inputs)` on a list of arrays, as this program runs."""
+        from gpugrad.flat.standalone import standalone
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(standalone(self.name, self.graph, self._emitted))
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """operations, and bytes: read and written, of the arena, of the results; known before the program runs."""
+        moved = sum(x.nbytes for op in self.graph.ops for x in (*op.values, *op.outputs))
+        return {"operations": len(self.graph.ops), "bytes_moved": moved, "flops": sum(map(flops, self.graph.ops)),
+                "bytes_arena": self._emitted.plan.nbytes, "bytes_alive": self._emitted.plan.peak,
+                "bytes_results": sum(v.nbytes for v in self.graph.outputs)}
+
+    def __repr__(self) -> str:
+        return f"Program({self.name}, {len(self.graph.ops)} operations, arena of {self._emitted.plan.nbytes:,} bytes)"
+
+
+def may_be_shared(v: Value, others: list[Value]) -> bool:
+    """True for a result that could be memory of an input, a constant or another result."""
+    if v.op is None or v in others:
+        return True
+    home = getattr(v.op.function, "__module__", None) or ""
+    return not (writes_out(v.op) or v.op.name in FRESH or home.startswith(OURS))
+
+
+#: Operations that always make a new array, and where the functions live that do.
+FRESH = frozenset({"sum", "max", "min", "prod", "mean", "astype", "concatenate", "stack", "gather", "pad", "var"})
+OURS = ("gpugrad.kernels",)
+
+
+def flops(op: Any) -> int:
+    """Floating-point operations: two for each product of a matmul, else one for each element read or written."""
+    if op.name == "matmul":
+        a, y = op.args[0], op.outputs[0]
+        return 2 * y.size * (a.shape[-1] if a.shape else 1)
+    return max([v.size for v in (*op.values, *op.outputs)], default=0)

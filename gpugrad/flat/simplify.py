@@ -135,6 +135,8 @@ def made_by(x: Any, name: str) -> Op | None:
 
 
 def multiply(new: Rewriter, op: Op, a: Any, b: Any) -> bool:
+    if op.outputs[0].dtype.kind == "c":                   # inf * (1 + 0j) is NaN
+        return False
     for x, other in ((a, b), (b, a)):
         u = uniform(new, x)
         if u is not None and u == 1 and same(new, op, other):
@@ -144,7 +146,7 @@ def multiply(new: Rewriter, op: Op, a: Any, b: Any) -> bool:
 
 def divide(new: Rewriter, op: Op, a: Any, b: Any) -> bool:
     u = uniform(new, b)
-    return u is not None and u == 1 and same(new, op, a)
+    return u is not None and u == 1 and op.outputs[0].dtype.kind != "c" and same(new, op, a)
 
 
 def subtract(new: Rewriter, op: Op, a: Any, b: Any) -> bool:

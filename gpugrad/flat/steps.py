@@ -34,9 +34,13 @@ def traced_step(doors: Any, optimiser: Optimizer) -> None:
             update(slot, tensor._data, grad._data, group, options, getattr(optimiser, "decoupled", False))
 
 
-def number(w: Symbol, compute: Any) -> Symbol:
-    """A number that is computed anew at every run, in the dtype of w."""
-    return RUNNING[-1].input(numpy.asarray(compute(), w.dtype), lambda _: numpy.asarray(compute(), w.dtype))
+def number(w: Symbol, compute: Any, of: Any) -> Symbol:
+    """A number that is computed anew at every run, in the dtype of w; the same of the same group or slot is one input."""
+    dtype, numbers = w.dtype, RUNNING[-1].numbers
+    key = id(of), compute.__code__, dtype
+    if key not in numbers:
+        numbers[key] = RUNNING[-1].input(numpy.asarray(compute(), dtype), lambda _: numpy.asarray(compute(), dtype))
+    return numbers[key]
 
 
 def state(slot: Slot, name: str, w: Symbol) -> Symbol:
@@ -57,14 +61,14 @@ def state(slot: Slot, name: str, w: Symbol) -> Symbol:
     def write(_: Any, new: numpy.ndarray) -> None:
         if slot.arrays[name] is not new:
             slot.arrays[name][...] = new
-    trace.writes.append((symbol, write))
+    trace.writes.append((symbol, write, symbol.value))
     return symbol
 
 
 def sgd(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, _: bool) -> None:
     """See gpugrad/kernels/sgd.py for the formulas."""
     momentum, damping, decay = options["momentum"], options["dampening"], options["weight_decay"]
-    lr = number(w, lambda: group["lr"])
+    lr = number(w, lambda: group["lr"], group)
     if decay:
         g = w * decay + g
     step = g
@@ -86,7 +90,7 @@ def adam(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, decoupled
         return math.sqrt(1 - beta2 ** slot.step)
     mean, square = state(slot, "mean", w), state(slot, "square", w)
     if decay and decoupled:
-        w.rebind(w * number(w, lambda: 1 - group["lr"] * decay))
+        w.rebind(w * number(w, lambda: 1 - group["lr"] * decay, group))
     elif decay:
         g = w * decay + g
     mean.rebind(mean * beta1 + g * (1 - beta1))
@@ -95,5 +99,5 @@ def adam(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, decoupled
     if options["amsgrad"]:
         root = state(slot, "top", w)
         root.rebind(SYMBOLIC.maximum(root, square))
-    scaled = mean / (SYMBOLIC.sqrt(root) + number(w, lambda: eps * correction()))
-    w.rebind(w - scaled * number(w, lambda: group["lr"] * correction() / (1 - beta1 ** slot.step)))
+    scaled = mean / (SYMBOLIC.sqrt(root) + number(w, lambda: eps * correction(), slot))
+    w.rebind(w - scaled * number(w, lambda: group["lr"] * correction() / (1 - beta1 ** slot.step), slot))

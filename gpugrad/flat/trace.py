@@ -27,7 +27,8 @@ class Trace:
     inputs   (value, read): what `read(arguments)` gives at a run
     checks   check(arguments): what must still be true for the program to serve another call
     before   what to do at each run before anything is read, such as to count an optimiser's steps
-    writes   (symbol, write): `write(arguments, array)` puts a result where the function put it; array None to take it away
+    writes   (symbol, write, home): `write(arguments, array)` puts a result where the function put it; array None to take it
+             away. home is the input whose memory it belongs in, so that it may be made there
     undo     how to put everything back as it was, newest last
     """
 
@@ -41,7 +42,8 @@ class Trace:
         self.before: list[Callable[[], None]] = []
         self.undo: list[Callable[[], None]] = []
         self.at_end: list[Callable[[], None]] = []
-        self.writes: list[tuple[Any, Callable]] = []
+        self.writes: list[tuple[Any, Callable, Value | None]] = []
+        self.numbers: dict[Any, Symbol] = {}             # the numbers of optimisers that are inputs already
         self.part: str | None = None                     # the primitive that is being written out
         self.number = itertools.count().__next__
 
@@ -112,7 +114,7 @@ class Trace:
 
     def graph(self, results: list[Symbol]) -> Graph:
         """The program whose outputs are the results, then what is written back."""
-        written = [symbol for symbol, _ in self.writes if symbol is not None]
+        written = [symbol for symbol, _, _ in self.writes if symbol is not None]
         outputs = [self.value(s) for s in (*results, *written)]
         return Graph([value for value, _ in self.inputs], self.constants, self.ops, outputs)
 

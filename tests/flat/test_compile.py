@@ -290,6 +290,43 @@ def test_results_are_new_arrays(backend):
     kept = first[0].copy()
     compiled(X * 3)
     np.testing.assert_array_equal(first[0], kept)
+    assert first[2] is X
+
+
+def test_results_share_no_memory(backend):
+    def f(x, y):
+        return gg.tanh(x).reshape(-1), gg.tanh(x).T, y * 1.0, x.T, gg.zeros(3) + 1, x * 2, x * 2
+    compiled = gg.compile(f, backend=backend)
+    results, kept = compiled(X, V), f(X, V)
+    for r in results:
+        r[...] = 99.0                                            # the caller's to write to
+    same(compiled(X, V), kept)
+    again = [r.copy() for r in compiled(X, V)]
+    first = compiled(X, V)
+    compiled(X * 2, V * 2)
+    same(list(first), again)
+
+
+def test_gradients_are_not_the_arguments(backend):
+    g = gg.compile(gg.grad(lambda x, y: gg.sum(x * y)), backend=backend)(X, V)
+    assert not np.may_share_memory(g, V)
+
+
+def test_a_parameter_that_is_an_argument_too(backend):
+    """x is read as it was before the step, although it is the memory of w."""
+    results = []
+    for make in (lambda f: f, lambda f: gg.compile(f, backend=backend)):
+        w = gg.tensor(np.ones(4), requires_grad=True)
+        optimiser = gg.optim.SGD([w], lr=0.5)
+
+        def step(x, w=w, optimiser=optimiser):
+            optimiser.zero_grad()
+            (w * 3).sum().backward()
+            before = gg.tanh(x) + 0
+            optimiser.step()
+            return before
+        results.append((make(step)(w.data), w.data))
+    same(results[0], results[1])
 
 
 def test_inside_transforms_it_runs_as_it_is():
@@ -336,6 +373,13 @@ def test_control_flow_names_the_line(decide, make):
 def test_shapes_that_depend_on_values():
     with pytest.raises(TraceError, match="compile"):
         gg.compile(lambda x: gg.sum(x[x > 0]))(X)
+
+
+def test_errors_of_a_later_call(backend):
+    f = gg.compile(lambda x, i: x[i] * 2, backend=backend)
+    f(gg.tensor(ROW), gg.tensor(np.array([0, 3])))
+    with pytest.raises(gg.IndexingError, match="gather: expected valid indices"):
+        f(gg.tensor(ROW), gg.tensor(np.array([0, 4])))
 
 
 def test_errors_are_those_of_the_function():
