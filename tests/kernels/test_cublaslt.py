@@ -1,12 +1,13 @@
-"""cuBLASLt: every layout against numpy.matmul through an executor that reads only the descriptors; the real library's descriptors
-where it is installed (they need no GPU); epilogues, caches, refusals and the fallback."""
+"""cuBLASLt: every layout against numpy.matmul through the simulated library, which reads only the descriptors; the real library's
+descriptors where it is installed (they need no GPU); epilogues, caches, refusals and the fallback."""
 import sys
 from types import ModuleType, SimpleNamespace
 
-import fake_lt
 import numpy
 import pytest
 
+from gpugrad.cudasim import address
+from gpugrad.cudasim.cublaslt import CublasLt, gelu, gelu_slope
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpugrad.kernels import cublaslt, lt_library
 from gpugrad.kernels.cublaslt import LtUnsupportedError, aux_shape, matmul, product, why_not
@@ -16,20 +17,20 @@ from gpugrad.kernels.record import recording
 
 
 class Array(numpy.ndarray):
-    """A NumPy array with CuPy's attributes; its address is the real one."""
+    """A NumPy array with CuPy's attributes, at an address of the simulated device."""
 
     device = SimpleNamespace(id=0)
     get = None
 
     @property
     def data(self):
-        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+        return SimpleNamespace(ptr=address(self))
 
 
 @pytest.fixture
 def lt(monkeypatch):
     """The executor in the library's place, and Array in CuPy's."""
-    fake, xp = fake_lt.FakeLt(), ModuleType("cupy")
+    fake, xp = CublasLt(), ModuleType("cupy")
     current = SimpleNamespace(id=0)
 
     class Device:
@@ -60,8 +61,7 @@ def lt(monkeypatch):
 def aligned(values, to=16):
     """The values at an address that is a multiple of `to` and of nothing more."""
     room = numpy.zeros(values.nbytes + 4 * to, numpy.uint8)
-    start = -room.__array_interface__["data"][0] % (2 * to) + to
-    placed = room[start:start + values.nbytes].view(values.dtype).reshape(values.shape)
+    placed = room[to:to + values.nbytes].view(values.dtype).reshape(values.shape)
     placed[...] = values
     return placed.view(Array)
 
@@ -214,10 +214,10 @@ EXPECTED = {                             # (out, vector) from the product p, its
     "relu_aux": lambda p, a, b, v, q: (numpy.maximum(p, 0), None),
     "relu_aux_bias": lambda p, a, b, v, q: (numpy.maximum(p + v, 0), None),
     "drelu": lambda p, a, b, v, q: (p * (q > 0), None), "drelu_bgrad": lambda p, a, b, v, q: (p * (q > 0), (p * (q > 0)).sum(0)),
-    "gelu": lambda p, a, b, v, q: (fake_lt.gelu(p), None), "gelu_bias": lambda p, a, b, v, q: (fake_lt.gelu(p + v), None),
-    "gelu_aux": lambda p, a, b, v, q: (fake_lt.gelu(p), None), "gelu_aux_bias": lambda p, a, b, v, q: (fake_lt.gelu(p + v), None),
-    "dgelu": lambda p, a, b, v, q: (p * fake_lt.gelu_slope(q), None),
-    "dgelu_bgrad": lambda p, a, b, v, q: (p * fake_lt.gelu_slope(q), (p * fake_lt.gelu_slope(q)).sum(0)),
+    "gelu": lambda p, a, b, v, q: (gelu(p), None), "gelu_bias": lambda p, a, b, v, q: (gelu(p + v), None),
+    "gelu_aux": lambda p, a, b, v, q: (gelu(p), None), "gelu_aux_bias": lambda p, a, b, v, q: (gelu(p + v), None),
+    "dgelu": lambda p, a, b, v, q: (p * gelu_slope(q), None),
+    "dgelu_bgrad": lambda p, a, b, v, q: (p * gelu_slope(q), (p * gelu_slope(q)).sum(0)),
     "sum_a": lambda p, a, b, v, q: (p, a.sum(1)), "sum_b": lambda p, a, b, v, q: (p, b.sum(0)),
 }
 
@@ -367,7 +367,7 @@ def test_the_product_runs_on_the_device_of_its_arrays(lt, monkeypatch):
 
 
 def test_no_algorithm_is_a_reason(lt, monkeypatch):
-    monkeypatch.setattr(lt, "product", lambda *_: None)
+    monkeypatch.setattr(lt, "read", lambda *_: None)
     assert why_not(zeros(4, 4), zeros(4, 4), zeros(4, 4)).startswith("cuBLASLt has no algorithm for Plan(m=4, n=4, k=4")
 
 
