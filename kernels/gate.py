@@ -44,6 +44,7 @@ class Hot:
     sector_efficiency: float
     bank_conflicts: int
     local_bytes: int
+    warp_instructions: int
     least_occupancy: float
 
     @property
@@ -98,7 +99,8 @@ def run_hot(compiled: Iterable[Figures]) -> list[Hot]:
                        probe.threads, {f.arch: f.registers for f in found},
                        {f.arch: occupancy(f.registers, f.shared, probe.threads, f.arch) for f in found},
                        min(f.wide_loads for f in found), min(f.wide_stores for f in found), counters.sector_efficiency,
-                       counters.bank_conflicts, counters.local_bytes, LEAST_OCCUPANCY.get(probe.kernel, OCCUPANCY)))
+                       counters.bank_conflicts, counters.local_bytes, sum(counters.warp_instructions.values()),
+                       LEAST_OCCUPANCY.get(probe.kernel, OCCUPANCY)))
     return hot
 
 

@@ -1,0 +1,194 @@
+"""The two training steps that are scored, and the least that each must move and keep.
+
+A model is written as a user would write it. Its formulas count, in bytes, what a step moves if every product takes its bias,
+activation and masks along (cuBLASLt epilogues), attention never leaves the chip, and Adam reads and writes each state once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FLOAT = 4  # bytes of float32
+ADAM = 28  # bytes a parameter: g, and w, m, v read and written
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library's step at full size: launches, megabytes; how they are known."""
+
+    name: str
+    launches: int
+    megabytes: float | None
+    how: str
+
+
+@dataclass
+class Model:
+    """Leaves that get a gradient, what else is given, a loss, and the optimiser of the parameters, on one device."""
+
+    leaves: list
+    given: list
+    loss: Callable[[], Any]
+    optimiser: Any
+
+    def backward(self) -> Any:
+        """Loss and fresh gradients."""
+        for leaf in self.leaves:
+            leaf.grad = None
+        loss = self.loss()
+        loss.backward()
+        return loss
+
+    def step(self) -> Any:
+        """One training step; returns the loss."""
+        loss = self.backward()
+        self.optimiser.step()
+        return loss
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Batch x widths, ReLU, softmax cross-entropy, Adam."""
+
+    batch: int = 256
+    widths: tuple[int, ...] = (784, 1024, 1024, 10)
+    name = "MLP"
+    most_launches = 14
+    most_bytes_ratio = 1.15
+    peers = (
+        Peer("torch eager, fused Adam", 22, 97.2, "measured, torch 2.13 CPU dispatch"),
+        Peer("torch eager, Adam foreach", 27, 186.6, "measured, torch 2.13 CPU dispatch"),
+        Peer("torch.compile", 16, 95.0, "counted in inductor's CPU output; bytes derived"),
+        Peer("Chainer 7.8", 40, None, "counted in its source"),
+    )
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each."""
+        return list(zip(self.widths, self.widths[1:], strict=False))
+
+    @property
+    def size(self) -> str:
+        return f"{self.batch}x{'-'.join(map(str, self.widths))}"
+
+    @property
+    def parameters(self) -> int:
+        return sum(n * (k + 1) for k, n in self.layers)
+
+    @property
+    def least_launches(self) -> int:
+        return 3 * len(self.layers) - 1 + 1 + 1  # products, less the gradient to x; loss; Adam
+
+    @property
+    def least_bytes(self) -> float:
+        b, total = self.batch, 0.0
+        for i, (k, n) in enumerate(self.layers):
+            last = i == len(self.layers) - 1
+            total += FLOAT * (b * k + k * n + b * n + n) + (0 if last else b * n / 8)  # y = relu(x w + b), its mask
+            total += FLOAT * (b * k + b * n + k * n)  # dw
+            if i:
+                total += FLOAT * (b * n + k * n + b * k + k) + b * k / 8  # dx behind the mask, and the bias gradient before it
+        return total + FLOAT * 2 * b * self.widths[-1] + 8 * b + ADAM * self.parameters
+
+    @property
+    def most_saved(self) -> float:
+        """Outputs of the hidden layers and the softmax; the next product needs the former anyway."""
+        return FLOAT * self.batch * sum(self.widths[1:])
+
+    @property
+    def flops(self) -> float:
+        return 2 * self.batch * (3 * sum(k * n for k, n in self.layers) - self.widths[0] * self.widths[1])
+
+    def build(self, gg: Any, device: str, dtype: str = "float32") -> Model:
+        rng = np.random.default_rng(0)
+        to = lambda a: gg.tensor(a.astype(dtype), device=device)
+        x, labels = to(rng.standard_normal((self.batch, self.widths[0]))), rng.integers(0, self.widths[-1], self.batch)
+        labels = gg.tensor(labels, device=device)
+        ws = [gg.tensor((rng.standard_normal((n, k)) * (2 / k) ** 0.5).astype(dtype), device=device, requires_grad=True)
+              for k, n in self.layers]
+        bs = [gg.tensor((rng.standard_normal(n) * 0.1).astype(dtype), device=device, requires_grad=True) for _, n in self.layers]
+
+        def loss():
+            h = x
+            for w, b in zip(ws[:-1], bs[:-1], strict=True):
+                h = gg.relu(gg.linear(h, w, b))
+            return gg.cross_entropy(gg.linear(h, ws[-1], bs[-1]), labels)
+
+        return Model(ws + bs, [x, labels], loss, gg.optim.Adam(ws + bs, lr=1e-3))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pre-LN transformer block: attention of H heads, GELU (tanh) MLP of 4 C, residuals, loss (y g).sum(), AdamW."""
+
+    batch: int = 8
+    time: int = 256
+    channels: int = 768
+    heads: int = 12
+    name = "block"
+    most_launches = 32
+    most_bytes_ratio = 1.15
+    peers = (
+        Peer("torch eager, SDPA, fused AdamW", 32, 1038.8, "measured, torch 2.13 CPU dispatch, loss taken off"),
+        Peer("torch eager, naive attention", 49, 1604.9, "measured, torch 2.13 CPU dispatch, loss taken off"),
+        Peer("torch.compile, SDPA", 28, None, "counted in inductor's CPU output, loss taken off"),
+    )
+
+    @property
+    def size(self) -> str:
+        return f"B={self.batch} T={self.time} C={self.channels} H={self.heads}"
+
+    @property
+    def parameters(self) -> int:
+        return 12 * self.channels**2 + 13 * self.channels
+
+    @property
+    def least_launches(self) -> int:
+        return 7 + 13 + 1
+
+    @property
+    def least_bytes(self) -> float:
+        """In passes over (B T, C) and over (C, C)."""
+        rows = self.batch * self.time * self.channels
+        forward = 2 + 4 + 4 + 3 + 2 + 9 + 6  # norm, qkv, attention, out + residual, norm, up + GELU's input, down + residual
+        down, up, norm = 9 + 5, 5 + 5, 4  # gradients to input and weights; norm with the residual's gradient
+        backward = down + up + norm + (2 + 2) + 8 + (4 + 4) + norm
+        return FLOAT * ((forward + backward) * rows + 3 * 12 * self.channels**2) + ADAM * self.parameters
+
+    @property
+    def most_saved(self) -> float:
+        """What torch eager with SDPA keeps: 15 passes over (B T, C) and a number a row and head."""
+        return FLOAT * self.batch * self.time * (15 * self.channels + self.heads + 4)
+
+    @property
+    def flops(self) -> float:
+        rows = self.batch * self.time
+        return 3 * (2 * rows * 12 * self.channels**2 + 4 * rows * self.time * self.channels)
+
+    def build(self, gg: Any, device: str, dtype: str = "float32") -> Model:
+        rng, c, heads = np.random.default_rng(0), self.channels, self.heads
+        leaf = lambda a: gg.tensor(a.astype(dtype), device=device, requires_grad=True)
+        weight = lambda n, k: leaf(rng.standard_normal((n, k)) * k**-0.5)
+        bias = lambda n: leaf(rng.standard_normal(n) * 0.02)
+        shape = (self.batch, self.time, c)
+        x, g = leaf(rng.standard_normal(shape)), gg.tensor(rng.standard_normal(shape).astype(dtype), device=device)
+        names = ("g1", "b1", "qkv", "qkv_b", "out", "out_b", "g2", "b2", "up", "up_b", "down", "down_b")
+        values = (leaf(np.ones(c)), bias(c), weight(3 * c, c), bias(3 * c), weight(c, c), bias(c),
+                  leaf(np.ones(c)), bias(c), weight(4 * c, c), bias(4 * c), weight(c, 4 * c), bias(c))
+        p = dict(zip(names, values, strict=True))
+
+        def attention(h):
+            qkv = gg.linear(h, p["qkv"], p["qkv_b"]).reshape(self.batch, self.time, 3, heads, c // heads)
+            q, k, v = (gg.transpose(qkv[:, :, i], (0, 2, 1, 3)) for i in range(3))
+            weights = gg.softmax(q @ gg.transpose(k, (0, 1, 3, 2)) * (c // heads) ** -0.5, axis=-1)
+            mixed = gg.transpose(weights @ v, (0, 2, 1, 3)).reshape(self.batch, self.time, c)
+            return gg.linear(mixed, p["out"], p["out_b"])
+
+        def loss():
+            y = x + attention(gg.layer_norm(x, p["g1"], p["b1"]))
+            h = gg.gelu(gg.linear(gg.layer_norm(y, p["g2"], p["b2"]), p["up"], p["up_b"]), approximate="tanh")
+            return gg.sum((y + gg.linear(h, p["down"], p["down_b"])) * g)
+
+        return Model([x, *values], [g], loss, gg.optim.AdamW(list(values), lr=1e-3))
