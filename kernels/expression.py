@@ -32,7 +32,6 @@ class Expression:
     __slots__ = ("op", "parts", "truth")
     __array_ufunc__ = None
     dtype = numpy.dtype("float64")           # rules ask for its kind alone
-    ndim = 0
 
     def __init__(self, op: str, parts: Sequence[Any] = ()):
         self.op = op
@@ -41,6 +40,9 @@ class Expression:
 
     def refuse(self, *args: Any) -> NoReturn:
         raise Inexpressible(f"expression: expected a formula without branches on values, got one on {self.op}. Use m.where.")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise Inexpressible(f"expression: expected a formula of values, got one that asks for .{name}. Run it on arrays.")
 
     __bool__ = __float__ = __int__ = __index__ = __len__ = __iter__ = refuse
 
@@ -148,10 +150,10 @@ class Symbols:
         return apply
 
     @staticmethod
-    def same(x: Any, **params: Any) -> Any:
+    def same(x: Any, *like: Any) -> Any:
         return x
 
-    conj = real = positive = same
+    conj = real = positive = like = same
 
     @staticmethod
     def square(x: Any) -> Any:

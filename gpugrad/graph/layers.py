@@ -58,7 +58,8 @@ class Dual(Layered):
                 tangents.append(None)
         m = namespace_for(primals)
         y = prim.on(m)(*primals, **params)
-        dy = prim.jvp(m if m is TRACED else namespace_for(tangents, m), tangents, y, *primals, **params)
+        m = m if m is TRACED else namespace_for(tangents, m)
+        dy = (prim.jvp if m.pushes is None else m.pushes[prim])(m, tangents, y, *primals, **params)
         if prim.outputs == 1:
             return tensor_of(y) if dy is None else Dual(level, y, dy)
         return tuple(tensor_of(v) if dv is None else Dual(level, v, dv)

@@ -13,9 +13,19 @@ from gpugrad.arrays import module_of_type
 PRIMITIVES: dict[str, Any] = {}                 # name -> Primitive
 DERIVED: dict[str, Callable] = {}               # name -> function of m and its arguments, made of primitives
 
+#: What modules that compile kernels get as `pulls` and `pushes`, made from the array type; rules/generated.py fills it in.
+COMPILED_RULES: dict[str, Callable[[type], Any]] = {}
+
 
 class Raw:
-    """The functions of one array module under the primitives' names. Each is looked up at its first use."""
+    """The functions of one array module under the primitives' names. Each is looked up at its first use.
+
+    pulls, pushes   primitive -> what stands for its `pull` and its `jvp` on this module's arrays; None where they stand
+                    for themselves
+    """
+
+    pulls: Any = None
+    pushes: Any = None
 
     def __init__(self, xp: Any):
         self.xp = xp
@@ -34,6 +44,8 @@ class Raw:
 class Traced:
     """The same names on Tensors: every call records a node where a gradient is needed."""
 
+    pulls = pushes = None
+
     def __getattr__(self, name: str) -> Callable:
         if name not in DERIVED:
             raise AttributeError(f"rules: expected the name of a primitive, got {name!r}. Define it in gpugrad/rules.")
@@ -48,6 +60,9 @@ class RawTable(dict):
     def __missing__(self, array_type: type) -> Raw:
         xp = module_of_type(array_type)
         raw = Raw(xp) if array_type is xp.ndarray else self[xp.ndarray]
+        if array_type is xp.ndarray and hasattr(xp, "RawModule"):
+            for name, rules in COMPILED_RULES.items():
+                setattr(raw, name, rules(array_type))
         self[array_type] = raw
         return raw
 

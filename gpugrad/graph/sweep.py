@@ -105,6 +105,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             grads[node] = g if node not in grads else grads[node] + g
     if not traced and grads:
         m = RAW[type(g)]
+    pulls = m.pulls
     for node in plan.order:
         g = take(node, None)
         if g is None:
@@ -132,7 +133,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             if total is not None and total.dtype == g.dtype and exclusive(total, 2):
                 prim.add_into(total, g, *xs, **node.params)
                 continue
-        pulled = prim.pull(m, g, want, y, xs, node.params)
+        pulled = (prim.pull if pulls is None else pulls[prim])(m, g, want, y, xs, node.params)
         if careful:
             check_gradients(node, pulled)
         for parent, gx in zip(want, pulled):
