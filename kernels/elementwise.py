@@ -18,6 +18,7 @@ from gpugrad.arrays import module_of
 from gpugrad.kernels.expression import Body, Expression
 from gpugrad.kernels.launch import grid_for, launch, vector_width
 from gpugrad.kernels.load import Source
+from gpugrad.kernels.signature import VECTOR_BYTES
 
 THREADS = 256
 FLOATS = "efd"                    # the dtypes that generated kernels exist for, by NumPy's characters
@@ -52,7 +53,8 @@ class Elementwise:
         if not n:
             return
         if all(a.shape == shape and a.flags.c_contiguous for a in read):
-            width = vector_width(*read, *outs, length=0)      # the tail goes by elements: any length
+            width = vector_width(*read, *outs, length=0)                # any length: the tail goes by elements
+            width = width if width * dtype.itemsize == VECTOR_BYTES else 1
             source = source_of(self.name, self.inputs, *self.body, len(self.numbers), -1)
             launch(source, self.name, (dtype, width), grid_for(n // width + n % width, THREADS), THREADS,
                    (*read, *outs, n, *self.numbers), flops=n * self.flops)
@@ -161,11 +163,11 @@ def pointers(inputs: Sequence[str], outs: Sequence[str]) -> str:
 
 
 def scalars(numbers: int) -> str:
-    return "".join(f", double c{k}_" for k in range(numbers))
+    return "".join(f", double c{k}" for k in range(numbers))
 
 
 def casts(numbers: int) -> str:
-    return "".join(f"  const A c{k} = A(c{k}_);\n" for k in range(numbers))
+    return "".join(f"  const A _c{k} = A(c{k});\n" for k in range(numbers))
 
 
 def takes(arrays: Sequence[Any], array_type: type) -> bool:

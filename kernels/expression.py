@@ -4,7 +4,7 @@ A rule is a function over a namespace `m`. Run with m = SYMBOLS on `Leaf`s, it r
 `Body` writes down as C:
 
     y, g = Leaf("y"), Leaf("g")
-    Body([(1 - y * y) * g]).lines        ->  const A t0 = y * y; const A t1 = A(1) - t0; const A t2 = t1 * g;
+    Body([(1 - y * y) * g]).lines        ->  const A _0 = y * y; const A _1 = A(1) - _0; const A _2 = _1 * g;
 
 Values are real numbers of the type A that the kernel computes in, or truth values. What has no text here (complex numbers,
 shapes, a branch on a value) raises `Inexpressible`, and the caller runs the formula on arrays instead.
@@ -203,7 +203,7 @@ class Body:
     inputs    names of the Leafs that are read, in order of their first use
     lines     statements; the value of a Leaf stands in a variable of its name
     results   the C name of each formula's value, which has the type A
-    numbers   values of the arguments `c0`, `c1`, ... of type A: numbers that are not in LITERALS
+    numbers   values of the arguments `_c0`, `_c1`, ... of type A: numbers that are not in LITERALS
     """
 
     def __init__(self, formulas: Sequence[Expression]):
@@ -251,7 +251,7 @@ class Body:
         """The name of a variable with that text; the same text is computed once."""
         known = self._names.get(text)
         if known is None:
-            known = self._names[text] = f"t{len(self.lines)}"
+            known = self._names[text] = f"_{len(self.lines)}"
             self.lines.append(f"const {c_type} {known} = {text};")
         return known
 
@@ -259,6 +259,6 @@ class Body:
         if value in LITERALS and math.copysign(1, value) == (1 if value >= 0 else -1):
             return f"A({value:g})"
         if ("number", repr(value)) not in self._names:
-            self._names["number", repr(value)] = f"c{len(self.numbers)}"
+            self._names["number", repr(value)] = f"_c{len(self.numbers)}"
             self.numbers.append(value)
         return self._names["number", repr(value)]

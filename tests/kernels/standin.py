@@ -16,7 +16,7 @@ class Array:
 
     def __init__(self, values, device=0):
         self.values, self.device = values, SimpleNamespace(id=device)
-        self.dtype, self.shape, self.strides = values.dtype, values.shape, values.strides
+        self.dtype, self.shape, self.strides, self.ndim = values.dtype, values.shape, values.strides, values.ndim
         self.size, self.nbytes, self.flags = values.size, values.nbytes, values.flags
         self.data = SimpleNamespace(ptr=cudasim.address(values) if values.size else 0)
 
