@@ -1,4 +1,4 @@
-"""One small launch of each hot kernel, for the simulated device to count: sectors, bank conflicts, bytes.
+"""One launch of each hot kernel: for the simulated device to count sectors, bank conflicts and bytes; for a GPU to be timed.
 
 float32, vector path, aligned; rows of 1024, elementwise kernels on as many elements. `least` is the traffic of the .cu file's
 header, in bytes an element: each array once; partial sums, labels and tickets come on top, `most` allows for them.
@@ -14,10 +14,13 @@ import numpy as np
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.load import Source, all_options
 
-ROWS, COLUMNS = 128, 1024
-ELEMENTS = ROWS * COLUMNS
+ROWS, COLUMNS = 128, 1024         # as many rows as show every path; a timing wants more
 V = 4
 F = ("float32", V)
+
+
+class Addresses(list):
+    """Arrays whose addresses the kernel takes, as an array of them."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Probe:
     grid: int | tuple[int, ...]
     block: int | tuple[int, ...]
     args: tuple
+    elements: int
     least: float
     most: float
-    elements: int = ELEMENTS
 
     @property
     def threads(self) -> int:
@@ -47,10 +50,11 @@ class Probe:
         return self.source.signature(self.kernel).expression(self.arguments)
 
     def run(self, arch: str = "sm_90") -> Any:
-        """Launch it on the simulated device with every check; returns the counters."""
-        from gpugrad.cudasim import compile_cuda
+        """Launch it on the simulated device with every check; returns the counters. `args` are the device's memory."""
+        from gpugrad.cudasim import address, compile_cuda
         bound = self.source.bind(self.kernel, self.arguments)
-        values = [a if p.pointer else p.convert(a, bound.where) for p, a in zip(bound.parameters, self.args, strict=True)]
+        args = [np.array([address(x) for x in a], np.uint64) if isinstance(a, Addresses) else a for a in self.args]
+        values = [a if p.pointer else p.convert(a, bound.where) for p, a in zip(bound.parameters, args, strict=True)]
         options = tuple(o for o in all_options(self.source.options((bound.expression,)), arch) if not o.startswith("-arch"))
         module = compile_cuda(self.source.code, arch, options, (bound.expression,))
         return module[bound.expression].launch(self.grid, self.block, values)
@@ -59,60 +63,66 @@ class Probe:
 SOURCES = {file: Source(file, instances) for file, instances in INSTANCES.items()}
 
 
-def probes() -> Iterator[Probe]:
-    """All of them. Some read what the one before wrote, so run each before asking for the next."""
-    from gpugrad.cudasim import address, empty
+def tickets(slices: int, tiles: int = 1, fan: int = 32) -> np.ndarray:
+    """The zeros that sum_slices of device.cuh counts in."""
+    count = 0
+    while slices > 1:
+        slices = -(-slices // fan)
+        count += slices
+    return np.zeros(count * tiles, np.uint32)
 
-    rng = np.random.default_rng(0)
-    x, g = (rng.standard_normal((ROWS, COLUMNS)).astype(np.float32) for _ in range(2))
+
+def probes(rows: int = ROWS) -> Iterator[Probe]:
+    """All of them, at `rows` rows, a multiple of 128. Some read what the one before wrote: run each before the next."""
+    from gpugrad.cudasim import empty
+
+    rng, n = np.random.default_rng(0), rows * COLUMNS
+    x, g = (rng.standard_normal((rows, COLUMNS), dtype=np.float32) for _ in range(2))
     b = x[0].copy()
-    blank = lambda *shape, dtype=np.float32: empty(shape, dtype)
-    matrix = lambda: blank(ROWS, COLUMNS)
-    zeros = lambda n: np.zeros(n, np.uint32)
-    flat, tiles, slices = ELEMENTS // V // 256, COLUMNS // (32 * V), 16
-    warps = ((COLUMNS // 16, 1), ROWS)                       # a row in the registers of 64 threads
+    matrix, row = (lambda: empty((rows, COLUMNS))), (lambda: empty(COLUMNS))
+    flat, tiles, slices = n // V // 256, COLUMNS // (32 * V), 16 if rows < 4096 else 32      # 256 blocks where they pay
+    sums = lambda k, lanes, slices: empty((slices, k, lanes))
 
-    yield Probe("relu.cu", "relu", F, flat, 256, (x, matrix(), ELEMENTS), 8, 8)
-    yield Probe("relu.cu", "relu_pull", F, flat, 256, (g, x, matrix(), ELEMENTS), 12, 12)
-    mask = blank(ROWS, COLUMNS // 32, dtype=np.uint32)
-    yield Probe("relu.cu", "bias_relu", F, ROWS // 8 * tiles, (32, 8), (x, b, matrix(), mask, ROWS, COLUMNS), 8.125, 8.16)
-    partial = lambda k, lanes: blank(slices, k, lanes)
+    yield Probe("relu.cu", "relu", F, flat, 256, (x, matrix(), n), n, 8, 8)
+    yield Probe("relu.cu", "relu_pull", F, flat, 256, (g, x, matrix(), n), n, 12, 12)
+    mask = empty((rows, COLUMNS // 32), np.uint32)
+    yield Probe("relu.cu", "bias_relu", F, rows // 8 * tiles, (32, 8), (x, b, matrix(), mask, rows, COLUMNS), n, 8.125, 8.16)
     yield Probe("relu.cu", "bias_relu_pull", F, (tiles, slices), (32, 8),
-                (g, mask, matrix(), blank(COLUMNS), partial(V, 32 * tiles), zeros(2 * tiles), ROWS, COLUMNS, ROWS // slices,
-                 False), 8.125, 9.2)
+                (g, mask, matrix(), row(), sums(V, 32 * tiles, slices), tickets(slices, tiles), rows, COLUMNS, rows // slices,
+                 False), n, 8.125, 9.2)
     yield Probe("reduce.cu", "sum_middle", F, (tiles, slices), (32, 8),
-                (x, blank(COLUMNS), partial(V, 32 * tiles), zeros(2 * tiles), ROWS, COLUMNS, ROWS // slices, tiles, 1.0, False),
-                4, 5.1)
-    yield Probe("reduce.cu", "sum_last", F, ROWS // 8, (32, 8),
-                (x, blank(ROWS), None, None, ROWS, COLUMNS, COLUMNS, 1.0, False), 4, 4.01)
-    block, grid = warps
-    p = matrix()
-    yield Probe("softmax.cu", "softmax_row", (*F, V, False), grid, block, (x, p, ROWS, COLUMNS), 8, 8)
-    yield Probe("softmax.cu", "softmax_row_pull", (*F, V, False), grid, block, (g, p, matrix(), ROWS, COLUMNS), 12, 12)
-    labels = rng.integers(0, COLUMNS, ROWS)
-    yield Probe("cross_entropy.cu", "cross_entropy_row", (*F, V, "int64"), grid, block,
-                (x, None, labels, None, None, blank(ROWS), None, matrix(), None, None, zeros(1), ROWS, COLUMNS, 1.0, 0.0, -100),
-                8, 8.02)
-    mean, rstd = blank(ROWS), blank(ROWS)
-    yield Probe("layer_norm.cu", "layer_norm_row", (*F, V), grid, block,
-                (x, None, None, None, matrix(), None, mean, rstd, ROWS, COLUMNS, 1e-5, True), 8, 8.02)
-    yield Probe("layer_norm.cu", "layer_norm_row_pull", (*F, 2), (1, 8), (128, 2),
-                (g, x, None, mean, rstd, None, matrix(), blank(COLUMNS), blank(COLUMNS), blank(8, 2 * 2 * V, 128), zeros(2), ROWS,
-                 COLUMNS, ROWS // 8, True, False), 12, 13.1)
-    yield Probe("gelu.cu", "gelu", (*F, True), flat, 256, (x, matrix(), ELEMENTS), 8, 8)
-    yield Probe("gelu.cu", "gelu_pull", (*F, True), flat, 256, (g, x, matrix(), ELEMENTS), 12, 12)
+                (x, row(), sums(V, 32 * tiles, slices), tickets(slices, tiles), rows, COLUMNS, rows // slices, tiles, 1.0, False),
+                n, 4, 5.1)
+    yield Probe("reduce.cu", "sum_last", F, rows // 8, (32, 8),
+                (x, empty(rows), None, None, rows, COLUMNS, COLUMNS, 1.0, False), n, 4, 4.01)
+    block, p = (COLUMNS // 16, 1), matrix()                  # a row in the registers of 64 threads
+    yield Probe("softmax.cu", "softmax_row", (*F, V, False), rows, block, (x, p, rows, COLUMNS), n, 8, 8)
+    yield Probe("softmax.cu", "softmax_row_pull", (*F, V, False), rows, block, (g, p, matrix(), rows, COLUMNS), n, 12, 12)
+    labels = rng.integers(0, COLUMNS, rows)
+    yield Probe("cross_entropy.cu", "cross_entropy_row", (*F, V, "int64"), rows, block,
+                (x, None, labels, None, None, empty(rows), None, matrix(), None, None, tickets(2), rows, COLUMNS, 1.0, 0.0, -100),
+                n, 8, 8.02)
+    mean, rstd = empty(rows), empty(rows)
+    yield Probe("layer_norm.cu", "layer_norm_row", (*F, V), rows, block,
+                (x, None, None, None, matrix(), None, mean, rstd, rows, COLUMNS, 1e-5, True), n, 8, 8.02)
+    slices = min(rows // 16, 256)
+    yield Probe("layer_norm.cu", "layer_norm_row_pull", (*F, 2), (1, slices), (128, 2),
+                (g, x, None, mean, rstd, None, matrix(), row(), row(), sums(2 * 2 * V, 128, slices), tickets(slices), rows,
+                 COLUMNS, rows // slices, True, False), n, 12, 13.1)
+    yield Probe("gelu.cu", "gelu", (*F, True), flat, 256, (x, matrix(), n), n, 8, 8)
+    yield Probe("gelu.cu", "gelu_pull", (*F, True), flat, 256, (g, x, matrix(), n), n, 12, 12)
     yield Probe("dropout.cu", "dropout", F, flat, 256,
-                (x, np.array([1, 2], np.uint64), matrix(), 0, round(0.1 * 2**32), 1 / 0.9, ELEMENTS), 8, 8.001)
-    w, m, v = x.copy(), g.copy(), np.abs(g)
-    tensors = (np.array([address(g)], np.uint64), np.array([0, ELEMENTS]), np.array([ELEMENTS]), np.array([0.1]))
-    yield Probe("optim.cu", "adam", F, ELEMENTS // 1024, 256,
-                (*tensors, w, m, v, None, np.array([0]), zeros(1), 1, 0.9, 0.999, 1e-8, 0.0, False), 28, 28.01)
-    yield Probe("optim.cu", "sgd", F, ELEMENTS // 1024, 256,
-                (*tensors, w, m, np.array([1]), zeros(1), 1, 0.9, 0.0, 0.0, False), 20, 20.01)
-    order = rng.permutation(ROWS)
-    yield Probe("scatter.cu", "scatter_chunks", (*F, "int64"), (1, COLUMNS // (32 * V)), (32, 8),
-                (g, np.arange(ROWS), order, x.copy(), blank(2, ROWS // 32, COLUMNS), ROWS, COLUMNS, ROWS), 12, 12.1)
-    a, c = (rng.standard_normal((128, 64)).astype(np.float32) for _ in range(2))
+                (x, np.array([1, 2], np.uint64), matrix(), 0, round(0.1 * 2**32), 1 / 0.9, n), n, 8, 8.001)
+    tensors = (Addresses([g]), np.array([0, n]), np.array([n]), np.array([0.1]))
+    yield Probe("optim.cu", "adam", F, n // 1024, 256,
+                (*tensors, x.copy(), g.copy(), np.abs(g), None, np.array([0]), tickets(2), 1, 0.9, 0.999, 1e-8, 0.0, False),
+                n, 28, 28.01)
+    yield Probe("optim.cu", "sgd", F, n // 1024, 256,
+                (*tensors, x.copy(), g.copy(), np.array([1]), tickets(2), 1, 0.9, 0.0, 0.0, False), n, 20, 20.01)
+    order = rng.permutation(rows)
+    yield Probe("scatter.cu", "scatter_chunks", (*F, "int64"), (-(-rows // 256), tiles), (32, 8),
+                (g, np.arange(rows), order, x.copy(), empty((2, rows // 32, COLUMNS)), rows, COLUMNS, rows), n, 12, 12.1)
+    a, c = (rng.standard_normal((128, 64), dtype=np.float32) for _ in range(2))
     yield Probe("gemm.cu", "gemm", (*F, False, True, 0), (4, 1, 1), 256,
-                (a, c, None, blank(128, 128), None, None, 128, 128, 64, 64, 64, 128, 128 * 64, 128 * 64, 128 * 128, 64, 1.0, 0.0),
-                4, 4, 2 * 128 * 64 + 128 * 128)
+                (a, c, None, empty((128, 128)), None, None, 128, 128, 64, 64, 64, 128, 128 * 64, 128 * 64, 128 * 128, 64, 1.0,
+                 0.0), 2 * 128 * 64 + 128 * 128, 4, 4)
