@@ -21,7 +21,7 @@ class Writer:
         self.number, self.op, self.ops = number, op, []
         self.results: dict[Value, Value] = {}
 
-    def make(self, name: str, args: tuple, shape: tuple, dtype: Any, **params: Any) -> Value:
+    def make(self, name: str, args: tuple, shape: tuple, dtype: Any, /, **params: Any) -> Value:
         op = Op(name, args, params, line=self.op.line, forward=self.op.forward)
         op.outputs = (Value(next(self.number), shape, dtype, op),)
         self.ops.append(op)

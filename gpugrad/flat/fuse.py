@@ -19,6 +19,7 @@ from gpugrad.flat.elements import fusable
 from gpugrad.flat.ir import Graph, Op, Value
 
 REDUCTIONS = frozenset(("sum", "max", "min"))
+LOOKS = frozenset(("reshape", "transpose"))
 MOST_OPS, MOST_ARRAYS = 300, 24
 
 
@@ -123,6 +124,19 @@ class Group:
         if reduction and roles[y] != "R":
             self.late.add(y)
 
+    def settle(self) -> None:
+        """Move each F value to the pass of its first reader, so that fewer wait in memory for a later pass."""
+        first: dict[Value, int] = {}
+        for op in reversed(self.ops):
+            y = op.outputs[0]
+            turn = self.level[y] - 1 if op.name in REDUCTIONS and self.roles[y] == "R" else self.level[y]
+            if self.roles[y] == "F" and op.name not in REDUCTIONS:
+                turn = self.level[y] = max(turn, first.get(y, turn))
+            elif op.name in REDUCTIONS and y in self.late:
+                continue
+            for x in op.values:
+                first[x] = min(first.get(x, turn), turn)
+
     @property
     def rows(self) -> int:
         return self.n // self.cols if self.cols else self.n
@@ -144,10 +158,14 @@ def reshapes(op: Op) -> bool:
 def fuse(graph: Graph) -> list[Group | Op]:
     """The program as groups and single operations, in an order in which they can run."""
     steps: list[Group | Op] = []
+    looks: dict[int, list[Op]] = {}                      # step -> reshapes and transposes of what it makes; -1: of inputs
     where: dict[Value, int] = {}
     for op in graph.ops:
         place = position(op, steps, where)
-        if place is None:
+        if place is None and op.name in LOOKS:
+            place = where.get(op.args[0], -1)
+            looks.setdefault(place, []).append(op)
+        elif place is None:
             place = len(steps)
             if can_start(op):
                 group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
@@ -157,35 +175,39 @@ def fuse(graph: Graph) -> list[Group | Op]:
                 steps.append(op)
         for y in op.outputs:
             where[y] = place
-    return steps
+    for step in steps:
+        if isinstance(step, Group):
+            step.settle()
+    ordered: list[Group | Op] = list(looks.get(-1, ()))
+    for i, step in enumerate(steps):
+        ordered += [step, *looks.get(i, ())]
+    return ordered
 
 
 def position(op: Op, steps: list, where: dict[Value, int]) -> int | None:
-    """The step that takes the operation in: the first, not before its arguments, that fits and shares an array with it."""
-    if not (can_start(op) or reshapes(op)):
+    """The step that takes the operation in: the first that fits and does not come before its arguments."""
+    if reshapes(op):
+        x, y = op.args[0], op.outputs[0]
+        group = steps[where[x]] if where.get(x, -1) >= 0 else None
+        if not isinstance(group, Group) or x not in group.made or x in group.late:
+            return None
+        group.take(op, (group.cols, {y: group.roles[x]}))
+        return where[x]
+    if not can_start(op):
         return None
     earliest = 0
     for x in op.values:
         if x in where:
-            step = steps[where[x]]
-            known = isinstance(step, Group) and x not in step.late
+            step = steps[where[x]] if where[x] >= 0 else None
+            known = isinstance(step, Group) and x in step.made and x not in step.late
             earliest = max(earliest, where[x] + (not known))
     for place in range(earliest, len(steps)):
         group = steps[place]
-        if not isinstance(group, Group) or len(group.ops) >= MOST_OPS:
-            continue
-        if reshapes(op):
-            x, y = op.args[0], op.outputs[0]
-            if x in group.made and x not in group.late:
-                group.take(op, (group.cols, {y: group.roles[x]}))
+        if isinstance(group, Group) and len(group.ops) < MOST_OPS:
+            fitted = group.fit(op)
+            if fitted is not None and len({*group.roles, *op.values} - group.made) <= MOST_ARRAYS:
+                group.take(op, fitted)
                 return place
-            continue
-        if not any(x in group.roles or x.size == 1 for x in op.values):
-            continue
-        fitted = group.fit(op)
-        if fitted is not None and len(group.roles) - len(group.made) + sum(x not in group.roles for x in op.values) <= MOST_ARRAYS:
-            group.take(op, fitted)
-            return place
     return None
 
 

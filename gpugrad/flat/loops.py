@@ -1,7 +1,8 @@
 """The loop nest of a group, as LLVM text: name(pointers, begin, end) over rows begin to end, or elements where there are no rows.
 
-`pointers` holds one address an array, in the order of Nest.arrays. Each inner loop is written twice, with LANES lanes and with
-one for what is left over. Sums of rows keep LANES partial sums in their dtype; sums of everything are kept in float64.
+`pointers` holds one address an array, in the order of Nest.arrays. Each inner loop is written twice: for vectors of LANES
+elements, and with a mask for what is left over. Sums of rows keep LANES partial sums in their dtype; sums of everything are
+kept in float64.
 """
 from __future__ import annotations
 
@@ -13,11 +14,10 @@ from typing import NamedTuple
 from gpugrad.flat.elements import converted, written
 from gpugrad.flat.fuse import REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
-from gpugrad.flat.llvm import ELEMENTS, NAMES, Body, Module, Node, constant_text, type_text
+from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
 
 LANES = 16
 START = {"sum": 0.0, "max": -math.inf, "min": math.inf}
-NONE = constant_text(0, "i64")
 
 
 class Nest(NamedTuple):
@@ -62,8 +62,10 @@ def nest(group: Group, kept: set[Value], module: Module) -> Nest:
 
 def turn(group: Group, op: Op) -> int:
     """The pass over the row in which an operation is done."""
-    return group.level[op.args[0]] if op.name in REDUCTIONS and op.args[0] in group.level else (
-        0 if op.name in REDUCTIONS else group.level[op.outputs[0]])
+    y = op.outputs[0]
+    if op.name not in REDUCTIONS:
+        return group.level[y]
+    return group.level[y] - 1 if group.roles[y] == "R" else group.level.get(op.args[0], 0)
 
 
 def waiting(group: Group) -> set[Value]:
@@ -85,6 +87,7 @@ class Writer:
         self.pointers: dict[Value, str] = {}
         self.row: dict[Value, Node] = {}                     # R and S values
         self.totals: dict[Value, Node] = {}                  # S results so far
+        self.mask: Node | None = None                        # which lanes there are, in the vector that is not full
         self.begin, self.end = Node(b, "%begin", "i64", 1), Node(b, "%end", "i64", 1)
 
     def write(self) -> None:
@@ -148,89 +151,100 @@ class Writer:
         values: dict[Value, Node] = {}
         for op in sums:
             y = op.outputs[0]
-            values[y] = self.totals[y] if g.roles[y] == "S" else b.constant(START[op.name], element(y))
-        whole = end
-        if not g.cols or g.cols >= LANES:
-            if g.cols:
-                whole = b.constant(g.cols // LANES * LANES, "i64")
-            else:
-                whole = begin + ((end - begin) & -LANES)
-            starts = {op.outputs[0]: b.constant(START[op.name], values[op.outputs[0]].element, LANES) for op in sums}
-            wide = self.inner(ops, begin, whole, LANES, LANES, base, starts)
-            for op in sums:
-                y = op.outputs[0]
-                values[y] = combine(b, op, values[y], across(b, op, wide[y]))
+            kind = self.totals[y].element if g.roles[y] == "S" else element(y)
+            values[y] = b.constant(START[op.name], kind, LANES)
+        if g.cols:
+            whole = b.constant(g.cols // LANES * LANES, "i64")
         else:
-            whole = begin
+            whole = begin + ((end - begin) & -LANES)
+        if not g.cols or g.cols >= LANES:
+            values = self.inner(ops, begin, whole, base, values)
         if not g.cols or g.cols % LANES:
-            values = self.inner(ops, whole, end, 1, 1, base, values)
+            values = self.inner(ops, whole, end, base, values, rest=True)
         for op in sums:
-            y = op.outputs[0]
-            (self.totals if g.roles[y] == "S" else self.row)[y] = values[y]
+            y, x = op.outputs[0], across(b, op, values[op.outputs[0]])
+            if g.roles[y] == "S":
+                self.totals[y] = combine(b, op, self.totals[y], x)
+            else:
+                self.row[y] = x
 
-    def inner(self, ops: list[Op], begin: Node, end: Node, step: int, lanes: int, base: Node | None,
-              starts: dict[Value, Node]) -> dict[Value, Node]:
+    def inner(self, ops: list[Op], begin: Node, end: Node, base: Node | None, starts: dict[Value, Node],
+              rest: bool = False) -> dict[Value, Node]:
+        """The operations for vectors from begin to end; with `rest`, for the one vector that is not full."""
         b = self.b
-        with b.loop(begin, end, step) as loop:
+        with b.loop(begin, end, LANES) as loop:
             carried = {y: loop.carry(x) for y, x in starts.items()}
             place = loop.index if base is None else base + loop.index
+            self.mask = self.numbers(b.constant(0, "i64")).compare("slt", b.splat(end - loop.index, LANES)) if rest else None
             found: dict[Value, Node] = {}
 
             def get(x: Value) -> Node:
                 if x not in found:
-                    found[x] = self.fetch(x, loop.index, place, lanes)
+                    found[x] = self.fetch(x, loop.index, place)
                 return found[x]
 
             for op in ops:
                 y = op.outputs[0]
                 if y in carried:
-                    loop.update(carried[y], combine(b, op, carried[y], converted(get(op.args[0]), carried[y].element)))
+                    x = converted(get(op.args[0]), carried[y].element)
+                    loop.update(carried[y], combine(b, op, carried[y], x if not rest else self.mask.where(x, START[op.name])))
                 elif op.name in REDUCTIONS:                  # C: added to what the array holds
-                    self.store(y, self.load(y, loop.index, lanes) + get(op.args[0]), loop.index)
+                    self.store(y, self.load(y, loop.index, LANES) + get(op.args[0]), loop.index)
                 else:
-                    found[y] = self.full(op, get, loop.index, lanes)
+                    found[y] = self.full(op, get, loop.index)
                     if y in self.slots:
                         self.store(y, found[y], loop.index if y in self.scratch else place)
         return carried
 
-    def full(self, op: Op, get: Callable[[Value], Node], column: Node, lanes: int) -> Node:
+    def full(self, op: Op, get: Callable[[Value], Node], column: Node) -> Node:
         if op.name == "reshape":
             return get(op.args[0])
         if op.name == "one_hot":
-            label = converted(get(op.args[0]), "i64")
-            return self.numbers(column, lanes).compare("eq", label)
-        return written(self.b, op, get, lanes)
+            return self.numbers(column).compare("eq", converted(get(op.args[0]), "i64"))
+        return written(self.b, op, get, LANES)
 
-    def numbers(self, column: Node, lanes: int) -> Node:
+    def numbers(self, column: Node) -> Node:
         """column, column + 1, …"""
-        if lanes == 1:
-            return column
-        ramp = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
-        return self.b.splat(column, lanes) + Node(self.b, ramp, "i64", lanes)
+        ramp = "<" + ", ".join(f"i64 {i}" for i in range(LANES)) + ">"
+        return self.b.splat(column, LANES) + Node(self.b, ramp, "i64", LANES)
 
-    def fetch(self, x: Value, column: Node, place: Node, lanes: int) -> Node:
+    def fetch(self, x: Value, column: Node, place: Node) -> Node:
         if x in self.row:
-            return self.b.splat(self.row[x], lanes)
-        at = column if self.group.roles[x] == "C" or x in self.scratch else place
-        return self.load(x, at, lanes)
+            return self.b.splat(self.row[x], LANES)
+        return self.load(x, column if self.group.roles[x] == "C" or x in self.scratch else place, LANES)
 
-    # memory --------------------------------------------------------------------------------------------------------------
+    # memory: where there is a mask, of the lanes that it lets through; the others are 0 -------------------------------------
 
     def address(self, x: Value, index: Node) -> str:
         name = "%" + self.b.fresh("at")
-        stored = "i8" if x.dtype == bool else NAMES.get(element(x), element(x))
-        self.b.do(f"{name} = getelementptr {stored}, ptr {self.pointers[x]}, {index}")
+        self.b.do(f"{name} = getelementptr {type_text(stored_element(x), 1)}, ptr {self.pointers[x]}, {index}")
         return name
 
     def load(self, x: Value, index: Node, lanes: int) -> Node:
-        kind = "i8" if x.dtype == bool else element(x)
-        y = self.b.write(f"load {type_text(kind, lanes)}, ptr {self.address(x, index)}, align {x.dtype.itemsize}", kind, lanes)
+        kind, at, size = stored_element(x), self.address(x, index), x.dtype.itemsize
+        whole = type_text(kind, lanes)
+        if self.mask is None or lanes == 1:
+            y = self.b.write(f"load {whole}, ptr {at}, align {size}", kind, lanes)
+        else:
+            function = f"@llvm.masked.load.v{lanes}{kind}.p0"
+            self.b.module.declare(f"declare {whole} {function}(ptr, i32, {self.mask.type}, {whole})")
+            y = self.b.write(f"call {whole} {function}(ptr {at}, i32 {size}, {self.mask}, {whole} zeroinitializer)", kind, lanes)
         return y.compare("ne", 0) if x.dtype == bool else y
 
     def store(self, x: Value, y: Node, index: Node) -> None:
         if x.dtype == bool:
             y = self.b.cast("zext", y, "i8")
-        self.b.do(f"store {y}, ptr {self.address(x, index)}, align {x.dtype.itemsize}")
+        at, size = self.address(x, index), x.dtype.itemsize
+        if self.mask is None or y.lanes == 1:
+            self.b.do(f"store {y}, ptr {at}, align {size}")
+            return
+        function = f"@llvm.masked.store.v{y.lanes}{y.element}.p0"
+        self.b.module.declare(f"declare void {function}({y.type}, ptr, i32, {self.mask.type})")
+        self.b.do(f"call void {function}({y}, ptr {at}, i32 {size}, {self.mask})")
+
+
+def stored_element(x: Value) -> str:
+    return "i8" if x.dtype == bool else element(x)
 
 
 def combine(b: Body, op: Op, x: Node, y: Node) -> Node:

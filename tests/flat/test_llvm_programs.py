@@ -1,0 +1,169 @@
+"""Compiled loops give what the NumPy program gives: values, dtypes, NaN, shapes with remainders, empty arrays."""
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite", reason="extra jit is not installed")
+import gpugrad as gg
+from gpugrad.flat.emit_llvm import emit
+from gpugrad.flat.expand import expand
+from gpugrad.flat.fuse import Group, fuse
+from gpugrad.graph.namespace import TRACED as m
+
+RNG = np.random.default_rng(7)
+
+
+def draw(*shape, dtype=np.float32):
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+def program(f, *args):
+    return gg.compile(f, backend="numpy").program(*args)
+
+
+def both(f, *args):
+    """(NumPy's outputs, ours): of the second run, when every buffer has been used before."""
+    with np.errstate(all="ignore"):
+        p = program(f, *args)
+        inputs = [read(gg.trees.flatten(args)[0]) for read in p._reads]
+        expected = p._run(inputs)
+        run = emit(p.graph)
+        first = [y.copy() for y in run(inputs)]
+        again = run(inputs)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    return [np.asarray(y) for y in expected], again
+
+
+def agree(f, *args, rtol=3e-5, atol=1e-6):
+    for a, b in zip(*both(f, *args), strict=True):
+        assert a.shape == b.shape
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(b, a, rtol=rtol, atol=atol)
+
+
+def steps(f, *args):
+    return fuse(expand(program(f, *args).graph))
+
+
+def xent(x, labels):
+    return gg.sum(m.cross_entropy(x, labels)[0])
+
+
+def norm_gelu(x, w, b):
+    n, _, _ = m.standardize(x, axis=(x.ndim - 1,), eps=1e-5)
+    return gg.sum(m.gelu(n * w + b) * x)
+
+
+def mlp(w1, b1, w2, b2, x, labels):
+    return gg.mean(m.cross_entropy(m.linear(m.relu(m.linear(x, w1, b1)), w2, b2), labels)[0])
+
+
+LABELS = RNG.integers(0, 10, 37)
+TABLE = {
+    "chain": (gg.value_and_grad(lambda x: gg.sum(gg.sin(gg.tanh(x * x + x) * x))), draw(1000)),
+    "four gradients": (gg.value_and_grad(lambda a, b, c, d: gg.sum(gg.tanh(a * b + c) * gg.sigmoid(d) - a * a),
+                                         argnums=(0, 1, 2, 3)), *[draw(400_001) for _ in range(4)]),
+    "0-d": (lambda x: gg.exp(x) * 2 + 1, np.float32(0.3).reshape(())),
+    "softmax last": (lambda x: m.softmax(x, axis=(1,)), draw(19, 77)),
+    "softmax first": (lambda x: m.softmax(x, axis=(0,)), draw(19, 77)),
+    "softmax one row": (lambda x: m.softmax(x, axis=(0,)), draw(33)),
+    "softmax short rows": (gg.value_and_grad(lambda x: gg.sum(m.softmax(x, axis=(1,)) ** 2)), draw(50, 3)),
+    "log_softmax": (gg.value_and_grad(lambda x: gg.sum(m.log_softmax(x, axis=(1,)) * x)), draw(9, 40)),
+    "cross-entropy": (gg.value_and_grad(lambda x: xent(x, LABELS)), draw(37, 10)),
+    "cross-entropy, many classes": (gg.value_and_grad(lambda x: xent(x, LABELS)), draw(37, 3001)),
+    "smoothed cross-entropy": (gg.value_and_grad(lambda x: gg.sum(m.cross_entropy(x, LABELS, smoothing=0.1)[0])), draw(37, 10)),
+    "norm and gelu": (gg.value_and_grad(norm_gelu, argnums=(0, 1, 2)), draw(6, 70, 48), draw(48), draw(48)),
+    "norm and gelu, float64": (gg.value_and_grad(norm_gelu, argnums=(0, 1, 2)),
+                               *[draw(*s, dtype=np.float64) for s in ((6, 7, 41), (41,), (41,))]),
+    "mlp": (gg.value_and_grad(lambda *ws: mlp(*ws[:4], ws[4], LABELS), argnums=(0, 1, 2, 3)),
+            draw(30, 20), draw(30), draw(10, 30), draw(10), draw(37, 20)),
+    "reductions": (lambda x: (gg.sum(x, axis=0), gg.sum(x, axis=1), gg.max(x, axis=1), gg.min(x), gg.mean(x, axis=(0, 1)),
+                              gg.sum(x * 2, axis=(0,), keepdims=True)), draw(37, 29)),
+    "middle axis": (lambda x: gg.sum(gg.exp(x), axis=1), draw(5, 6, 7)),
+    "square, both ways": (lambda x: (x - gg.sum(x, axis=0)) * gg.sum(x, axis=1), draw(20, 20)),
+    "row and column": (lambda x, r, c: gg.exp(x * r + c), draw(30, 50), draw(30, 1), draw(50)),
+    "reshape between": (lambda x: gg.sum((gg.exp(x) + 1).reshape(6, 10) * 3, axis=1), draw(60)),
+    "transposed": (lambda x: gg.exp(x.T) + 1, draw(12, 17)),
+    "mixed dtypes": (lambda a, b: gg.tanh(a) * b, draw(40), draw(40, dtype=np.float64)),
+    "masks": (lambda a, b: gg.where((a > b) & (a > 0), a, b * 2), draw(45), draw(45)),
+    "mask out": (lambda a, b: (a > b, ~(a <= b)), draw(45), draw(45)),
+    "integers": (lambda i, x: (i + 1) * x, np.arange(45, dtype=np.int32), draw(45)),
+    "powers": (lambda x: (x ** 2, x ** 3, x ** 4, abs(x) ** 0.5, x ** -1), draw(45)),
+    "input is output": (lambda x: (x, x + 1, x.reshape(3, 15)), draw(45)),
+    "empty": (lambda x: (gg.exp(x) + 1, gg.sum(x, axis=0)), draw(0, 5)),
+    "hvp": (lambda x, v: gg.hvp(lambda x: gg.sum(gg.tanh(x) * x * x), x, v), draw(33), draw(33)),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_equals_the_numpy_program(name):
+    f, *args = TABLE[name]
+    agree(f, *args)
+
+
+@pytest.mark.parametrize("f", [lambda x: m.relu(x), lambda x: gg.maximum(x, 0.5), lambda x: gg.max(x, axis=1),
+                               lambda x: gg.where(x > 0, x, -1.0), lambda x: m.softmax(x, axis=(1,)),
+                               lambda x: (gg.isnan(x), gg.isfinite(x), x == x), lambda x: gg.sum(x, axis=0)])
+def test_nan_and_infinities(f):
+    x = draw(20, 21)
+    x[3, 4], x[5, 20], x[7, 2], x[9] = np.nan, np.inf, -np.inf, -np.inf
+    agree(f, x)
+
+
+def random_function(seed):
+    """A random expression over a matrix, a row, a column and a number, with reductions that are broadcast again."""
+    rng = np.random.default_rng(seed)
+    plan = [(rng.integers(0, 9), rng.integers(0, 100), rng.integers(0, 100)) for _ in range(14)]
+
+    def f(x, row, column, number):
+        pool = [x, row, column, number]
+        for kind, i, j in plan:
+            a, b = pool[i % len(pool)], pool[j % len(pool)]
+            pool.append([lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, lambda a, b: gg.tanh(a),
+                         lambda a, b: gg.sigmoid(a) * b, lambda a, b: gg.where(a > b, a, b),
+                         lambda a, b: gg.mean(a, axis=a.ndim - 1, keepdims=True) if a.ndim == 2 else gg.exp(-a * a),
+                         lambda a, b: gg.max(a, axis=0, keepdims=True) if a.ndim == 2 else gg.sin(a),
+                         lambda a, b: a / (b * b + 1)][kind](a, b))
+        return sum([gg.mean(gg.tanh(p)) for p in pool[4:]], 0.0)
+    return f
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_gradients(seed):
+    dtype = np.float64 if seed % 2 else np.float32
+    args = [draw(*s, dtype=dtype) for s in ((13, 21), (21,), (13, 1), ())]
+    agree(gg.value_and_grad(random_function(seed), argnums=(0, 1, 2, 3)), *args,
+          rtol=1e-10 if seed % 2 else 1e-3, atol=1e-12 if seed % 2 else 2e-5)
+
+
+@pytest.mark.parametrize(("name", "groups"), [("softmax last", 1), ("four gradients", 1), ("log_softmax", 1)])
+def test_is_one_loop(name, groups):
+    f, *args = TABLE[name]
+    found = steps(f, *args)
+    assert len(found) == groups
+    assert all(isinstance(s, Group) for s in found)
+
+
+def test_outputs_are_the_callers():
+    p = program(lambda x: (gg.exp(x) + 1).reshape(5, 9), draw(45))
+    run = emit(p.graph)
+    first = run([np.zeros(45, np.float32)])[0]
+    run([np.ones(45, np.float32)])
+    np.testing.assert_array_equal(first, 2)
+
+
+def test_labels_are_checked():
+    p = program(lambda x, labels: m.cross_entropy(x, labels)[0], draw(4, 3), np.array([0, 1, 2, 0]))
+    run = emit(p.graph)
+    with pytest.raises(gg.errors.ArgumentError, match="expected labels from 0 to 2"):
+        run([draw(4, 3), np.array([0, 1, 3, 0])])
+
+
+def test_objects_come_from_the_cache(tmp_path, monkeypatch):
+    from gpugrad.flat import llvm
+    monkeypatch.setenv("GPUGRAD_CACHE_DIR", str(tmp_path))
+    p = program(lambda x: gg.exp(x) * 3, draw(45))
+    emit(p.graph)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(llvm, "compile_object", None)
+    np.testing.assert_allclose(emit(p.graph)([np.zeros(45, np.float32)])[0], 3)
