@@ -16,7 +16,7 @@ venv := PYTHON="$(PYTHON)" sh tools/venv.sh
 py := .venv/bin/python
 pytest := $(py) -m pytest --no-header --tb=short -rfEs
 
-.PHONY: help bench test test-all peers lint clean distclean
+.PHONY: help bench gpu test test-all peers lint clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ bench: ## time the quick cases, then train on handwritten digits
 	@$(venv) cli$(more)
 	.venv/bin/gpugrad bench --quick $(if $(PEERS),--against torch$(comma)jax$(comma)autograd) $(ARGS)
 	.venv/bin/gpugrad train digits
+
+gpu: ## on a machine with a GPU: test, compare with the simulated device, time, record
+	@$(venv) cli,test,cuda13$(more)
+	$(py) -m gpugrad.bench gpu $(ARGS)
 
 test: ## run the tests, slow ones excepted
 	@$(venv) test$(more)

@@ -1,4 +1,7 @@
-"""The command line: `gpugrad bench` and `python -m gpugrad.bench`."""
+"""The command line: `gpugrad bench` and `python -m gpugrad.bench`, where `gpu` as the first word means gpu.py.
+
+On the simulated device nothing is timed: there `bench` prints the score.
+"""
 
 import argparse
 import sys
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIBS",
         help="comma-separated: " + ", ".join(n for n in ADAPTERS if n not in ALWAYS),
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, or a gpugrad device such as cuda (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...; sim prints the score (default: auto)")
     parser.add_argument("--quick", action="store_true", help="five cases, small budgets: under half a minute without peers")
     parser.add_argument(
         "--seconds",
@@ -37,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="append one JSON line per measurement")
     parser.add_argument("--plot", metavar="FILE", help="bar chart, as png, svg or pdf (needs matplotlib)")
     parser.add_argument("--readme", metavar="FILE", help=f"rewrite the table between {report.BEGIN} and {report.END}")
+    parser.add_argument("--full", action="store_true", help="of the score, the transformer block at full size: minutes")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
 
 
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             kind = "timed" if isinstance(entry, Case) else entry.unit
             print(f"{entry.name:22}{kind:8}{entry.title}")
         return 0
+    if args.device.partition(":")[0] == "sim":
+        return print_score(args.device, args.full, args.json)
     against = [name for name in args.against.split(",") if name]
     done = bench(args.cases, against, args.device, args.quick, args.seconds)
     report.show(done)
@@ -58,6 +64,18 @@ def run(args: argparse.Namespace) -> int:
         report.write_readme(done, args.readme)
     ours = [r for m in done.measured for r in m.results if r.variant == "gpugrad"]
     return 1 if any(r.problem for r in ours) else 0
+
+
+def print_score(device: str, full: bool, file: str | None) -> int:
+    """Print the score, and append it to a file as one line; 0, or 1 where a kernel got worse or a step does not repeat."""
+    from gpugrad.bench import score
+
+    scores, steps = score.collect(device, full)
+    print(score.show(scores, steps, device))
+    if file:
+        with open(file, "a", encoding="utf-8") as out:
+            out.write(score.as_json(scores, steps, device) + "\n")
+    return 1 if any(s.passed is False for s in scores if s.id in score.FATAL) else 0
 
 
 def bench(
@@ -133,10 +151,15 @@ def say(line: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m gpugrad.bench`."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["gpu"]:
+        from gpugrad.bench import gpu
+
+        return gpu.main(words[1:])
     parser = argparse.ArgumentParser(prog="gpugrad bench", description="Time gpugrad beside NumPy by hand and other libraries.")
     add_arguments(parser)
     try:
-        return run(parser.parse_args(argv))
+        return run(parser.parse_args(words))
     except (GpugradError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,0 +1,304 @@
+"""`make gpu`, `python -m gpugrad.bench gpu`: everything that needs a real GPU, in one command.
+
+    1. the test suite on the device
+    2. each hot kernel there and on the simulated device: the same bits, or how far apart
+    3. each hot kernel timed, beside its floor at the measured copy bandwidth
+    4. products beside cuBLAS (CuPy's matmul), and the workloads beside torch where it is installed with CUDA
+    5. a JSON record for each measurement
+
+`--device sim` rehearses all of it without a GPU: its times say nothing about one, are marked simulated, and are not recorded.
+Exit codes: 0 all right, 1 a failed test, a wrong result or a failed workload, 2 no such device.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gpugrad as gg
+from gpugrad.bench.clock import EventTimer, Stopwatch, wall_seconds
+from gpugrad.bench.result import append, commit
+from gpugrad.errors import DeviceError, GpugradError
+from gpugrad.kernels.launch import launch
+from gpugrad.kernels.probes import Addresses, Probe, probes
+
+HERE = Path(__file__).resolve().parent
+ROWS, COPY_BYTES, SIZES = 16384, 256 << 20, (256, 1024, 4096)  # beyond an H100's 50 MB of L2
+REHEARSAL_ROWS, REHEARSAL_COPY_BYTES, REHEARSAL_SIZES = 128, 1 << 20, (64,)
+WORKLOADS = ("w3", "w4", "w5", "w6", "w9", "w10", "w11")
+TOLERANCE = 64  # units in the last place of float32, of the largest element: the .approx functions differ, nothing else
+SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """The device by name, its array module, and whether its times mean anything."""
+
+    name: str
+    xp: Any
+    real: bool
+
+    @property
+    def words(self) -> str:
+        if not self.real:
+            return f"{self.name} (SIMULATED: times say nothing about a GPU)"
+        properties = self.xp.cuda.runtime.getDeviceProperties(gg.device(self.name).index)
+        model = properties["name"]
+        return f"{self.name}: {model.decode() if isinstance(model, bytes) else model}"
+
+    def microseconds(self, step: Callable[[], Any], seconds: float) -> float:
+        """The median of one step, by the device's own events where there are any."""
+        timer: Any = wall_seconds
+        if self.real:
+            timer = EventTimer(self.xp.cuda.Event, self.xp.cuda.get_elapsed_time)
+        watch = Stopwatch(step, None, timer)
+        watch.warm_up(seconds / 5)
+        watch.sample(seconds)
+        return watch.timing().p50_us
+
+
+def find(name: str) -> Device:
+    """The device; DeviceError with CuPy's reason where it cannot be used."""
+    found = gg.device(name)
+    return Device(name, found.xp, found.kind == "cuda")
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def placed(probe: Probe, xp: Any) -> tuple[list, list]:
+    """The probe's arguments on the device, and what else must stay alive."""
+    held: list = []
+    args: list = []
+    for value in probe.args:
+        if isinstance(value, Addresses):
+            held += [xp.asarray(x) for x in value]
+            args.append(xp.asarray(np.array([x.data.ptr for x in held], np.uint64)))
+        else:
+            args.append(xp.asarray(value) if isinstance(value, np.ndarray) else value)
+    return args, held
+
+
+def start(probe: Probe, args: list) -> None:
+    launch(probe.source, probe.kernel, probe.arguments, probe.grid, probe.block, args)
+
+
+def compare(device: Device) -> list[tuple[str, float]]:
+    """(kernel, distance): each hot kernel there and on the simulated device, from the same arguments.
+
+    The distance is in units in the last place of the largest element; 0 is the same bits, inf a difference in integers or NaN.
+    """
+    found = []
+    for probe in probes():
+        args, _held = placed(probe, device.xp)
+        probe.run()
+        start(probe, args)
+        bound = probe.source.bind(probe.kernel, probe.arguments).parameters
+        outputs = [(a, b) for p, a, b in zip(bound, args, probe.args, strict=True) if p.written and a is not None]
+        found.append((probe.expression, max(distance(host(a), b) for a, b in outputs)))
+    return found
+
+
+def host(array: Any) -> np.ndarray:
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def distance(got: np.ndarray, wanted: np.ndarray) -> float:
+    if np.array_equal(got, wanted, equal_nan=got.dtype.kind == "f"):
+        return 0.0
+    if got.dtype.kind != "f" or not np.array_equal(np.isnan(got), np.isnan(wanted)):
+        return float("inf")
+    off = np.nanmax(np.abs(got.astype(float) - wanted))
+    return float(off / (np.spacing(np.nanmax(np.abs(wanted))) or 1))
+
+
+def copy_bandwidth(device: Device, size: int, seconds: float) -> float:
+    """Bytes a second that a copy of `size` bytes reads and writes."""
+    xp = device.xp
+    source, target = xp.ones(size // 4, dtype=np.float32), xp.empty(size // 4, dtype=np.float32)
+    return 2 * size / (device.microseconds(lambda: xp.copyto(target, source), seconds) / 1e6)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One measurement. `floor_us` is its bytes at the measured copy bandwidth; `versus` other libraries' microseconds."""
+
+    case: str
+    params: dict
+    p50_us: float
+    bytes: float
+    flops: float
+    floor_us: float
+    versus: dict[str, float]
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        beside = ", ".join(f"{name} {us:.1f} us ({us / self.p50_us:.2f}x)" for name, us in self.versus.items())
+        return self.case, f"{self.p50_us:.1f} us", f"{self.floor_us:.1f} us", f"{self.floor_us / self.p50_us:.0%}", beside
+
+
+def time_kernels(device: Device, rows: int, bandwidth: float, seconds: float) -> list[Timed]:
+    """Each hot kernel at `rows` rows of 1024."""
+    found = []
+    for probe in probes(rows):
+        args, _held = placed(probe, device.xp)
+        us = device.microseconds(lambda probe=probe, args=args: start(probe, args), seconds)
+        size = probe.least * probe.elements
+        found.append(Timed(probe.expression, {"rows": rows}, us, size, 0, size / bandwidth * 1e6, {}))
+        copy_back(probe, args)
+    return found
+
+
+def copy_back(probe: Probe, args: list) -> None:
+    """What the device wrote, into the probe's own arrays: the next one may read it."""
+    for value, array in zip(probe.args, args, strict=True):
+        if isinstance(value, np.ndarray):
+            value[...] = host(array)
+
+
+def time_products(device: Device, sizes: Sequence[int], bandwidth: float, seconds: float, torch: Any) -> list[Timed]:
+    """Square float32 products: gpugrad's forward and backward, beside cuBLAS through CuPy and torch doing the same three."""
+    found = []
+    for n in sizes:
+        rng = np.random.default_rng(n)
+        a, b, g = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(3))
+        x, y = (gg.tensor(v, device=device.name, requires_grad=True) for v in (a, b))
+        up = gg.tensor(g, device=device.name)
+
+        def ours(x=x, y=y, up=up):
+            x.grad = y.grad = None
+            (x @ y).backward(up)
+
+        p, q, r = (device.xp.asarray(v) for v in (a, b, g))
+        versus = {"cupy": device.microseconds(lambda p=p, q=q, r=r: (p @ q, r @ q.T, p.T @ r), seconds)}
+        if torch is not None:
+            versus["torch"] = device.microseconds(torch_product(torch, a, b, g), seconds)
+        size = 4 * n * n * 9
+        found.append(Timed("matmul, forward and backward", {"n": n}, device.microseconds(ours, seconds), size, 6 * n**3,
+                           size / bandwidth * 1e6, versus))
+    return found
+
+
+def torch_product(torch: Any, a: np.ndarray, b: np.ndarray, g: np.ndarray) -> Callable[[], Any]:
+    x, y, up = (torch.from_numpy(v).cuda() for v in (a, b, g))
+    return lambda: (x @ y, up @ y.T, x.T @ up)
+
+
+def cuda_torch() -> Any:
+    """torch, where it is installed with CUDA. It works on the default stream, as CuPy does, so the same events time both."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch if torch.cuda.is_available() else None
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def run_tests(device: str, arguments: Sequence[str]) -> int | None:
+    """pytest on the device; its exit code, or None where the package has no tests beside it."""
+    folder = HERE.parent / "tests"
+    if not folder.is_dir():
+        return None
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", str(folder), "--device", device, *arguments]
+    return subprocess.run(command, cwd=folder.parent, check=False).returncode
+
+
+def write_records(path: Path, device: Device, bandwidth: float, timed: Sequence[Timed], kernels: dict[str, float]) -> None:
+    """Append a line for each measurement; lines already there are never touched."""
+    where = {"device": device.words, "driver": str(device.xp.cuda.runtime.driverGetVersion()), "cupy": device.xp.__version__,
+             "commit": commit(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"case": "copy", "bytes_per_second": bandwidth, **where}) + "\n")
+        file.write(json.dumps({"case": "simulated against real", "ulps": kernels, **where}) + "\n")
+        file.writelines(json.dumps(asdict(t) | {"floor_from": "measured copy", **where}) + "\n" for t in timed)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or sim to rehearse (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="timed for each measurement (default: %(default)s)")
+    parser.add_argument("--records", metavar="FILE", help="append here (default: bench/records/DATE-gpu.jsonl)")
+    parser.add_argument("--skip-tests", action="store_true", help="leave the test suite out")
+    parser.add_argument("--only", metavar="WORD", help="of the tests, those that pytest -k selects")
+
+
+def run(args: argparse.Namespace) -> int:
+    """All five parts; the exit code of the command."""
+    try:
+        device = find(args.device)
+    except DeviceError as error:
+        print(f"gpugrad bench gpu: {error}", file=sys.stderr)
+        return 2
+    print(device.words)
+    failed = False
+    if not args.skip_tests:
+        code = run_tests(args.device, ["-k", args.only] if args.only else [])
+        failed |= bool(code)
+        print("tests: " + ("none beside the package" if code is None else "failed" if code else "passed"), flush=True)
+    kernels = dict(compare(device))
+    wrong = {name: off for name, off in kernels.items() if not off <= TOLERANCE}
+    failed |= bool(wrong)
+    same = sum(off == 0 for off in kernels.values())
+    print(f"simulated against {device.name}: {same} of {len(kernels)} kernels give the same bits, "
+          f"the furthest is {max(kernels.values()):.0f} ulp off" + "".join(f"\nWRONG {n}: {o} ulp" for n, o in wrong.items()))
+    rows, size, sizes = (ROWS, COPY_BYTES, SIZES) if device.real else (REHEARSAL_ROWS, REHEARSAL_COPY_BYTES, REHEARSAL_SIZES)
+    seconds = args.seconds if device.real else 0.0
+    with gg.device(device.name):
+        bandwidth = copy_bandwidth(device, size, seconds)
+        timed = [*time_kernels(device, rows, bandwidth, seconds),
+                 *time_products(device, sizes, bandwidth, seconds, cuda_torch() if device.real else None)]
+    print(f"copy of {size >> 20} MiB: {bandwidth / 1e12:.3f} TB/s" + ("" if device.real else " (simulated)"))
+    print(table(timed, device.real), flush=True)
+    failed |= not workloads(device, args)
+    if device.real:
+        path = Path(args.records) if args.records else record_file()
+        write_records(path, device, bandwidth, timed, kernels)
+        print(f"appended {len(timed) + 2} records to {path.name}")
+    else:
+        print("simulated: nothing recorded")
+    return 1 if failed else 0
+
+
+def record_file() -> Path:
+    return HERE / "records" / f"{datetime.date.today().isoformat()}-gpu.jsonl"
+
+
+def table(timed: Sequence[Timed], real: bool) -> str:
+    heads = ("", "median" if real else "SIMULATED", "floor", "of the copy", "beside")
+    rows = [heads, *(t.row for t in timed)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(heads))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def workloads(device: Device, args: argparse.Namespace) -> bool:
+    """The benchmark's own cases on a real device, beside torch where it has CUDA; whether gpugrad's were right."""
+    if not device.real:
+        return True
+    from gpugrad.bench import report
+    from gpugrad.bench.main import bench
+
+    done = bench(WORKLOADS, ["torch"] if cuda_torch() else [], device.name, seconds=args.seconds)
+    report.show(done)
+    append(done, args.records or record_file())
+    return not any(r.problem for m in done.measured for r in m.results if r.variant == "gpugrad")
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m gpugrad.bench gpu`."""
+    parser = argparse.ArgumentParser(prog="gpugrad bench gpu", description="Tests, checks and timings of a GPU.")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except GpugradError as error:
+        print(f"gpugrad bench gpu: {error}", file=sys.stderr)
+        return 1
