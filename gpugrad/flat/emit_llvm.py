@@ -1,7 +1,6 @@
 """Programs on the CPU: fused loops over all cores, BLAS between them, every buffer in place before the first run.
 
-`emit(graph)` compiles; the function it returns makes no arrays but the program's outputs and what single NumPy operations
-return.
+`emit(graph)` compiles. A run makes no arrays but the program's outputs and what single NumPy operations return.
 """
 from __future__ import annotations
 
@@ -9,15 +8,15 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from gpugrad.flat.expand import OWN, expand
-from gpugrad.flat.fuse import Group, fuse, operations, stored
+from gpugrad.flat.fuse import LOOKS, Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import Library, Module
-from gpugrad.flat.loops import Nest, nest, partial_element
+from gpugrad.flat.loops import Nest, nest, partial_element, turn
 from gpugrad.flat.vector_math import FUNCTIONS
 from gpugrad.graph.primitive import PRIMITIVES
 
@@ -39,24 +38,58 @@ def pool() -> ThreadPoolExecutor:
     return _pool
 
 
-def emit(graph: Graph) -> Callable[[list], list]:
-    """run(list of input arrays) -> list of output arrays."""
+class Loops(NamedTuple):
+    """run    list of input arrays -> list of output arrays
+    steps  what it does, in order: groups, and operations that NumPy does
+    homes  output -> the input in whose memory it is made
+    text   of all loops, as LLVM reads it
+    """
+
+    run: Callable[[list], list]
+    steps: list[Group | Op]
+    homes: dict[Value, Value]
+    text: str
+
+
+def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
+    """The program compiled. homes: output -> the input that it is to overwrite, where no one reads the input any more."""
     graph = expand(graph)
     steps = fuse(graph)
+    homes = at_home(steps, graph, homes or {})
     kept = stored(steps, graph.outputs)
     module = Module()
     nests = [nest(step, kept, module) if isinstance(step, Group) else None for step in steps]
-    library = Library(module.text()) if any(nests) else None
-    memory = Memory(graph, steps, kept)
+    text = module.text()
+    library = Library(text) if any(nests) else None
+    memory = Memory(graph, steps, kept, homes)
     todo: list[Callable[[Env], None]] = []
     for step, n in zip(steps, nests, strict=True):
         todo += [group_step(step, n, library, memory)] if n else single_step(step, memory)
-    return runner(graph, todo, memory, library)
+    return Loops(runner(graph, todo, memory), steps, homes, text)
 
 
-def runner(graph: Graph, todo: list[Callable[[Env], None]], memory: Memory, library: Library | None) -> Callable[[list], list]:
+def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
+    """Those of the wanted homes that can be written: by a group, element by element, after everyone has read the input."""
+    found: dict[Value, Value] = {}
+    for i, step in enumerate(steps):
+        for op in step.ops if isinstance(step, Group) else ():
+            y = op.outputs[0]
+            home = wanted.get(y)
+            if (home is None or y.shape != home.shape or y.dtype != home.dtype or home in graph.outputs
+                    or y in step.late or step.roles[y] != "F" or step.roles.get(home, "F") != "F"):
+                continue
+            after = [o for o in step.ops[step.ops.index(op) + 1:] if home in o.args] + [
+                o for o in step.ops if home in o.args and turn(step, o) > step.level[y]]
+            later = [o for other in steps[i + 1:] for o in operations(other) if home in o.args]
+            looked = [o for other in steps for o in operations(other) if home in o.args and o.name in LOOKS]
+            if not (after or later or looked):
+                found[y] = home
+    return found
+
+
+def runner(graph: Graph, todo: list[Callable[[Env], None]], memory: Memory) -> Callable[[list], list]:
     template, count = memory.env, len(graph.inputs)
-    results = [(memory.place[y], bool(memory.roots[y] & memory.given)) for y in graph.outputs]
+    results = [(memory.place[y], bool(memory.roots[y] & memory.given) and y not in memory.homes) for y in graph.outputs]
 
     def run(arrays: list) -> list:
         env = template.copy()
@@ -70,14 +103,14 @@ def runner(graph: Graph, todo: list[Callable[[Env], None]], memory: Memory, libr
                 y = y.copy()
             outputs.append(y)
         return outputs
-    run.library = library                                    # the code lives as long as its caller
     return run
 
 
 class Memory:
     """Where each value is: `env[place[x]]`. Arrays that do not leave the program are made once and shared by lifetime."""
 
-    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value]):
+    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value]):
+        self.homes = homes
         values = [*graph.inputs, *graph.constants]
         self.fixed = len(values)
         self.given = frozenset(values)
@@ -145,7 +178,7 @@ def plain_matmul(op: Op) -> bool:
 
 def single_step(op: Op, memory: Memory) -> list[Callable[[Env], None]]:
     """The operation by NumPy; nothing where it only looks in another way at an array that stays where it is."""
-    function = OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
+    function = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
     places = [memory.place[x] if isinstance(x, Value) else None for x in op.args]
     given = list(op.args)
     params = op.params
@@ -194,6 +227,7 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
     keeps: list[numpy.ndarray] = []
     reads: list[tuple[int, int]] = []
     makes: list[tuple[int, int, tuple, Any]] = []
+    overwrites: list[tuple[int, int, int]] = []
     late: list[tuple[Op, int, list[numpy.ndarray]]] = []
     made_by = {op.outputs[0]: op for op in group.ops}
     for slot, x in enumerate(n.arrays):
@@ -212,7 +246,11 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
             tables[:, slot] = address(memory.static(x))
             keeps.append(memory.static(x))
         elif x in group.made:
-            makes.append((slot, place, x.shape, x.dtype))
+            home = memory.homes.get(x)
+            if home is None:
+                makes.append((slot, place, x.shape, x.dtype))
+            else:
+                overwrites.append((slot, place, memory.place[home]))
         else:
             reads.append((slot, place))
     parts = bounds(group.rows, workers, 1 if group.cols else 64)
@@ -231,6 +269,13 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
         for slot, i, shape, dtype in makes:
             y = env[i] = numpy.empty(shape, dtype)
             tables[:, slot] = y.__array_interface__["data"][0]
+        strided = []
+        for slot, i, home in overwrites:
+            y = env[i] = env[home]
+            if not y.flags.c_contiguous:
+                strided.append((y, numpy.empty_like(y, order="C")))
+                y = strided[-1][1]
+            tables[:, slot] = y.__array_interface__["data"][0]
         for block in zeroed:
             block.fill(0)
         if workers == 1:
@@ -242,7 +287,9 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
                 other.result()
         for step in finish:
             step(env)
-    run.keeps = keeps
+        for y, made in strided:
+            y[...] = made
+    run.keeps = library, keeps                               # the code and the arrays live as long as what uses them
     return run
 
 

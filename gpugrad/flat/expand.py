@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels.cross_entropy import check_labels
 
@@ -150,7 +151,7 @@ RULES: dict[str, Callable[..., None]] = {rule.__name__: rule for rule in (
 def expandable(op: Op) -> bool:
     values = list(op.values)
     floats = [x for x in values if x.dtype.kind != "i"]
-    return (op.name in RULES and all(x.size for x in (*values, *op.outputs))
+    return (op.name in RULES and ours(op) and all(x.size for x in (*values, *op.outputs))
             and {x.dtype.name for x in floats} in ({"float32"}, {"float64"})
             and (op.name in ("cross_entropy", "cross_entropy_pull") or len(floats) == len(values))
             and not (op.name == "standardize" and not op.params.get("centre", True)))

@@ -26,7 +26,7 @@ def both(f, *args):
         p = program(f, *args)
         inputs = [read(gg.trees.flatten(args)[0]) for read in p._reads]
         expected = p._run(inputs)
-        run = emit(p.graph)
+        run = emit(p.graph).run
         first = [y.copy() for y in run(inputs)]
         again = run(inputs)
     for a, b in zip(first, again, strict=True):
@@ -146,7 +146,7 @@ def test_is_one_loop(name, groups):
 
 def test_outputs_are_the_callers():
     p = program(lambda x: (gg.exp(x) + 1).reshape(5, 9), draw(45))
-    run = emit(p.graph)
+    run = emit(p.graph).run
     first = run([np.zeros(45, np.float32)])[0]
     run([np.ones(45, np.float32)])
     np.testing.assert_array_equal(first, 2)
@@ -154,7 +154,7 @@ def test_outputs_are_the_callers():
 
 def test_labels_are_checked():
     p = program(lambda x, labels: m.cross_entropy(x, labels)[0], draw(4, 3), np.array([0, 1, 2, 0]))
-    run = emit(p.graph)
+    run = emit(p.graph).run
     with pytest.raises(gg.errors.ArgumentError, match="expected labels from 0 to 2"):
         run([draw(4, 3), np.array([0, 1, 3, 0])])
 
@@ -166,4 +166,4 @@ def test_objects_come_from_the_cache(tmp_path, monkeypatch):
     emit(p.graph)
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(llvm, "compile_object", None)
-    np.testing.assert_allclose(emit(p.graph)([np.zeros(45, np.float32)])[0], 3)
+    np.testing.assert_allclose(emit(p.graph).run([np.zeros(45, np.float32)])[0], 3)
