@@ -22,11 +22,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_chain(peer, d):
     sin, tanh = np.sin, np.tanh
     x, a, b = peer.leaf(d.x), peer.array(d.a), peer.array(d.b)
 
+    @peer.compile
     def step():
         x.zero_grad()
         y = x

@@ -117,11 +117,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_dag(peer, d):
     total = define(forward_source(d), "total")
     xs = [peer.leaf(x) for x in d.xs]
 
+    @peer.compile
     def step():
         for x in xs:
             x.zero_grad()

@@ -44,7 +44,7 @@ def mlp_case(name: str, batch: int, widths: tuple[int, ...]) -> Case:
         bytes=lambda d: 4 * (5 * parameters(d) + d.batch * d.widths[0]),  # read w, v; write w, v, and w read once more backwards
         flops=lambda d: 2 * d.batch * (3 * parameters(d) - d.widths[0] * d.widths[1]),  # no gradient to x
     )
-    case.variant("gpugrad")(gpugrad_mlp)
+    case.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")(gpugrad_mlp)
     case.variant("numpy")(numpy_mlp)
     case.variant("numpy-kept")(numpy_kept_mlp)
     case.variant("torch", "torch-compile")(torch_mlp)
@@ -60,6 +60,7 @@ def gpugrad_mlp(peer, d):
     ws, bs = [peer.leaf(w) for w in d.ws], [peer.leaf(b) for b in d.bs]
     optimiser = gg.optim.SGD([*ws, *bs], lr=RATE, momentum=MOMENTUM)
 
+    @peer.compile
     def step():
         optimiser.zero_grad()
         h = x

@@ -17,11 +17,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_elementwise(peer, d):
     gg = peer.module
     a, b, c, e = leaves = [peer.leaf(x) for x in (d.a, d.b, d.c, d.e)]
 
+    @peer.compile
     def step():
         for x in leaves:
             x.zero_grad()

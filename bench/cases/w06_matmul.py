@@ -17,10 +17,11 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_matmul(peer, d):
     a, b, g = peer.leaf(d.a), peer.leaf(d.b), peer.array(d.g)
 
+    @peer.compile
     def step():
         a.zero_grad()
         b.zero_grad()

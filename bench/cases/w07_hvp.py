@@ -18,7 +18,7 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_hvp(peer, d):
     x, target = peer.array(d.x), peer.array(d.target)
     ps, vs = [peer.array(p) for p in d.ps], [peer.array(v) for v in d.vs]
@@ -26,7 +26,8 @@ def gpugrad_hvp(peer, d):
     def loss(ps):
         return tanh_mlp.loss(ps, x, target, np.tanh)
 
-    return lambda: peer.module.hvp(loss, ps, vs)
+    hvp = peer.compile(lambda ps, vs: peer.module.hvp(loss, ps, vs))
+    return lambda: hvp(ps, vs)
 
 
 @CASE.variant("numpy")

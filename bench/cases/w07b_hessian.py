@@ -25,9 +25,9 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_hessian(peer, d):
-    hessian, x = peer.module.hessian(rosenbrock), peer.array(d.x)
+    hessian, x = peer.compile(peer.module.hessian(rosenbrock)), peer.array(d.x)
     return lambda: hessian(x)
 
 

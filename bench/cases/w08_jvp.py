@@ -18,12 +18,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_jvp(peer, d):
     x = peer.array(d.x)
     ps, vs = [peer.array(p) for p in d.ps], [peer.array(v) for v in d.vs]
-    jvp = peer.module.jvp
-    return lambda: jvp(lambda ps: tanh_mlp.network(ps, x, np.tanh), (ps,), (vs,))
+    jvp = peer.compile(lambda ps, vs: peer.module.jvp(lambda ps: tanh_mlp.network(ps, x, np.tanh), (ps,), (vs,)))
+    return lambda: jvp(ps, vs)
 
 
 @CASE.variant("numpy")

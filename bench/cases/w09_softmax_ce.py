@@ -20,11 +20,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_softmax_ce(peer, d):
     gg = peer.module
     logits, labels = peer.leaf(d.logits), peer.array(d.labels)
 
+    @peer.compile
     def step():
         logits.zero_grad()
         loss = gg.nn.cross_entropy(logits, labels)

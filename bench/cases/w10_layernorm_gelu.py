@@ -35,11 +35,12 @@ def by_formula(x, gamma, beta, mean, sqrt, tanh):
     return x + 0.5 * h * (1 + tanh(K * (h + CUBIC * h * h * h)))
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_layernorm_gelu(peer, d):
     gg = peer.module
     x, gamma, beta, g = peer.leaf(d.x), peer.leaf(d.gamma), peer.leaf(d.beta), peer.array(d.g)
 
+    @peer.compile
     def step():
         for leaf in (x, gamma, beta):
             leaf.zero_grad()

@@ -22,11 +22,12 @@ CASE = Case(
 )
 
 
-@CASE.variant("gpugrad")
+@CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_embedding(peer, d):
     table, bias = peer.leaf(d.table), peer.leaf(d.bias)
     index, g = peer.array(d.index), peer.array(d.g)
 
+    @peer.compile
     def step():
         table.zero_grad()
         bias.zero_grad()

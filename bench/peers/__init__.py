@@ -13,6 +13,8 @@ from gpugrad.bench.clock import wall_seconds
 # name on the command line -> module of the adapter; the order is the report's
 ADAPTERS = {
     "gpugrad": "peer_gpugrad",
+    "gpugrad-flat": "peer_gpugrad",
+    "gpugrad-compile": "peer_gpugrad",
     "numpy": "peer_numpy",
     "numpy-kept": "peer_numpy",
     "torch": "peer_torch",

@@ -1,4 +1,4 @@
-"""gpugrad itself, eager."""
+"""gpugrad itself: eager, compiled to NumPy (`gpugrad-flat`), and compiled with the extra `jit` (`gpugrad-compile`)."""
 
 import sys
 from typing import Any
@@ -21,6 +21,11 @@ class GpugradPeer(Peer):
 
     def to_numpy(self, leaf: Any) -> np.ndarray:
         return self.module.asarray(leaf).detach().numpy()
+
+    def compile(self, f: Any) -> Any:
+        if self.name == "gpugrad":
+            return f
+        return self.module.compile(f, backend="numpy" if self.name == "gpugrad-flat" else "auto")
 
     def timer(self) -> Any:
         if not self.device.startswith("cuda"):
