@@ -13,7 +13,7 @@ FLOORS = {"errors": 0, "version": 0, "arrays": 0, "data": 0, "trees": 0.5, "grap
           "draw": 4, "bench": 4, "cli": 5, "info": 4, "train": 4, "progress": 3,
           "cudasim": -1}
 TOGETHER = {"numpy", "methods", "dispatch", "primals", "transforms", "nn", "optim", "random", "io", "check", "function",
-            "checkpoint", "cuda"}
+            "checkpoint", "cuda", "profiling"}
 
 
 def floor(module: str) -> float:
