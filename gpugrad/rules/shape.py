@@ -6,6 +6,7 @@ one operation says what another can, it is derived (end of file) and needs no ru
 from gpugrad.arrays.cheap import spread
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, constant, linear
+from gpugrad.kernels import reduce
 
 
 def along(axis, part):
@@ -25,12 +26,14 @@ def next_axes(axes):
 # one array -------------------------------------------------------------------------------------------------------------
 
 def sum_to(xp):
+    total = reduce.sums(xp)
+
     def run(x, shape):
         lead = x.ndim - len(shape)
         axes = [i for i, n in enumerate(shape, lead) if n == 1 != x.shape[i]]
         if not axes:
-            return x.sum(axis=tuple(range(lead))) if lead else x
-        return x.sum(axis=(*range(lead), *axes), keepdims=True).reshape(shape)
+            return total(x, tuple(range(lead)), False) if lead else x
+        return total(x, (*range(lead), *axes), True).reshape(shape)
     return run
 
 

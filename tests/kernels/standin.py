@@ -23,6 +23,17 @@ class Array:
     def __getitem__(self, index):
         return Array(self.values[index], self.device.id)
 
+    def transpose(self, axes):
+        return Array(self.values.transpose(axes), self.device.id)
+
+    def reshape(self, shape):
+        return Array(self.values.reshape(shape), self.device.id)
+
+    def view(self, dtype):
+        return Array(self.values.view(dtype), self.device.id)
+
+    real = property(lambda self: Array(self.values.real, self.device.id))
+
 
 class CompileException(Exception):
     pass
@@ -61,6 +72,11 @@ class RawModule:
         return Function(self.xp, self.module[name])
 
 
+def zeroed(memory):
+    memory[...] = 0
+    return memory
+
+
 def install(monkeypatch):
     """The stand-in as the module `cupy`, with `launches` and `modules` (compilations), in order."""
     xp = ModuleType("cupy")
@@ -79,7 +95,9 @@ def install(monkeypatch):
     xp.ndarray, xp.RawModule = Array, type("RawModule", (RawModule,), {"xp": xp})
     xp.array = lambda values, dtype=numpy.float32, device=0: Array(numpy.array(values, dtype), device)
     xp.empty = lambda shape, dtype=numpy.float32: Array(cudasim.empty(shape, dtype))
-    xp.cuda = SimpleNamespace(Device=Device, runtime=SimpleNamespace(getDevice=lambda: xp.current),
+    xp.zeros = lambda shape, dtype=numpy.float32: Array(zeroed(cudasim.empty(shape, dtype)))
+    xp.cuda = SimpleNamespace(Device=Device, get_current_stream=lambda: SimpleNamespace(ptr=0),
+                              runtime=SimpleNamespace(getDevice=lambda: xp.current),
                               compiler=SimpleNamespace(CompileException=CompileException))
     monkeypatch.setitem(sys.modules, "cupy", xp)
     return xp
