@@ -20,7 +20,7 @@ from gpugrad.graph.state import RECORD, current
 from gpugrad.graph.tensor import Leaf, Tensor
 from gpugrad.trees import _describe, flatten
 
-BACKENDS = ("auto", "numpy", "numba")
+BACKENDS = ("auto", "numpy", "llvm")
 
 #: After this many programs of one function, a warning: something in its arguments changes at every call.
 MANY = 16
@@ -30,7 +30,7 @@ def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: s
     """f as one flat program: traced once for each structure, shape and dtype of its arguments, then run without Python's f.
 
     static_argnums  arguments that are part of the program, such as a number of layers; they must be hashable
-    backend         "numpy", "numba" (extra `jit`), or "auto": Numba where it is installed
+    backend         "numpy"; "llvm": fused loops over all cores, which need the extra `jit`; "auto": those where it is installed
 
     f may contain gg.grad, jvp, hvp, vmap, `.backward()`, optimiser steps and random draws, and read and change Tensors from
     outside it: parameters, gradients, optimiser state. Arrays and Tensors among the arguments vary from call to call, and so do
@@ -105,7 +105,7 @@ class Compiled:
         return arrays, key
 
     def _make(self, args: tuple, kwargs: dict, leaves: list, key: Any) -> Program:
-        program = traced(self._f, args, kwargs, leaves, self._static)
+        program = traced(self._f, args, kwargs, leaves, self._static, self._backend)
         self._found.setdefault(key, []).append(program)
         self.programs += 1
         if self.programs == MANY:
@@ -115,7 +115,7 @@ class Compiled:
         return program
 
 
-def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int]) -> Program:
+def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int], backend: str) -> Program:
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
@@ -151,7 +151,7 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozens
             if isinstance(data, Symbol) or is_array(data):
                 returned.append(as_symbol(data))
         graph = trace.graph(returned)
-    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned))
+    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned), backend)
 
 
 def mapped(function: Callable, tree: Any) -> Any:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy
@@ -19,22 +20,28 @@ from gpugrad.graph.record import explained
 class Program:
     """A flat program. It runs on the arrays and Tensors among the arguments of its function, in order.
 
+    backend  what runs it: "numpy" its own text, "llvm" fused loops of the same operations
     source   its text; `save(path)` writes a file that needs NumPy alone
     cost     what one run takes, known before it runs
     passes   name -> the operations after that pass; `show(name)` is their text
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: int):
+                 returned: int, backend: str):
         self.name = getattr(f, "__name__", "program")
         self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
         written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
         outputs = self.graph.outputs
         self._homes = {i: home for i, (_, home) in enumerate(written, returned) if home is not None}
-        self._emitted = emit(self.graph, names, {outputs[i]: home for i, home in self._homes.items()
-                                                 if outputs.count(outputs[i]) == 1 and home not in outputs})
-        self._run = self._emitted.run
+        homes = {outputs[i]: home for i, home in self._homes.items() if outputs.count(outputs[i]) == 1 and home not in outputs}
+        self._emitted = emit(self.graph, names, homes)
+        self.backend = "llvm" if backend == "auto" and find_spec("llvmlite") is not None else backend.replace("auto", "numpy")
+        made: Any = self._emitted
+        if self.backend == "llvm":
+            from gpugrad.flat.emit_llvm import emit as emit_loops
+            made = emit_loops(self.graph, homes)
+        self._run = made.run
         self._checks = trace.checks
         self._before = trace.before
         self._reads = [read for _, read in trace.inputs]
@@ -42,7 +49,7 @@ class Program:
         self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
         self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(v, outputs[:i])]
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
-        self._overwritten = [inputs[home] for home in self._emitted.homes.values()]
+        self._overwritten = [inputs[home] for home in made.homes.values()]
         self._others = sorted(set(range(len(inputs))) - set(self._overwritten))
 
     def serves(self, arguments: list) -> bool:
