@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def time_kernels(device: Device, rows: int, bandwidth: float, seconds: float) ->
     found = []
     for probe in probes(rows):
         args, _held = placed(probe, device.xp)
-        us = device.microseconds(lambda probe=probe, args=args: start(probe, args), seconds)
+        us = device.microseconds(partial(start, probe, args), seconds)
         size = probe.least * probe.elements
         found.append(Timed(probe.expression, {"rows": rows}, us, size, 0, size / bandwidth * 1e6, {}))
         copy_back(probe, args)
@@ -178,7 +179,7 @@ def time_products(device: Device, sizes: Sequence[int], bandwidth: float, second
             (x @ y).backward(up)
 
         p, q, r = (device.xp.asarray(v) for v in (a, b, g))
-        versus = {"cupy": device.microseconds(lambda p=p, q=q, r=r: (p @ q, r @ q.T, p.T @ r), seconds)}
+        versus = {"cupy": device.microseconds(partial(products, p, q, r), seconds)}
         if torch is not None:
             versus["torch"] = device.microseconds(torch_product(torch, a, b, g), seconds)
         size = 4 * n * n * 9
@@ -188,8 +189,12 @@ def time_products(device: Device, sizes: Sequence[int], bandwidth: float, second
 
 
 def torch_product(torch: Any, a: np.ndarray, b: np.ndarray, g: np.ndarray) -> Callable[[], Any]:
-    x, y, up = (torch.from_numpy(v).cuda() for v in (a, b, g))
-    return lambda: (x @ y, up @ y.T, x.T @ up)
+    return partial(products, *(torch.from_numpy(v).cuda() for v in (a, b, g)))
+
+
+def products(x: Any, y: Any, up: Any) -> tuple:
+    """A product and the gradients to both factors."""
+    return x @ y, up @ y.T, x.T @ up
 
 
 def cuda_torch() -> Any:

@@ -5,7 +5,7 @@ of the hot kernels comes from the gate, `gpugrad kernels`. Times are modelled fr
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -220,7 +220,7 @@ def show(scores: list[Score], steps: list[Step], device: str) -> str:
     return "\n\n".join(parts)
 
 
-def columns(rows: list[tuple[str, ...]]) -> str:
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
