@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpugrad.arrays.levelled import filled
+from gpugrad.arrays.levelled import ARRAY, filled
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.plan import Plan, last_uses, plan, writes_out
 
@@ -69,7 +69,22 @@ TEXTS: dict[str, Callable[..., str]] = {
     "zeros_as": lambda x, shape: f"np.zeros_like({x}, shape={shape})",
     "unit_step": lambda x: f"({x} > 0).astype({x}.dtype)",
     "roll": lambda x, shift, axis: f"np.roll({x}, {shift}, {axis})",
-    **{name: reduction(name) for name in ("sum", "max", "min", "prod")},
+    "round": lambda x, decimals: f"{x}.round({decimals})",
+    "conj": lambda x: f"{x}.conjugate()",
+    "real": lambda x: f"{x}.real",
+    "imag": lambda x: f"{x}.imag",
+    "matrix_transpose": lambda x: f"{x}.swapaxes(-1, -2)",
+    "cumsum": lambda x, axis: f"{x}.cumsum({axis})",
+    "cumprod": lambda x, axis: f"{x}.cumprod({axis})",
+    "argmax": lambda x, axis: f"{x}.argmax({axis})",
+    "argmin": lambda x, axis: f"{x}.argmin({axis})",
+    "sort": lambda x, axis: f"np.sort({x}, {axis})",
+    "convolve": lambda a, v, mode: f"np.convolve({a}, {v}, '{mode}')",
+    "searchsorted": lambda a, v, side: f"np.searchsorted({a}, {v}, '{side}')",
+    "argpartition": lambda x, kth, axis: f"np.argpartition({x}, {kth}, {axis})",
+    "diagonal": lambda x, offset, axis1, axis2: f"{x}.diagonal({offset}, {axis1}, {axis2})",
+    "counted": lambda x, size, rank: f"np.arange({size}).reshape({(-1, *(1,) * rank)})",
+    **{name: reduction(name) for name in ("sum", "max", "min", "prod", "all", "any")},
 }
 
 
@@ -183,19 +198,18 @@ def statement(op: Op, called: Names, memory: Plan, homes: dict, helpers: dict, b
 
 def parameter(v: Any, helpers: dict) -> str:
     """A static parameter as source; what has no text of its own is kept as an object."""
+    if v is None or v is ... or isinstance(v, bool | int | float | complex | str):
+        return "..." if v is ... else repr(v)
     if isinstance(v, numpy.dtype):
         return f"np.dtype('{v}')"
-    if isinstance(v, numpy.ndarray) or not plain(v):
-        name = f"p{len(helpers)}"
-        helpers[name] = v
-        return name
-    return repr(v)
-
-
-def plain(v: Any) -> bool:
-    if isinstance(v, tuple | list):
-        return all(map(plain, v))
-    return v is None or isinstance(v, bool | int | float | complex | str)
+    if type(v) is slice:
+        return f"slice({', '.join(parameter(p, helpers) for p in (v.start, v.stop, v.step))})"
+    if type(v) in (tuple, list):
+        parts = ", ".join([parameter(p, helpers) for p in v])
+        return f"[{parts}]" if type(v) is list else f"({parts},)" if len(v) == 1 else f"({parts})"
+    name = "ARRAY" if v is ARRAY else f"p{len(helpers)}"
+    helpers[name] = v
+    return name
 
 
 def function_name(op: Op, helpers: dict) -> str:

@@ -1,6 +1,7 @@
 """Program: what one trace became, ready to run, to read and to save."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -9,9 +10,9 @@ import numpy
 
 from gpugrad.arrays.memory import owner
 from gpugrad.errors import ArgumentError, GpugradError
-from gpugrad.flat.emit_numpy import emit
+from gpugrad.flat.emit_numpy import Emitted, emit
 from gpugrad.flat.ir import Graph, Value
-from gpugrad.flat.plan import writes_out
+from gpugrad.flat.plan import plan, writes_out
 from gpugrad.flat.simplify import simplify
 from gpugrad.flat.trace import Trace
 from gpugrad.graph.record import explained
@@ -35,12 +36,13 @@ class Program:
         outputs = self.graph.outputs
         self._homes = {i: home for i, (_, home) in enumerate(written, returned) if home is not None}
         homes = {outputs[i]: home for i, home in self._homes.items() if outputs.count(outputs[i]) == 1 and home not in outputs}
-        self._emitted = emit(self.graph, names, homes)
         self.backend = "llvm" if backend == "auto" and find_spec("llvmlite") is not None else backend.replace("auto", "numpy")
-        made: Any = self._emitted
+        self._emit = lambda: emit(self.graph, names, homes)
         if self.backend == "llvm":
             from gpugrad.flat.emit_llvm import emit as emit_loops
-            made = emit_loops(self.graph, homes)
+            made: Any = emit_loops(self.graph, homes)
+        else:
+            made = self._emitted
         self._run = made.run
         self._checks = trace.checks
         self._before = trace.before
@@ -91,6 +93,11 @@ class Program:
             arrays.update(zip(op.outputs, map(numpy.asarray, y if op.several else (y,)), strict=True))
         return error
 
+    @functools.cached_property
+    def _emitted(self) -> Emitted:
+        """The program as NumPy; where loops run it, only made to be read."""
+        return self._emit()
+
     # to read -------------------------------------------------------------------------------------------------------------
 
     @property
@@ -113,13 +120,14 @@ class Program:
     @property
     def cost(self) -> dict[str, int]:
         """operations, and bytes: read and written, of the arena, of the results; known before the program runs."""
+        memory = plan(self.graph)
         moved = sum(x.nbytes for op in self.graph.ops for x in (*op.values, *op.outputs))
         return {"operations": len(self.graph.ops), "bytes_moved": moved, "flops": sum(map(flops, self.graph.ops)),
-                "bytes_arena": self._emitted.plan.nbytes, "bytes_alive": self._emitted.plan.peak,
+                "bytes_arena": memory.nbytes, "bytes_alive": memory.peak,
                 "bytes_results": sum(v.nbytes for v in self.graph.outputs)}
 
     def __repr__(self) -> str:
-        return f"Program({self.name}, {len(self.graph.ops)} operations, arena of {self._emitted.plan.nbytes:,} bytes)"
+        return f"Program({self.name}, {len(self.graph.ops)} operations, arena of {plan(self.graph).nbytes:,} bytes)"
 
 
 def may_be_shared(v: Value, others: list[Value]) -> bool:

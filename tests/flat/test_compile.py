@@ -1,62 +1,19 @@
 """A compiled function gives what the function gives: values, gradients, state, dtypes and errors."""
+import importlib.util
 import threading
 import warnings
 
 import numpy as np
 import pytest
+from flat_support import FUNCTIONS, ROW, V, X, chain, rng, same
 
 import gpugrad as gg
 from gpugrad import ShapeError, TraceError
 
-
-def rng(seed=0):
-    return np.random.default_rng(seed)
+LLVM = importlib.util.find_spec("llvmlite") is not None
 
 
-X = rng(1).standard_normal((3, 4))
-POSITIVE = np.abs(X) + 0.5
-V = rng(2).standard_normal((3, 4))
-ROW = rng(3).standard_normal(4)
-W = rng(4).standard_normal((4, 5))
-
-FUNCTIONS = {
-    "chain": (lambda x: gg.sum(gg.sin(x) * x + gg.tanh(x * x)), (X,)),
-    "numpy": (lambda x: np.sum(np.exp(-x) / (1 + np.exp(-x))), (X,)),
-    "broadcast": (lambda x, r: gg.sum(gg.tanh(x * r) - r), (X, ROW)),
-    "matmul": (lambda x, w: gg.sum(gg.tanh(x @ w) ** 2), (X, W)),
-    "transposed": (lambda x, w: gg.mean(gg.sin(w.T @ x.T)), (X, W)),
-    "powers": (lambda x: gg.sum(x ** 2 + x ** 3 - x ** 0.5), (POSITIVE,)),
-    "reductions": (lambda x: gg.sum(gg.max(x, axis=1) * gg.mean(x, axis=1)) + gg.var(x) + gg.prod(x), (X,)),
-    "logsumexp": (lambda x: gg.sum(gg.log(gg.sum(gg.exp(x), axis=1, keepdims=True))), (X,)),
-    "softmax": (lambda x: gg.sum(gg.softmax(x) * V), (X,)),
-    "layer_norm": (lambda x: gg.sum(gg.layer_norm(x) * V), (X,)),
-    "gelu": (lambda x: gg.sum(gg.gelu(x)), (X,)),
-    "index": (lambda x: gg.sum(x[1:, ::2] * 2) + gg.sum(x[[0, 0, 2]] ** 2), (X,)),
-    "where": (lambda x: gg.sum(gg.where(x > 0, gg.log(gg.where(x > 0, x, 1)), x)), (X,)),
-    "shapes": (lambda x: gg.sum(gg.concatenate([x.reshape(4, 3), x.reshape(4, 3)], axis=1).T[2] * 3), (X,)),
-    "einsum": (lambda x, w: gg.sum(gg.einsum("ij,jk->ki", x, w) ** 2), (X, W)),
-    "sorted": (lambda x: gg.sum(gg.sort(x, axis=1) * V), (X,)),
-    "cumulative": (lambda x: gg.sum(gg.cumsum(x, axis=0) * V), (X,)),
-    "empty": (lambda x: gg.sum(gg.exp(x[:0])), (X,)),
-    "loop": (lambda x: gg.sum(chain(x)), (X,)),
-}
-
-
-def chain(x):
-    for i in range(20):
-        x = gg.sin(x) * 1.1 + x * (i % 3)
-    return x
-
-
-def same(a, b):
-    for x, y in zip(gg.trees.flatten(a)[0], gg.trees.flatten(b)[0], strict=True):
-        assert type(x) is type(y)
-        x, y = np.asarray(getattr(x, "data", x)), np.asarray(getattr(y, "data", y))
-        assert x.dtype == y.dtype and x.shape == y.shape
-        np.testing.assert_allclose(x, y, rtol=1e-5 if x.dtype == "f4" else 1e-11, atol=1e-6 if x.dtype == "f4" else 1e-13)
-
-
-@pytest.fixture(params=["numpy"])
+@pytest.fixture(params=["numpy", pytest.param("llvm", marks=pytest.mark.skipif(not LLVM, reason="needs the extra jit"))])
 def backend(request):
     return request.param
 
@@ -71,7 +28,7 @@ def test_values_and_gradients(name, dtype, backend):
         compiled = gg.compile(g, backend=backend)
         for scale in (1, 0.5):                                 # the second call runs the program on other numbers
             call = tuple((a * scale).astype(dtype) for a in args)
-            same(compiled(*call), g(*call))
+            same(compiled(*call), g(*call), dtype)
         assert compiled.programs == 1
 
 

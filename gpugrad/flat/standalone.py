@@ -1,0 +1,171 @@
+"""A program as a file that needs NumPy alone: its text, the functions it calls, its constants and its arena."""
+from __future__ import annotations
+
+import ast
+import base64
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+
+import numpy
+
+from gpugrad.arrays.levelled import ARRAY
+from gpugrad.errors import ArgumentError
+from gpugrad.flat.emit_numpy import Emitted
+from gpugrad.flat.ir import Graph
+from gpugrad.graph.namespace import PRIMITIVES
+
+#: Constants up to this many elements are written as numbers, larger ones as text of their bytes.
+READABLE = 1000
+
+#: Modules of which only devices have a use; what is made of them stays out of the file.
+FOR_DEVICES = frozenset({f"gpugrad.kernels.{name}" for name in (
+    "cublaslt", "elementwise", "expression", "gate", "geometry", "instances", "launch", "load", "lt_library", "lt_plan", "probes",
+    "ptxas", "record", "signature")})
+
+#: Functions whose choice between libraries a file for NumPy has no use for: (module, name) -> source.
+ON_THE_HOST = {("gpugrad.kernels.matmul", "matmul"): "def matmul(xp):\n    return xp.matmul"}
+
+
+def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
+    """The text of the file. Raises ArgumentError for a program that calls what only its Python session has."""
+    parts = Parts()
+    made = {}
+    for helper, function in emitted.helpers.items():
+        if isinstance(function, numpy.ndarray):
+            parts.constants[helper] = function
+            continue
+        if function is ARRAY:
+            parts.take(ARRAY.__module__, helper)
+            continue
+        prim = next((p for p in PRIMITIVES.values() if p.impls[numpy.ndarray] is function), None) if callable(function) else None
+        factory = prim and parts.factory(prim.impls.impl)
+        if factory is None:
+            raise ArgumentError(f"save: expected operations of gpugrad's own, got {helper}, whose source is not known. "
+                                "Write it with gpugrad's functions.")
+        made[helper] = factory
+    parts.constants.update(emitted.constants)
+    inputs = [f"    {label.strip():<12} {v.dtype} {v.shape}" for label, v in
+              zip(emitted.source.split("\n")[1].split("=")[0].split(","), graph.inputs, strict=False)]
+    outputs = ", ".join(f"{v.dtype} {v.shape}" for v in graph.outputs)
+    lines = [f'"""{name}, as one flat program: run(inputs) -> outputs, lists of arrays.', "", "inputs:", *inputs,
+             f"outputs: {outputs}", '"""', "from __future__ import annotations", "",
+             *sorted(parts.imports, key=lambda text: (" = None" in text, text)), "",
+             "nan, inf = np.nan, np.inf", ""]
+    lines += [text + "\n\n" for text in parts.texts]
+    if made:                                               # all are made before the names change hands
+        lines += [f"({', '.join(made)},) = ({', '.join(f'{factory}(np)' for factory in made.values())},)"]
+    lines += [f"{label} = {written(array)}" for label, array in parts.constants.items()]
+    if emitted.buffers:
+        lines += [f"arena = np.empty({emitted.plan.nbytes}, np.uint8)"]
+        lines += [f"{label} = arena[{start}:{start + v.nbytes}].view('{v.dtype}').reshape({v.shape})"
+                  for label, (start, v) in emitted.buffers.items()]
+    return "\n".join([*lines, "", "", emitted.source])
+
+
+class Parts:
+    """Definitions of modules, each with those that it needs, in order."""
+
+    def __init__(self) -> None:
+        self.imports = {"import numpy as np", "import numpy"}
+        self.texts: list[str] = []
+        self.constants: dict[str, numpy.ndarray] = {}
+        self.taken: dict[str, str] = {}                    # name -> the module it is from
+
+    def factory(self, function: Callable) -> str | None:
+        """The text of a function xp -> implementation, whose definition is taken; None where it is not in our modules."""
+        place = definition(function)
+        if place is not None:
+            self.take(*place)
+            return place[1]
+        module, line = function.__module__, function.__code__.co_firstlineno
+        if not module.startswith("gpugrad."):
+            return None
+        source = contents(module)[2]
+        for node in ast.walk(ast.parse("\n".join(source))):
+            if isinstance(node, ast.keyword) and node.arg == "impl" and node.value.lineno == line:
+                self.take_mentioned(module, node.value)
+                return f"({ast.unparse(node.value)})"
+        return None
+
+    def take_mentioned(self, module: str, node: ast.AST, but: str = "") -> None:
+        defined, imported, _ = contents(module)
+        for name in sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {but}):
+            if name in defined or name in imported:
+                self.take(module, name)
+
+    def take(self, module: str, name: str) -> None:
+        """The definition of a name in a module, after all that it mentions."""
+        defined, imported, source = contents(module)
+        if name in imported:
+            statement, home, original = imported[name]
+            if home in FOR_DEVICES:
+                self.imports.add(f"{name} = None")
+            elif home is None or not home.startswith("gpugrad."):
+                self.imports.add(statement)
+            else:
+                self.take(home, original)
+        elif name in self.taken:
+            if self.taken[name] != module:
+                raise ArgumentError(f"save: expected one meaning for {name}, got those of {self.taken[name]} and {module}. "
+                                    "Compile the parts apart.")
+        elif name in defined:
+            self.taken[name] = module
+            if (module, name) in ON_THE_HOST:
+                self.texts.append(ON_THE_HOST[module, name])
+                return
+            node = defined[name]
+            if isinstance(node, ast.Assign | ast.AnnAssign) and for_devices(module, node):
+                self.texts.append(f"{name} = None")
+                return
+            self.take_mentioned(module, node, but=name)
+            first = min([node.lineno, *[d.lineno for d in getattr(node, "decorator_list", ())]])
+            self.texts.append("\n".join(source[first - 1:node.end_lineno]))
+
+
+def for_devices(module: str, node: ast.AST) -> bool:
+    """True for a statement that runs what only devices have."""
+    imported = contents(module)[1]
+    return any(isinstance(n, ast.Name) and n.id in imported and imported[n.id][1] in FOR_DEVICES for n in ast.walk(node))
+
+
+@functools.cache
+def contents(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str | None, str]], list[str]]:
+    """What a module defines (name -> statement), what it imports (name -> statement, module, name there), its lines."""
+    source = inspect.getsource(sys.modules[module])
+    defined: dict[str, ast.stmt] = {}
+    imported: dict[str, tuple[str, str | None, str]] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined[node.name] = node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                defined.update({n.id: node for n in ast.walk(target) if isinstance(n, ast.Name)})
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                imported[alias.asname or alias.name] = ast.unparse(ast.Import([alias])), None, alias.name
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                text = ast.unparse(ast.ImportFrom(node.module, [alias], 0))
+                imported[alias.asname or alias.name] = text, node.module, alias.name
+    return defined, imported, source.splitlines()
+
+
+def definition(factory: Callable) -> tuple[str, str] | None:
+    """(module, name) of a function at the top of one of our modules."""
+    for place in [m for m in sys.modules if m.startswith(("gpugrad.kernels.", "gpugrad.arrays.", "gpugrad.rules."))]:
+        for name, value in vars(sys.modules[place]).items():
+            if value is factory and name in contents(place)[0]:
+                return place, name
+    return None
+
+
+def written(array: numpy.ndarray) -> str:
+    """A constant as source."""
+    if array.size and bool((array == array.flat[0]).all()) and not numpy.signbit(numpy.real(array.flat[0])):
+        return f"np.full({array.shape}, {array.flat[0].item()!r}, '{array.dtype}')"
+    if array.size <= READABLE:
+        return f"np.array({array.ravel().tolist()!r}, '{array.dtype}').reshape({array.shape})"
+    text = base64.b64encode(numpy.ascontiguousarray(array).tobytes()).decode()
+    return f"np.frombuffer(__import__('base64').b64decode('{text}'), '{array.dtype}').reshape({array.shape})"
