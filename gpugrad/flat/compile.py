@@ -64,10 +64,12 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current() is not RECORD or tracing():
             return self._f(*args, **kwargs)
-        leaves, key = self._key(args, kwargs)
-        for x in leaves:
-            if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
-                return self._f(*args, **kwargs)
+        leaves, key = self._plain_key(args) if not (kwargs or self._static) else (args, None)
+        if key is None:
+            leaves, key = self._key(args, kwargs)
+            for x in leaves:
+                if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
+                    return self._f(*args, **kwargs)
         for program in self._found.get(key, ()):
             if program.serves(leaves):
                 return program(leaves)
@@ -78,6 +80,19 @@ class Compiled:
         leaves, key = self._key(args, kwargs)
         found = next((p for p in self._found.get(key, ()) if p.serves(leaves)), None)
         return found or self._make(args, kwargs, leaves, key)
+
+    def _plain_key(self, args: tuple) -> tuple[Sequence, Any]:
+        """The same as `_key` for arguments that are all arrays and leaves, without describing a tree; the key None for others."""
+        kinds: list = []
+        for x in args:
+            if type(x) is numpy.ndarray:
+                kinds.append((x.shape, x.dtype))
+            elif type(x) is Tensor and (x._node is None or type(x._node) is Leaf):
+                data = x._data
+                kinds.append((data.shape, data.dtype, x._node is not None))
+            else:
+                return args, None
+        return args, tuple(kinds)
 
     def _key(self, args: tuple, kwargs: dict) -> tuple[list, Any]:
         """The arrays among the arguments, and what a program depends on beside them."""
@@ -96,7 +111,9 @@ class Compiled:
                 arrays.append(x)
             else:
                 kinds.append((type(x), x) if not isinstance(x, float) else (float, repr(x)))
-        key = spec, tuple(kinds), static
+        key: Any = (spec, tuple(kinds), static)
+        if not kwargs and not static and len(arrays) == len(args) and all(x is a for x, a in zip(arrays, args, strict=True)):
+            key = tuple(kinds)                            # as `_plain_key` has it
         try:
             hash(key)
         except TypeError as error:
@@ -104,7 +121,7 @@ class Compiled:
                                 f"({error}). Pass it as an array.") from error
         return arrays, key
 
-    def _make(self, args: tuple, kwargs: dict, leaves: list, key: Any) -> Program:
+    def _make(self, args: tuple, kwargs: dict, leaves: Sequence, key: Any) -> Program:
         program = traced(self._f, args, kwargs, leaves, self._static, self._backend)
         self._found.setdefault(key, []).append(program)
         self.programs += 1
@@ -115,7 +132,7 @@ class Compiled:
         return program
 
 
-def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozenset[int], backend: str) -> Program:
+def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: frozenset[int], backend: str) -> Program:
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
@@ -151,7 +168,13 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: list, static: frozens
             if isinstance(data, Symbol) or is_array(data):
                 returned.append(as_symbol(data))
         graph = trace.graph(returned)
+    if len(results) == 1 and results[0] is out:
+        build = first
     return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned), backend)
+
+
+def first(values: list) -> Any:
+    return values[0]
 
 
 def mapped(function: Callable, tree: Any) -> Any:
@@ -177,7 +200,7 @@ def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Calla
     return lambda arguments, outputs: x
 
 
-def argument_names(f: Callable, args: tuple, leaves: list) -> list[str]:
+def argument_names(f: Callable, args: tuple, leaves: Sequence) -> list[str]:
     """Names for the arrays among the arguments: the parameter's own, numbered where it holds several."""
     try:
         parameters = list(inspect.signature(f).parameters)
