@@ -1,7 +1,10 @@
-"""gg.cuda: is there a usable CUDA device, and how many."""
+"""gg.cuda: is there a usable CUDA device, how many, and how exactly they multiply matrices."""
 from __future__ import annotations
 
 from gpugrad.arrays import cuda_usable
+from gpugrad.kernels.matmul import matmul_precision
+
+__all__ = ["device_count", "is_available", "matmul_precision"]
 
 
 def is_available() -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import cuda_problem, default_device
+from gpugrad.kernels import cublaslt
 from gpugrad.version import __version__
 
 #: What each extra of pyproject.toml brings: extra -> (distribution, what it is for).
@@ -34,7 +35,8 @@ def info() -> dict[str, Any]:
         "threads": {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
                     if name in os.environ},
         "default_device": str(default_device()),
-        "cuda": {"usable": problem is None, "problem": problem, "devices": [] if problem else cuda_devices()},
+        "cuda": {"usable": problem is None, "problem": problem, "devices": [] if problem else cuda_devices(),
+                 "cublaslt": None if problem else cublaslt.status(), "products_by_cupy": cublaslt.reasons()},
         "extras": {extra: version(name) for extra, (name, _) in EXTRAS.items()},
         "peers": {name: version(name) for name in PEERS},
     }
@@ -82,6 +84,8 @@ def show(found: dict[str, Any]) -> str:
     if found["cuda"]["usable"]:
         lines += [f"cuda            {d['device']}: {d['name']}, compute capability {d['capability']}, "
                   f"{d['memory_bytes'] / 2**30:.0f} GiB" for d in found["cuda"]["devices"]]
+        lines.append(f"cublaslt        {found['cuda']['cublaslt']}")
+        lines += [f"                {count} products by CuPy: {why}" for why, count in found["cuda"]["products_by_cupy"].items()]
     else:
         lines.append(f"cuda            not usable: {found['cuda']['problem']}")
     for extra, (name, purpose) in EXTRAS.items():

@@ -26,7 +26,7 @@ from typing import Any
 
 from gpugrad.arrays import module_of
 from gpugrad.errors import ArgumentError, DeviceError
-from gpugrad.kernels.lt_library import REDUCTIONS, Algorithm, Handle, Layout, LtError, Preference, Product, library
+from gpugrad.kernels.lt_library import REDUCTIONS, Algorithm, Handle, Layout, Library, LtError, Preference, Product, library
 from gpugrad.kernels.lt_plan import LtUnsupportedError, Plan, aux_shape, check_shapes, plan
 from gpugrad.kernels.record import note, open_logs
 
@@ -133,9 +133,13 @@ def product(a: Any, b: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0, 
             out += total
         else:
             out[...] = total
+    return by_cupy(out, a, b, *([out] if beta else []))
+
+
+def by_cupy(out: Any, a: Any, b: Any, *more: Any) -> Any:
+    """Note a product that CuPy has made in the launch log; more: what else was read. Returns out."""
     if open_logs():
-        flops = 2 * out.size * a.shape[-1]
-        note("gemm", "cupy", reads=(a, b, out) if beta else (a, b), writes=(out,), flops=flops)
+        note("gemm", "cupy", reads=(a, b, *more), writes=(out,), flops=2 * out.size * (a.shape[-1] if a.ndim else 1))
     return out
 
 
@@ -209,9 +213,14 @@ def alignment(x: Any) -> int:
 def handle_of(xp: Any, device: int) -> Handle:
     """The handle of a device, which must be the current one. LtUnsupportedError where cuBLASLt is missing or finds no GPU."""
     try:
-        return _handles.get((xp, device)) or _handles.setdefault((xp, device), Handle(library()))
+        return _handles.get((xp, device)) or _handles.setdefault((xp, device), Handle(library_of(xp)))
     except LtError as error:
         raise LtUnsupportedError(str(error)) from error
+
+
+def library_of(xp: Any) -> Library:
+    """The library behind an array module: a simulated device brings its own."""
+    return Library(xp.cublaslt) if hasattr(xp, "cublaslt") else library()
 
 
 def own_workspace(xp: Any, device: int, stream: int) -> Any:

@@ -1,4 +1,4 @@
-"""Products of arrays, over matmul. Each function takes the array module and returns the raw function."""
+"""Products of arrays, over matmul. Each function takes the array module, or a product, and returns the raw function."""
 from __future__ import annotations
 
 import functools
@@ -34,10 +34,8 @@ def matmul_error(a: Any, b: Any) -> ShapeError:
     return ShapeError(f"matmul: batch axes must broadcast, {got}. Insert axes of length 1 with [:, None].")
 
 
-def einsum(xp: Any) -> Callable:
-    """einsum of operands whose axes all have letters of their own; two operands at a time, by matmul where it sums."""
-    product = matmul(xp)
-
+def einsum(product: Callable) -> Callable:
+    """einsum of operands whose axes all have letters of their own; two operands at a time, by product(a, b) where it sums."""
     def run(*xs, subscripts):
         plan = plan_of(subscripts)
         if plan is not None:

@@ -227,7 +227,8 @@ def columns(name, address, dtype, rows, cols, ld, write):
     found = SPACE.find(address)
     facts = {"kernel": "cublasLtMatmul", "address": address}
     if address % size:
-        raise Misaligned(f"cublasLtMatmul: {name} was expected at a multiple of {size} bytes, got {address:#x}. Copy the view.", **facts)
+        raise Misaligned(f"cublasLtMatmul: {name} was expected at a multiple of {size} bytes, got {address:#x}. Copy the view.",
+                         **facts)
     if found is None or behind > found.start + found.size:
         nearest = SPACE.nearest(address)
         raise OutOfBounds(

@@ -1,8 +1,9 @@
 """Products: sums over shared axes. Every gradient is a product again, so all orders run at the speed of BLAS."""
 from math import prod
 
-from gpugrad.arrays.products import cross, einsum, matmul
+from gpugrad.arrays.products import cross, einsum
 from gpugrad.graph.primitive import Primitive, aligned, linear
+from gpugrad.kernels.matmul import matmul
 
 linear("matrix_transpose", lambda m, g, x: m.matrix_transpose(g), impl=lambda xp: lambda x: x.swapaxes(-1, -2),
        batch=lambda m, size, batched, x: m.matrix_transpose(x))
@@ -149,7 +150,7 @@ def einsum_batch(m, size, batched, *xs, subscripts):
     return m.einsum(*xs, subscripts=f"{','.join(terms)}->{letter}{out}")
 
 
-Primitive("einsum", einsum_vjp, einsum_jvp, impl=einsum, batch=einsum_batch, keep="xs")
+Primitive("einsum", einsum_vjp, einsum_jvp, impl=lambda xp: einsum(matmul(xp)), batch=einsum_batch, keep="xs")
 
 
 # vectors --------------------------------------------------------------------------------------------------------------
