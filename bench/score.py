@@ -196,7 +196,7 @@ def collect(device: str, full: bool, architectures: tuple[str, ...] = ("sm_90",)
     steps = [take(Mlp(), device), take(Block() if full else SCALED_BLOCK, device)]
     for number, step in zip(("S1", "S2"), steps, strict=True):
         step.scores = score_step(step, number)
-    compiled = gate.compile_all(architectures)
+    compiled = [*gate.compile_all(architectures), *gate.compile_generated(architectures)]
     kernels = score_kernels(compiled, gate.run_hot(compiled))
     return [s for step in steps for s in step.scores] + kernels, steps
 

@@ -1,8 +1,9 @@
 """`gpugrad kernels`: every kernel compiled for every architecture, and what it costs; exit code 1 where one got worse.
 
-Every instantiation is compiled with CuPy's options. None may spill, use local memory or add floats atomically; each vector
-path must move 128 bits at a time. The hot kernels also run once on the simulated device, where all sectors asked for must be
-needed and no shared-memory bank may be hit twice. No GPU takes part and nothing is timed; the floor is the advertised bandwidth.
+Every instantiation is compiled with CuPy's options, the kernels that rules generate too. None may spill, use local memory or
+add floats atomically; each vector path must move 128 bits at a time. The hot kernels also run once on the simulated device,
+where all sectors asked for must be needed and no shared-memory bank may be hit twice. No GPU takes part and nothing is timed;
+the floor is the advertised bandwidth.
 """
 from __future__ import annotations
 
@@ -73,13 +74,38 @@ def compile_all(architectures: Sequence[str] = ARCHITECTURES, files: Iterable[st
 
     Raises KernelCompileError where one does not compile, MissingExtraError without NVRTC, ArgumentError for another architecture.
     """
+    kept = None if dtypes is None else frozenset(dtypes)
+    jobs = [(SOURCES[file], instances, arch) for file in files for kernel, listed in INSTANCES[file].items()
+            if (instances := [(kernel, a) for a in listed if kept is None or a[0] in kept]) for arch in architectures]
+    return compile_jobs(jobs, architectures)
+
+
+def compile_generated(architectures: Sequence[str] = ARCHITECTURES) -> list[Figures]:
+    """The pullback kernel of each elementwise rule on arrays, flat path, float32 and float16.
+
+    float64 is left out: there CUDA's own functions (sin, expm1, erf) keep values in local memory, whatever calls them.
+    """
+    from gpugrad.graph.namespace import PRIMITIVES
+    from gpugrad.graph.primitive import Elementwise
+    from gpugrad.kernels.elementwise import source_of
+    from gpugrad.rules.generated import ARRAY, pull_of
+
+    jobs = []
+    for prim in PRIMITIVES.values():
+        count = len(prim.partials) if isinstance(prim, Elementwise) else 0
+        rule = pull_of(prim, (True,) * count, (ARRAY,) * count) if count else None
+        if rule is not None:
+            k = rule.kernel
+            source = source_of(k.name, k.inputs, *k.body, len(k.numbers), -1)
+            jobs += [(source, [(k.name, ("float32", 4)), (k.name, ("float16", 8))], arch) for arch in architectures]
+    return compile_jobs(jobs, architectures)
+
+
+def compile_jobs(jobs: list[tuple], architectures: Sequence[str]) -> list[Figures]:
     unknown = [arch for arch in architectures if arch not in ARCHITECTURES]
     if unknown:
         raise ArgumentError(f"kernels: expected architectures among {', '.join(ARCHITECTURES)}, got {', '.join(unknown)}. "
                             "Correct --arch.")
-    kept = None if dtypes is None else frozenset(dtypes)
-    jobs = [(SOURCES[file], instances, arch) for file in files for kernel, listed in INSTANCES[file].items()
-            if (instances := [(kernel, a) for a in listed if kept is None or a[0] in kept]) for arch in architectures]
     version()                                              # the error about a missing NVRTC comes once, from here
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [f for found in pool.map(lambda job: figures(*job), jobs) for f in found]
@@ -133,7 +159,9 @@ def summary(compiled: Sequence[Figures]) -> list[str]:
     totals = Counter[str]()
     for f in compiled:
         totals.update(spilled=f.spilled, stack=f.stack, atomics=f.float_atomics)
-    return [f"{len({f.expression for f in compiled})} instantiations of {len({f.file for f in compiled})} files for "
+    written = {f.expression for f in compiled if f.file in INSTANCES}
+    generated = {f.expression for f in compiled if f.file not in INSTANCES}
+    return [f"{len(written)} instantiations of {len(INSTANCES)} files and {len(generated)} of generated kernels, for "
             f"{', '.join(architectures)}, NVRTC {version()}: {totals['spilled']} bytes spilled, {totals['stack']} bytes of local "
             f"memory, {totals['atomics']} float atomics; most registers {most.registers} ({most.expression}, {most.arch}).",
             "Hot kernels: float32, vector path, rows of 1024; bytes, sectors and conflicts counted on the simulated device. "
@@ -165,7 +193,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the parsed options say; 1 where a kernel got worse."""
-    compiled = compile_all(args.arch.split(","))
+    architectures = args.arch.split(",")
+    compiled = [*compile_all(architectures), *compile_generated(architectures)]
     hot = run_hot(compiled)
     print(json.dumps(as_dict(compiled, hot)) if args.json else show(compiled, hot))
     found = problems(compiled, hot)

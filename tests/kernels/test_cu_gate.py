@@ -35,12 +35,18 @@ def test_float32_passes_the_gate_on_sm_90(compiled, hot):
     assert gate.problems(compiled, hot) == []
 
 
+def test_generated_pullbacks_pass_the_gate_on_sm_90():
+    compiled = gate.compile_generated(["sm_90"])
+    assert {"tanh_pull<float, 4>", "divide_pull<float, 4>", "sigmoid_pull<__half, 8>"} <= {f.expression for f in compiled}
+    assert gate.problems(compiled, []) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ptxas.ARCHITECTURES)
 def test_every_instance_passes_the_gate_on_every_architecture(arch):
     compiled = gate.compile_all([arch])
     assert {(f.file, f.expression) for f in compiled} == {(s.file, e) for s in SOURCES.values() for e in s.declared}
-    assert gate.problems(compiled, []) == []
+    assert gate.problems([*compiled, *gate.compile_generated([arch])], []) == []
 
 
 def test_128_bit_loads_stand_only_where_the_width_says_so(compiled):
@@ -100,6 +106,7 @@ def test_occupancy_follows_registers_shared_memory_and_blocks(arch, registers, s
 
 def test_the_command_prints_a_table_and_json_and_fails_on_a_regression(compiled, hot, monkeypatch, capsys):
     monkeypatch.setattr(gate, "compile_all", lambda architectures: compiled)
+    monkeypatch.setattr(gate, "compile_generated", lambda architectures: [])
     monkeypatch.setattr(gate, "run_hot", lambda _: hot)
     assert cli.main(["kernels"]) == 0
     assert "relu<float, 4>" in capsys.readouterr().out
