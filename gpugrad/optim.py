@@ -20,6 +20,7 @@ from gpugrad.graph.namespace import Implementations
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
 from gpugrad.kernels.adam import adam
+from gpugrad.kernels.optim import KINDS, Arena, adam_together, sgd_together
 from gpugrad.kernels.sgd import sgd
 from gpugrad.trees import flatten
 
@@ -48,6 +49,7 @@ class Optimizer:
     def __init__(self, params: Any, **defaults: Any):
         self.groups: list[dict[str, Any]] = []
         self._slots: dict[Tensor, Slot] = {}
+        self._arenas: dict[tuple, tuple[list[Slot], Arena]] = {}
         for tree, options in groups_of(self.op, params, defaults):
             self.check({**defaults, **options})
             tensors = [parameter(self.op, leaf) for leaf in flatten(tree)[0]]
@@ -83,16 +85,76 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every parameter that has a gradient; the others stay, and so does what is kept for them."""
-        for group in self.groups:
+        for number, group in enumerate(self.groups):
             options = {name: value for name, value in group.items() if name != "params"}
             time = clock()
-            for tensor in group["params"]:
+            for tensor in self.step_together(number, group, options, time):
                 grad = tensor.grad
                 if grad is not None:
                     slot = self._slots[tensor]
                     slot.step += 1
                     self.update(slot, tensor._data, real_view(grad._data), options)
                     mark_changed(tensor._data, time)
+
+    def step_together(self, number: int, group: dict[str, Any], options: dict[str, Any], time: int) -> list[Tensor]:
+        """Step the parameters that lie where kernels are compiled, those of one dtype in one launch; return the others.
+
+        The first step moves them into an arena. Their Tensors stay, with views of it as their arrays.
+        """
+        tensors = group["params"]
+        if not tensors or not hasattr(module_of(tensors[0]._data), "RawModule"):
+            return tensors
+        kinds: dict[tuple, list[Slot]] = {}
+        left = []
+        for tensor in tensors:
+            data = tensor._data
+            if hasattr(module_of(data), "RawModule") and data.dtype.char in KINDS:
+                kinds.setdefault((number, data.dtype.char, data.device.id), []).append(self._slots[tensor])
+            else:
+                left.append(tensor)
+        for kind, slots in kinds.items():
+            known, arena = self._arenas.get(kind, (None, None))
+            if known != slots or arena is None:
+                first = slots[0].tensor._data
+                arena = Arena(module_of(first), [slot.tensor.shape for slot in slots], first.dtype)
+                self._arenas[kind] = slots, arena
+            self.step_arena(arena, slots, options)
+            mark_changed(arena.whole("weights"), time)
+        return left
+
+    def step_arena(self, arena: Arena, slots: list[Slot], options: dict[str, Any]) -> None:
+        """Step the slots that have gradients; those that have had as many steps go in one launch."""
+        turns: dict[int, list] = {}
+        for k, slot in enumerate(slots):
+            slot.tensor._data = arena.take("weights", k, slot.tensor._data)
+            grad = slot.tensor.grad
+            if grad is not None:
+                g = module_of(grad._data).ascontiguousarray(real_view(grad._data), dtype=arena.real)
+                turns.setdefault(self.turn(slot, options), [None] * len(slots))[k] = g
+        for kind in self.kept(options):
+            for k, slot in enumerate(slots):
+                if slot.tensor.grad is not None:
+                    slot.arrays[kind] = arena.take(kind, k, self.initial(slot, kind))
+        for turn, gradients in turns.items():
+            self.update_together(arena, gradients, turn, options)
+        for slot in slots:
+            slot.step += slot.tensor.grad is not None
+
+    def turn(self, slot: Slot, options: dict[str, Any]) -> int:
+        """How many steps a parameter has had."""
+        return slot.step
+
+    def kept(self, options: dict[str, Any]) -> list[str]:
+        """The names of the arrays that are kept for a parameter."""
+        raise NotImplementedError
+
+    def initial(self, slot: Slot, kind: str) -> Any:
+        """The array of that name so far; None for zeros."""
+        return slot.arrays.get(kind)
+
+    def update_together(self, arena: Arena, gradients: list, turn: int, options: dict[str, Any]) -> None:
+        """One step of the parameters of an arena that have gradients, in place."""
+        raise NotImplementedError
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
         """One step of one parameter, in place."""
@@ -182,6 +244,17 @@ class SGD(Optimizer):
         SGD_ON[type(w)](w, g, v, first=first, **options)
 
 
+    def turn(self, slot: Slot, options: dict[str, Any]) -> int:
+        """0 where there is no velocity yet: the first is the gradient."""
+        return max(1, slot.step) if "velocity" in slot.arrays else 0 if options["momentum"] else slot.step
+
+    def kept(self, options: dict[str, Any]) -> list[str]:
+        return ["velocity"] if options["momentum"] else []
+
+    def update_together(self, arena: Arena, gradients: list, turn: int, options: dict[str, Any]) -> None:
+        sgd_together(arena, gradients, turn, **options)
+
+
 class Adam(Optimizer):
     """w = w - lr m' / (sqrt(v') + eps), with m and v running means of g and g^2, and m', v' freed of their start at 0.
 
@@ -213,6 +286,16 @@ class Adam(Optimizer):
         ADAM_ON[type(w)](w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None,
                          lr=options["lr"], beta1=beta1, beta2=beta2, eps=options["eps"],
                          weight_decay=options["weight_decay"], decoupled=self.decoupled, step=slot.step)
+
+
+    def kept(self, options: dict[str, Any]) -> list[str]:
+        return ["mean", "square", "top"] if options["amsgrad"] else ["mean", "square"]
+
+    def initial(self, slot: Slot, kind: str) -> Any:
+        return slot.arrays.get("square" if kind == "top" and "top" not in slot.arrays else kind)
+
+    def update_together(self, arena: Arena, gradients: list, turn: int, options: dict[str, Any]) -> None:
+        adam_together(arena, gradients, turn, decoupled=self.decoupled, **options)
 
 
 class AdamW(Adam):

@@ -32,6 +32,19 @@ class Array:
     def view(self, dtype):
         return Array(self.values.view(dtype), self.device.id)
 
+    def __setitem__(self, index, value):
+        self.values[index] = value.values if isinstance(value, Array) else value
+
+    def fill(self, value):
+        self.values.fill(value)
+
+    def set(self, values):
+        self.values[...] = values
+
+    def copy(self):
+        return Array(placed(self.values), self.device.id)
+
+    base = None
     real = property(lambda self: Array(self.values.real, self.device.id))
 
 
@@ -72,6 +85,12 @@ class RawModule:
         return Function(self.xp, self.module[name])
 
 
+def placed(values):
+    memory = cudasim.empty(values.shape, values.dtype)
+    memory[...] = values
+    return memory
+
+
 def zeroed(memory):
     memory[...] = 0
     return memory
@@ -95,6 +114,8 @@ def install(monkeypatch):
     xp.ndarray, xp.RawModule = Array, type("RawModule", (RawModule,), {"xp": xp})
     xp.array = lambda values, dtype=numpy.float32, device=0: Array(numpy.array(values, dtype), device)
     xp.empty = lambda shape, dtype=numpy.float32: Array(cudasim.empty(shape, dtype))
+    xp.asarray = lambda values: values if isinstance(values, Array) else Array(placed(values))
+    xp.ascontiguousarray = lambda a, dtype=None: Array(placed(numpy.ascontiguousarray(a.values, dtype)))
     xp.zeros = lambda shape, dtype=numpy.float32: Array(zeroed(cudasim.empty(shape, dtype)))
     xp.cuda = SimpleNamespace(Device=Device, get_current_stream=lambda: SimpleNamespace(ptr=0),
                               runtime=SimpleNamespace(getDevice=lambda: xp.current),
