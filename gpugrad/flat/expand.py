@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy
 
-from gpugrad.flat.elements import ours
+from gpugrad.flat.elements import fusable, ours
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels.cross_entropy import check_labels
+
+#: Constants of up to this many elements are looked through.
+SMALL = 8192
 
 
 class Writer:
@@ -158,17 +161,38 @@ def expandable(op: Op) -> bool:
 
 
 def expand(graph: Graph) -> Graph:
-    """The program with RULES applied."""
+    """The program with RULES applied, and with numbers where elementwise operations read constants that are the same all over."""
     number = iter(range(graph.fresh(), 10**9))
     ops: list[Op] = []
+    constants = {v: array if uniform(array) else numpy.asarray(array, order="C") for v, array in graph.constants.items()}
+    one: dict[Value, Value] = {}
+    for v, array in graph.constants.items():
+        if v.ndim and uniform(array):
+            one[v] = Value(next(number), (), v.dtype)
+            constants[one[v]] = numpy.array(array[(0,) * array.ndim])
     for op in graph.ops:
-        if not expandable(op):
-            ops.append(op)
-            continue
-        w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward))
-        RULES[op.name](w, *op.args, **op.params)
-        ops += w.ops
-    return Graph(graph.inputs, graph.constants, ops, graph.outputs)
+        if expandable(op):
+            w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward))
+            RULES[op.name](w, *op.args, **op.params)
+            made = w.ops
+        else:
+            made = [op]
+        ops += [narrowed(o, one) for o in made] if one else made
+    return Graph(graph.inputs, constants, ops, graph.outputs)
+
+
+def uniform(array: numpy.ndarray) -> bool:
+    """Whether all elements are seen to be the same: a broadcast number, or a small array of one number."""
+    if array.size < 2:
+        return False
+    return not any(array.strides) or (array.size <= SMALL and array.tobytes() == array.size * array[(0,) * array.ndim].tobytes())
+
+
+def narrowed(op: Op, one: dict[Value, Value]) -> Op:
+    if not fusable(op) or not any(x in one for x in op.values):
+        return op
+    args = tuple([one.get(x, x) if isinstance(x, Value) else x for x in op.args])
+    return Op(op.name, args, op.params, op.outputs, line=op.line, forward=op.forward, function=op.function)
 
 
 def numpy_one_hot(labels: numpy.ndarray, classes: int) -> numpy.ndarray:
