@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from gpugrad.check import check_grads as check_grads
     from gpugrad.checkpoint import checkpoint as checkpoint
     from gpugrad.flat.compile import compile as compile
+    from gpugrad.flat.control import cond as cond
+    from gpugrad.flat.control import scan as scan
     from gpugrad.function import Function as Function
     from gpugrad.function import primitive as primitive
     from gpugrad.io import load as load
@@ -65,7 +67,7 @@ LATER: dict[str, str] = {
     "check_grads": "gpugrad.check:check_grads", "GradientError": "gpugrad.check:GradientError",
     "checkpoint": "gpugrad.checkpoint:checkpoint",
     "Function": "gpugrad.function:Function", "primitive": "gpugrad.function:primitive",
-    "compile": "gpugrad.flat.compile:compile",
+    "compile": "gpugrad.flat.compile:compile", "cond": "gpugrad.flat.control:cond", "scan": "gpugrad.flat.control:scan",
     "profile": "gpugrad.profiling:profile",
     "save": "gpugrad.io:save", "load": "gpugrad.io:load", "draw": "gpugrad.draw",
     **{name: f"gpugrad.nn:{name}" for name in [
