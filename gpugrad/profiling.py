@@ -13,8 +13,9 @@ import functools
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,7 +58,8 @@ class Profile:
 
     @property
     def launches(self) -> list[Launch]:
-        """What reached the device, in order: name, kind, grid, block, bytes_read, bytes_written, flops."""
+        """What reached the device: name, kind, grid, block, bytes_read, bytes_written, flops. Ours in order, then CuPy's own
+        kernels, which only the simulated device tells."""
         return self.log.launches
 
     @property
@@ -130,15 +132,18 @@ def profile() -> Iterator[Profile]:
     found = Profile()
     token = _PROFILES.set((*_PROFILES.get(), found))
     undo = watch()
-    syncs = sync_counter()
-    before = syncs() if syncs else 0
+    simulated = sys.modules.get("gpugrad.cudasim.cupy.log")
     start = time.perf_counter()
     try:
-        with recording() as found.log:
+        with recording() as found.log, simulated.recording() if simulated else nullcontext() as theirs:
             yield found
     finally:
         found.seconds = time.perf_counter() - start
-        found.syncs = syncs() - before if syncs else None if "cupy" in sys.modules and found.launches else 0
+        if theirs is not None:
+            found.log.launches += unseen(found.launches, theirs.launches)
+            found.syncs = theirs.waits
+        elif found.launches and "cupy" in sys.modules:
+            found.syncs = None
         for put_back in reversed(undo):
             put_back()
         _PROFILES.reset(token)
@@ -195,10 +200,17 @@ def size_of(value: Any, fresh: bool = False) -> int:
     return int(value.nbytes)
 
 
-def sync_counter() -> Callable[[], int] | None:
-    """How to ask the simulated device how often the host waited; None where there is none in use."""
-    simulated = sys.modules.get("gpugrad.cudasim.cupy")
-    return getattr(simulated, "host_waits", None)
+def unseen(ours: list[Launch], theirs: list) -> list[Launch]:
+    """Of the launches that the simulated device saw, those that are not among ours: CuPy's own."""
+    known = Counter(x.name if x.kind == "kernel" else "gemm" for x in ours if x.kind in ("kernel", "cupy"))
+    rest = []
+    for x in theirs:
+        name = "gemm" if x.kind == "gemm" else x.name
+        if x.kind != "cupy" and known[name]:
+            known[name] -= 1
+        else:
+            rest.append(Launch(x.name, x.kind, x.grid, x.block, x.bytes_read, x.bytes_written))
+    return rest
 
 
 def launch_rows(log: Log) -> list[tuple[str, ...]]:

@@ -2,13 +2,15 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import gpugrad as gg
 from gpugrad.graph.namespace import PRIMITIVES
-from gpugrad.kernels.record import note
+from gpugrad.kernels.record import Launch, note
+from gpugrad.profiling import unseen
 
 
 def step(w, x):
@@ -106,3 +108,13 @@ def test_nothing_ran():
     with gg.profile() as p:
         pass
     assert str(p) == "nothing ran" and p.bytes == 0 and p.floor_us == 0
+
+
+def test_what_only_the_simulated_device_saw_is_cupys_own():
+    def seen(name, kind):
+        return SimpleNamespace(name=name, kind=kind, grid=(1, 1, 1), block=(128, 1, 1), bytes_read=8, bytes_written=4)
+
+    ours = [Launch("relu<float, 4>"), Launch("cublaslt 4x4x4", "cublaslt"), Launch("matmul", "cupy")]
+    theirs = [seen("relu<float, 4>", "kernel"), seen("relu<float, 4>", "kernel"), seen("cupy_add", "cupy"), seen("matmul", "gemm"),
+              seen("dot", "gemm")]
+    assert [(x.name, x.kind) for x in unseen(ours, theirs)] == [("relu<float, 4>", "kernel"), ("cupy_add", "cupy"), ("dot", "gemm")]
