@@ -35,7 +35,7 @@ def checkpoint(f: Callable) -> Callable:
 class Call:
     """One application. To the sweep it is a primitive whose inputs are the arguments and the nodes f takes from outside."""
 
-    name, home, fits, outputs, add_into = "checkpoint", "gpugrad.checkpoint", False, 0, None
+    name, home, fits, outputs, add_into, pull_into = "checkpoint", "gpugrad.checkpoint", False, 0, None, None
 
     def __init__(self, f: Callable):
         self.f = f
