@@ -109,9 +109,12 @@ def row_numbers(xp: Any, places: list, lengths: list) -> Any:
     rows = None
     for place, length in zip(places, lengths, strict=True):
         place = xp.asarray(place)
-        if xp is numpy and place.size and not -length <= place.min() <= place.max() < length:
+        if xp is not numpy:                                       # an index too large wraps around, as in CuPy's own reading
+            place = place.astype("int64", copy=False) % length
+        elif place.size and not -length <= place.min() <= place.max() < length:
             raise IndexError(f"index {place.max() if place.max() >= length else place.min()} is out of bounds for size {length}")
-        place = xp.where(place < 0, place + length, place)
+        else:
+            place = xp.where(place < 0, place + length, place)
         rows = place if rows is None else rows * length + place
     return rows
 
@@ -120,13 +123,12 @@ def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
     """(n, width) zeros with g[i] (i.e. (len(rows), width)) added to row rows[i], in the order of i."""
     if xp is numpy:
         return add_elements(g, rows, n)
-    y = xp.zeros((n, g.shape[1]), g.dtype)
+    from gpugrad.kernels import scatter  # kernels stand a floor higher
+    if g.dtype.char in scatter.KINDS:
+        return scatter.add_rows(xp, g, rows, n)
     import cupyx
-    if g.dtype.kind == "c":
-        cupyx.scatter_add(y.real, rows, g.real)
-        cupyx.scatter_add(y.imag, rows, g.imag)
-    else:
-        cupyx.scatter_add(y, rows, g)
+    y = xp.zeros((n, g.shape[1]), g.dtype)
+    cupyx.scatter_add(y, rows, g)                           # whole numbers: the order of their sum moves no bit
     return y
 
 

@@ -21,6 +21,8 @@ class Array:
         self.data = SimpleNamespace(ptr=cudasim.address(values) if values.size else 0)
 
     def __getitem__(self, index):
+        if isinstance(index, Array):                       # by index arrays: a copy
+            return Array(placed(self.values[index.values]), self.device.id)
         return Array(self.values[index], self.device.id)
 
     def transpose(self, axes):
@@ -115,6 +117,7 @@ def install(monkeypatch):
     xp.array = lambda values, dtype=numpy.float32, device=0: Array(numpy.array(values, dtype), device)
     xp.empty = lambda shape, dtype=numpy.float32: Array(cudasim.empty(shape, dtype))
     xp.asarray = lambda values: values if isinstance(values, Array) else Array(placed(values))
+    xp.argsort = lambda a: Array(placed(numpy.argsort(a.values, kind="stable")))
     xp.ascontiguousarray = lambda a, dtype=None: Array(placed(numpy.ascontiguousarray(a.values, dtype)))
     xp.zeros = lambda shape, dtype=numpy.float32: Array(zeroed(cudasim.empty(shape, dtype)))
     xp.cuda = SimpleNamespace(Device=Device, get_current_stream=lambda: SimpleNamespace(ptr=0),
