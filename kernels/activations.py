@@ -1,10 +1,13 @@
-"""Activations without kernels of their own on the host: NumPy's passes over blocks that stay in the cache.
+"""Activations whose kernels are generated (expression.py), and their NumPy twins: passes over blocks that stay in the cache.
 
 Each takes the array module and returns the function on its arrays. None overflows, and NaN goes through.
 """
 from __future__ import annotations
 
+from functools import partial
+
 from gpugrad.kernels.blocks import blockwise
+from gpugrad.kernels.elementwise import generated
 
 
 def sigmoid_into(xp, x, y):
@@ -18,9 +21,10 @@ def sigmoid_into(xp, x, y):
     y /= below
 
 
-sigmoid = blockwise(sigmoid_into)
+sigmoid = generated("sigmoid", blockwise(sigmoid_into))
 
 
+@partial(generated, "softplus")
 @blockwise
 def softplus(xp, x, y):
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
@@ -31,6 +35,7 @@ def softplus(xp, x, y):
     y += xp.maximum(x, 0)
 
 
+@partial(generated, "silu")
 @blockwise
 def silu(xp, x, y):
     """x sigmoid(x)."""
@@ -38,6 +43,7 @@ def silu(xp, x, y):
     y *= x
 
 
+@partial(generated, "silu_slope")
 @blockwise
 def silu_slope(xp, x, y):
     """s (1 + x (1 - s)) with s = sigmoid(x)."""
@@ -48,6 +54,7 @@ def silu_slope(xp, x, y):
     y *= rest
 
 
+@partial(generated, "leaky_relu")
 def leaky_relu(xp):
     """x where x > 0, else a x."""
     def run(x, a):
@@ -57,6 +64,7 @@ def leaky_relu(xp):
     return run
 
 
+@partial(generated, "elu")
 def elu(xp):
     """x where x > 0, else a (exp(x) - 1)."""
     def run(x, a):

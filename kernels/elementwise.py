@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy
+
 from gpugrad.arrays import module_of
-from gpugrad.kernels.expression import Body, Expression
+from gpugrad.kernels.expression import SYMBOLS, Body, Expression, Leaf
 from gpugrad.kernels.launch import grid_for, launch, vector_width
 from gpugrad.kernels.load import Source
 from gpugrad.kernels.signature import VECTOR_BYTES
@@ -90,6 +92,37 @@ def joined(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list
             for own, s in zip(steps, strides):
                 own.append(s[axis])
     return (sizes, steps) if sizes else ([1], [[0] for _ in strides])
+
+
+# operations ---------------------------------------------------------------------------------------------------------------
+
+def generated(name: str, passes: Callable) -> Callable:
+    """xp -> the operation of that name in SYMBOLS as one launch; where nothing compiles kernels, what `passes(xp)` makes."""
+    def on(xp: Any) -> Callable:
+        run = passes(xp)
+        if not hasattr(xp, "RawModule"):
+            return run
+
+        def launched(*xs: Any) -> Any:
+            arrays = [x for x in xs if hasattr(x, "dtype")]
+            if not takes(arrays, xp.ndarray):
+                return run(*xs)
+            kernel = forward(name, tuple([None if hasattr(x, "dtype") else float(x) for x in xs]))
+            out, = kernel({f"x{i}": x for i, x in enumerate(xs)}, numpy.broadcast_shapes(*[a.shape for a in arrays]))
+            return out
+        return launched
+    return on
+
+
+@functools.lru_cache(maxsize=1024)
+def forward(name: str, numbers: tuple[float | None, ...]) -> Elementwise:
+    """The kernel of an operation; numbers[i] stands for its i-th input unless that is an array."""
+    return Elementwise(name, [getattr(SYMBOLS, name)(*(Leaf(f"x{i}") if n is None else n for i, n in enumerate(numbers)))])
+
+
+def takes(arrays: Sequence[Any], array_type: type) -> bool:
+    """Whether a generated kernel takes these arrays: of that type, and of one dtype among FLOATS."""
+    return all(type(a) is array_type and a.dtype == arrays[0].dtype for a in arrays) and arrays[0].dtype.char in FLOATS
 
 
 # text ---------------------------------------------------------------------------------------------------------------------
@@ -168,8 +201,3 @@ def scalars(numbers: int) -> str:
 
 def casts(numbers: int) -> str:
     return "".join(f"  const A _c{k} = A(c{k});\n" for k in range(numbers))
-
-
-def takes(arrays: Sequence[Any], array_type: type) -> bool:
-    """Whether a generated kernel takes these arrays: of that type, and of one dtype among FLOATS."""
-    return all(type(a) is array_type and a.dtype == arrays[0].dtype for a in arrays) and arrays[0].dtype.char in FLOATS

@@ -154,6 +154,19 @@ def test_forward_mode_is_one_launch_too(xp):
     assert [launch.name for launch in log.launches] == ["divide_push<float, 4>"]
 
 
+@pytest.mark.parametrize("dtype", "efd")
+@pytest.mark.parametrize(("name", "rest"), [("sigmoid", ()), ("softplus", ()), ("silu", ()), ("silu_slope", ()), ("elu", (0.7,)),
+                                            ("leaky_relu", (0.01,))])
+def test_an_activation_is_one_launch(xp, name, rest, dtype):
+    x = np.concatenate([normal(37) * 3, [np.nan, 0, 60, -60]]).astype(dtype)
+    with recording() as log:
+        y = PRIMITIVES[name].impls[standin.Array](on_device(x), *rest)
+    assert len(log.launches) == 1 and log.launches[0].name.startswith(f"{name}<")
+    with np.errstate(all="ignore"):
+        wanted = PRIMITIVES[name].impls[np.ndarray](x.astype("d"), *rest)
+    np.testing.assert_allclose(y.values, wanted, rtol=4 * TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
 def test_what_has_no_text_is_left_to_the_array_module():
     with pytest.raises(Inexpressible, match=r"m\.where"):
         bool(Leaf("x") > 0)
