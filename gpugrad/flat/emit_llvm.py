@@ -16,8 +16,7 @@ from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import LOOKS, Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import Library, Module
-from gpugrad.flat.loops import Nest, nest, partial_element, turn
-from gpugrad.flat.vector_math import FUNCTIONS
+from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
 from gpugrad.graph.primitive import PRIMITIVES
 
 #: Elements read, written or worked on, from which a second thread pays for being woken.
@@ -210,7 +209,7 @@ def single_step(op: Op, memory: Memory) -> list[Callable[[Env], None]]:
 # groups ----------------------------------------------------------------------------------------------------------------
 
 def workers_for(group: Group, n: Nest) -> int:
-    heavy = sum(op.name in FUNCTIONS or op.name.startswith(("gelu", "silu", "softplus")) for op in group.ops)
+    heavy = sum(map(is_heavy, group.ops))
     work = group.n * (len(n.arrays) + len(group.ops) // 4 + 4 * heavy)
     return max(1, min(WORKERS, work * 2 // PARALLEL, group.rows))
 

@@ -117,10 +117,11 @@ class Node:
 
 
 class Body:
-    """The instructions of one function, and the functions it needs."""
+    """The instructions of one function, and the functions it needs: copies of their own, where it `inlines` them."""
 
-    def __init__(self, module: Module):
+    def __init__(self, module: Module, inlines: bool = True):
         self.module = module
+        self.inlines = inlines
         self.lines: list[str] = []
         self.count = 0
         self.label = "entry"

@@ -15,8 +15,11 @@ from gpugrad.flat.elements import converted, written
 from gpugrad.flat.fuse import REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
+from gpugrad.flat.vector_math import FUNCTIONS
 
 LANES = 16
+SHORT = 4096                # loops up to this length are written without the part that they do not need
+MOST_COPIES = 24            # of exp, tanh and their like in one loop; with more, compiling takes longer than running
 START = {"sum": 0.0, "max": -math.inf, "min": math.inf}
 
 
@@ -37,6 +40,11 @@ def element(x: Value) -> str:
     return ELEMENTS[x.dtype.name]
 
 
+def is_heavy(op: Op) -> bool:
+    """Whether the operation takes tens of instructions."""
+    return op.name in FUNCTIONS or op.name.startswith(("gelu", "silu", "softplus"))
+
+
 def partial_element(op: Op) -> str:
     """The element type in which a reduction over everything is kept."""
     return "f64" if op.name == "sum" else element(op.outputs[0])
@@ -51,7 +59,7 @@ def nest(group: Group, kept: set[Value], module: Module) -> Nest:
     partial = [y for y in made if y in group.late]
     scratch = [y for y in made if y in waits and y not in kept]
     arrays = [*read, *[y for y in made if y in kept or y in group.late], *scratch]
-    b = Body(module)
+    b = Body(module, inlines=sum(map(is_heavy, group.ops)) <= MOST_COPIES)
     Writer(b, group, made_by, {x: i for i, x in enumerate(dict.fromkeys(arrays))}, kept, set(scratch)).write()
     b.do("ret void")
     name = "nest_" + hashlib.sha256("\n".join(b.lines).encode()).hexdigest()[:16]
@@ -157,9 +165,10 @@ class Writer:
             whole = b.constant(g.cols // LANES * LANES, "i64")
         else:
             whole = begin + ((end - begin) & -LANES)
-        if not g.cols or g.cols >= LANES:
+        length = g.cols or (g.n if g.n <= SHORT else 0)      # 0: of any length
+        if not length or length >= LANES:
             values = self.inner(ops, begin, whole, base, values)
-        if not g.cols or g.cols % LANES:
+        if not length or length % LANES:
             values = self.inner(ops, whole, end, base, values, rest=True)
         for op in sums:
             y, x = op.outputs[0], across(b, op, values[op.outputs[0]])

@@ -240,15 +240,14 @@ FUNCTIONS: dict[str, Callable[[Body, Node, Format], Node]] = {
 }
 
 
-def apply(b: Body, name: str, x: Node, *, inline: bool = True) -> Node:
+def apply(b: Body, name: str, x: Node) -> Node:
     """FUNCTIONS[name] of x, as a call of a function that the module gets once per type."""
-    function = f"gg.{name}.v{x.lanes}{x.element}"
+    function = f"gg.{name}.v{x.lanes}{x.element}{'' if b.inlines else '.shared'}"
     if function not in b.module.parts:
         b.module.parts[function] = ""                                  # holds its place, so that callees stand before callers
         inner = Body(b.module)
         y = FUNCTIONS[name](inner, Node(inner, "%x", x.element, x.lanes), FORMATS[x.element])
         inner.do(f"ret {y}")
-        b.module.function(function, x.type, f"{x.type} %x", inner,
-                          how="alwaysinline" if inline else "noinline", linkage="internal ")
+        b.module.function(function, x.type, f"{x.type} %x", inner, how="alwaysinline" if b.inlines else "noinline",
+                          linkage="internal ")
     return b.call(function, x)
-
