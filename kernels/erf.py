@@ -13,6 +13,7 @@ import math
 import numpy
 
 from gpugrad.kernels.blocks import blockwise
+from gpugrad.kernels.elementwise import generated
 
 SMALL = 200                # below this many elements, libm's own erf one by one is sooner done
 
@@ -76,4 +77,4 @@ def horner(xp, coefficients, x, y):
     return y
 
 
-erf = blockwise(erf_into)
+erf = generated("erf", blockwise(erf_into))

@@ -171,6 +171,10 @@ class Symbols:
     def masked(x: Any, keep: Any) -> Any:
         return Expression("where", (keep, x, 0))
 
+    @staticmethod
+    def scale_shift(x: Any, scale: Any, shift: Any) -> Any:
+        return x * scale + shift
+
     def sigmoid(self, x: Any) -> Any:
         e = self.exp(-abs(x))
         return self.where(x < 0, e, 1) / (1 + e)

@@ -7,6 +7,10 @@ x, n, g, dx of one shape; mean and r keep the reduced axes with length 1. `axis`
 """
 from __future__ import annotations
 
+from functools import partial
+
+from gpugrad.kernels.elementwise import generated
+
 
 def standardize(xp):
     """(n, r, mean)."""
@@ -50,6 +54,7 @@ def standardize_pull(xp):
     return run
 
 
+@partial(generated, "scale_shift")
 def scale_shift(xp):
     """n scale + shift with broadcasting, in one new array."""
     def run(n, scale, shift):
