@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays.modules import cuda_usable, cupy_module, module_of
+from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, module_of, simulated_module
 from gpugrad.errors import ArgumentError, DeviceError, GpugradError
 
 
 class Device:
-    """A device by name, "cpu" or "cuda:N"; equal to its name; as a context manager, the default device inside.
+    """A device by name, "cpu", "cuda:N" or the simulated "sim:N"; equal to its name.
+
+    As a context manager, it is the default device inside.
 
     with gg.device("cuda:1"):
         x = gg.zeros(3)
@@ -20,31 +22,32 @@ class Device:
     Raises DeviceError where there is no such device, with CuPy's own reason.
     """
 
-    __slots__ = ("kind", "index", "_tokens")
+    __slots__ = ("kind", "index", "_entered", "_tokens")
 
     def __init__(self, name: str | Device):
-        match = re.fullmatch(r"(cpu)|(cuda)(?::(\d+))?", str(name))
+        match = re.fullmatch(r"(cpu)|(cuda|sim)(?::(\d+))?", str(name))
         if not match:
-            raise DeviceError(f"device: expected 'cpu', 'cuda' or 'cuda:N', got {name!r}. See `gpugrad info`.")
+            raise DeviceError(f"device: expected 'cpu', 'cuda', 'cuda:N' or 'sim', got {name!r}. See `gpugrad info`.")
         self.kind = match[1] or match[2]
         self.index = 0
         self._tokens: list = []
-        if self.kind == "cuda":
-            cupy = cupy_module(str(name))
+        self._entered: list = []
+        if self.kind != "cpu":
+            cupy = gpu_module(self.kind, str(name))
             count = cupy.cuda.runtime.getDeviceCount()
             self.index = int(match[3]) if match[3] else cupy.cuda.Device().id
             if self.index >= count:
-                raise DeviceError(f"device: expected cuda:0 to cuda:{count - 1}, got {name!r}. See `gpugrad info`.")
+                raise DeviceError(f"device: expected {self.kind}:0 to {self.kind}:{count - 1}, got {name!r}. See `gpugrad info`.")
 
     def __repr__(self) -> str:
         return f"device({str(self)!r})"
 
     def __str__(self) -> str:
-        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+        return "cpu" if self.kind == "cpu" else f"{self.kind}:{self.index}"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
-            return str(self) == (other + ":0" if other == "cuda" else other)
+            return str(self) == (other + ":0" if other in ("cuda", "sim") else other)
         return isinstance(other, Device) and str(self) == str(other)
 
     def __hash__(self) -> int:
@@ -52,19 +55,26 @@ class Device:
 
     def __enter__(self) -> Device:
         self._tokens.append(_DEFAULT.set(self))
-        if self.kind == "cuda":
-            cupy_module(str(self)).cuda.Device(self.index).__enter__()
+        if self.kind != "cpu":
+            entered = self.xp.cuda.Device(self.index)
+            entered.__enter__()
+            self._entered.append(entered)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self.kind == "cuda":
-            cupy_module(str(self)).cuda.Device(self.index).__exit__(*exc)
+        if self.kind != "cpu":
+            self._entered.pop().__exit__(*exc)
         _DEFAULT.reset(self._tokens.pop())
 
     @property
     def xp(self) -> Any:
         """The array module of this device."""
-        return numpy if self.kind == "cpu" else cupy_module(str(self))
+        return numpy if self.kind == "cpu" else gpu_module(self.kind, str(self))
+
+
+def gpu_module(kind: str, asked: str) -> Any:
+    """cupy for "cuda", its stand-in for "sim"."""
+    return simulated_module() if kind == "sim" else cupy_module(asked)
 
 
 CPU = Device("cpu")
@@ -77,7 +87,10 @@ def default_device() -> Device:
 
 
 def device_of(array: Any) -> Device:
-    return CPU if module_of(array) is numpy or array.device == "cpu" else Device(f"cuda:{array.device.id}")
+    xp = module_of(array)
+    if xp is numpy or array.device == "cpu":
+        return CPU
+    return Device(f"{'sim' if xp.__name__ == SIMULATED else 'cuda'}:{array.device.id}")
 
 
 def move(array: Any, device: Device) -> Any:
@@ -87,6 +100,8 @@ def move(array: Any, device: Device) -> Any:
         return array
     if device.kind == "cpu":
         return array.get()
+    if here.kind not in ("cpu", device.kind):
+        array = array.get()
     cupy = device.xp
     with cupy.cuda.Device(device.index):
         return cupy.asarray(array)
@@ -95,7 +110,7 @@ def move(array: Any, device: Device) -> Any:
 def synchronize(device: Device | str | None = None) -> None:
     """Wait until the device has done all it was given. Nothing to do on the CPU."""
     device = default_device() if device is None else Device(device)
-    if device.kind == "cuda":
+    if device.kind != "cpu":
         device.xp.cuda.Device(device.index).synchronize()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays.modules import module_of
+from gpugrad.arrays.modules import extras_of, module_of
 
 
 class _Array:
@@ -171,8 +171,7 @@ def last_writes(xp: Any) -> Callable:
         if xp is numpy:
             last[rows] = turns
         else:
-            import cupyx
-            cupyx.scatter_max(last, rows, turns)
+            extras_of(xp).scatter_max(last, rows, turns)
         won = last[rows] == turns
         return won.reshape(won.shape + (1,) * layout(index)[2])
     return run

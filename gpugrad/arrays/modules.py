@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import sys
 from types import ModuleType
@@ -56,9 +57,24 @@ def cupy_module(asked: str) -> ModuleType:
     return cupy
 
 
+def simulated_module() -> ModuleType:
+    """The stand-in for cupy over the simulated device, registered as an array module at the first call."""
+    if SIMULATED not in sys.modules or sys.modules[SIMULATED].ndarray not in OWN:
+        module = importlib.import_module(SIMULATED)
+        register(module.ndarray, module)
+    return sys.modules[SIMULATED]
+
+
+def extras_of(xp: Any) -> ModuleType:
+    """cupyx, or the stand-in's, beside an array module that is not NumPy."""
+    return importlib.import_module(xp.__name__ + "x")
+
+
 def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip(" =")), type(error).__name__)
 
+
+SIMULATED = "gpugrad.cudasim.cupy"
 
 #: Array types of our own, and the module that stands behind each.
 OWN: dict[type, Any] = {}

@@ -1,0 +1,351 @@
+"""The stand-in's `ndarray`: NumPy memory that counts as a device's, with CuPy's refusals."""
+
+import operator
+from types import SimpleNamespace
+
+import numpy as np
+
+from gpugrad.cudasim import memory
+
+from . import log
+from .device import Device, current
+
+NUMBERS = (bool, int, float, complex, np.generic)
+
+
+class Flags:
+    """Contiguity and ownership, by attribute or by name."""
+
+    def __init__(self, array):
+        flags = array._host.flags
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.fnc, self.forc, self.owndata = flags.fnc, flags.forc, array.base is None
+
+    def __getitem__(self, name):
+        return getattr(self, name.lower())
+
+
+class ndarray:
+    """Device memory of one type and shape. `base` owns the memory of a view."""
+
+    __slots__ = ("__weakref__", "_host", "_number", "base")
+    __array_priority__ = 100
+
+    def __init__(self, shape, dtype=float, memptr=None, strides=None, order="C"):
+        self._host, self._number, self.base = memory.empty(shape, dtype), current(), None
+
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    size = property(lambda self: self._host.size)
+    nbytes = property(lambda self: self._host.nbytes)
+    itemsize = property(lambda self: self._host.itemsize)
+    strides = property(lambda self: self._host.strides)
+    device = property(lambda self: Device(self._number))
+    flags = property(Flags)
+    T = property(lambda self: view(self, self._host.T))
+    mT = property(lambda self: view(self, self._host.mT))
+
+    @property
+    def shape(self):
+        return self._host.shape
+
+    @shape.setter
+    def shape(self, shape):
+        self._host.shape = shape
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=memory.address(self._host) if self.size else 0, device_id=self._number)
+
+    @property
+    def real(self):
+        return view(self, self._host.real) if self.dtype.kind == "c" else self
+
+    @real.setter
+    def real(self, value):
+        self._host.real = operand(value, self._number)
+        log.launched("cupy_real_set", self._number, [self._host], [self._host])
+
+    @property
+    def imag(self):
+        return view(self, self._host.imag) if self.dtype.kind == "c" else wrap(np.zeros(self.shape, self.dtype), self._number)
+
+    @imag.setter
+    def imag(self, value):
+        self._host.imag = operand(value, self._number)
+        log.launched("cupy_imag_set", self._number, [self._host], [self._host])
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": self.shape, "typestr": self.dtype.str, "descr": self.dtype.descr, "version": 3, "stream": 1,
+                "strides": None if self.flags.c_contiguous else self.strides, "data": (self.data.ptr, False)}
+
+    # out of the device ----------------------------------------------------------------------------------------------------
+
+    def get(self, stream=None, order="C", out=None, blocking=True):
+        """The one way to a NumPy array."""
+        log.copied("to_host")
+        if out is None:
+            return np.array(self._host, order=order)
+        out[...] = self._host
+        return out
+
+    def set(self, arr, stream=None):
+        log.copied("to_device")
+        self._host[...] = arr
+
+    def item(self):
+        log.copied("to_host")
+        return self._host.item()
+
+    def tolist(self):
+        log.copied("to_host")
+        return self._host.tolist()
+
+    def tobytes(self, order="C"):
+        log.copied("to_host")
+        return self._host.tobytes(order)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array "
+                        "explicitly.")
+
+    def __bool__(self):
+        log.copied("to_host")
+        return bool(self._host)
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __complex__(self):
+        return complex(self.get())
+
+    def __index__(self):
+        return operator.index(self.get().item() if self.ndim == 0 else self.get())
+
+    def __len__(self):
+        return len(self._host)
+
+    def __iter__(self):
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self):
+        return repr(self._host)
+
+    def __str__(self):
+        return str(self._host)
+
+    def __format__(self, spec):
+        return format(self.get().item() if self.ndim == 0 else self._host, spec)
+
+    __hash__ = None
+
+    def __copy__(self):
+        return self.copy()
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        return _asarray, (self.get(),)
+
+    # shapes and copies ------------------------------------------------------------------------------------------------------
+
+    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        dtype = np.dtype(dtype)
+        if not copy and dtype == self.dtype:
+            return self
+        return done("cupy_astype", self._number, [self._host], self._host.astype(dtype, order=order, casting=casting or "unsafe"))
+
+    def copy(self, order="C"):
+        return done("cupy_copy", current(), [self._host], self._host.copy(order))
+
+    def view(self, dtype=None, type=None):
+        return view(self, self._host.view() if dtype is None or dtype is ndarray else self._host.view(dtype))
+
+    def reshape(self, *shape, order="C", copy=None):
+        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
+        return result("cupy_reshape", self, self._host.reshape(shape, order=order))
+
+    def ravel(self, order="C"):
+        return result("cupy_ravel", self, self._host.ravel(order))
+
+    def flatten(self, order="C"):
+        return done("cupy_flatten", self._number, [self._host], self._host.flatten(order))
+
+    def transpose(self, *axes):
+        return view(self, self._host.transpose(*axes))
+
+    def swapaxes(self, axis1, axis2):
+        return view(self, self._host.swapaxes(axis1, axis2))
+
+    def squeeze(self, axis=None):
+        return view(self, self._host.squeeze(axis))
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        made = self._host.diagonal(offset, axis1, axis2)
+        made.flags.writeable = True                        # CuPy's is a view that may be written
+        return view(self, made)
+
+    def fill(self, value):
+        self._host.fill(operand(value, self._number))
+        log.launched("cupy_fill", self._number, [], [self._host])
+
+    def sort(self, axis=-1, kind=None):
+        self._host.sort(axis, kind="stable")
+        log.launched("cupy_sort", self._number, [self._host], [self._host])
+
+    def clip(self, min=None, max=None, out=None):
+        return result("cupy_clip", self, self._host.clip(operand(min, self._number), operand(max, self._number)))
+
+    def argsort(self, axis=-1, kind=None):
+        return done("cupy_argsort", self._number, [self._host], self._host.argsort(axis, kind="stable"))
+
+    # indices ------------------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index):
+        index, gathers = resolved(self, index)
+        made = self._host[index]
+        if not gathers:
+            return view(self, made if isinstance(made, np.ndarray) else self._host[(*_tuple(index), ...)])
+        return done("cupy_take", self._number, [made], np.asarray(made))
+
+    def __setitem__(self, index, value):
+        index, _ = resolved(self, index)
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        value = operand(value, self._number)
+        self._host[index] = value
+        part = self._host[index]
+        log.launched("cupy_setitem", self._number, [x for x in (value,) if isinstance(x, np.ndarray)], [np.asarray(part)])
+
+    # protocols ------------------------------------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, function, method, *inputs, **kwargs):
+        import gpugrad.cudasim.cupy as cupy
+        out = kwargs.get("out")
+        if isinstance(out, tuple):
+            kwargs["out"] = out[0] if len(out) == 1 else out
+        here = getattr(cupy, function.__name__, None)
+        if here is None or method not in ("__call__", "reduce", "accumulate", "outer", "at"):
+            return NotImplemented
+        if any(foreign(x) for x in inputs):
+            return NotImplemented
+        if function.__name__ in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
+            inputs = tuple([x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in inputs])
+        return (here if method == "__call__" else getattr(here, method))(*inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        import gpugrad.cudasim.cupy as place
+        if not all(issubclass(t, ndarray | np.ndarray) for t in types):
+            return NotImplemented
+        try:
+            for part in (function.__module__ or "").split(".")[1:]:
+                place = getattr(place, part)
+            here = getattr(place, function.__name__)
+        except AttributeError:
+            return NotImplemented
+        return NotImplemented if here is function else here(*args, **kwargs)
+
+
+def foreign(x):
+    """Whether another class with NumPy's protocol, and no memory of a device to take, should answer."""
+    return (not isinstance(x, (ndarray, np.ndarray, *NUMBERS)) and hasattr(type(x), "__array_ufunc__")
+            and not hasattr(x, "__cuda_array_interface__"))
+
+
+def operand(x, number):
+    """What NumPy computes with in the place of x. NumPy arrays, lists and arrays of other devices are refused."""
+    if isinstance(x, ndarray):
+        if x._number != number:
+            raise ValueError("Array device must be same as the current device: "
+                             f"array device = {x._number} while current = {number}")
+        return x._host
+    if x is None or isinstance(x, NUMBERS):
+        return x
+    if hasattr(x, "__cuda_array_interface__"):
+        return from_interface(x)
+    raise TypeError(f"Unsupported type {type(x)}")
+
+
+def from_interface(x):
+    """The memory that another object says it has, as a NumPy array."""
+    said = x.__cuda_array_interface__
+    shape, dtype, start = said["shape"], np.dtype(said["typestr"]), said["data"][0]
+    if not np.prod(shape):
+        return np.empty(shape, dtype)
+    allocation = memory.SPACE.find(start)
+    offset = start - allocation.start
+    return np.ndarray(shape, dtype, allocation.data, offset, said.get("strides"))
+
+
+def wrap(host, number=None):
+    made = object.__new__(ndarray)
+    made._host, made._number, made.base = host, current() if number is None else number, None
+    return made
+
+
+def view(array, host):
+    """A view of an array's memory, which it keeps alive."""
+    made = object.__new__(ndarray)
+    made._host, made._number, made.base = host, array._number, array if array.base is None else array.base
+    return made
+
+
+def done(name, number, reads, host):
+    """A new array that one launch has written."""
+    host = np.asarray(host)
+    if host.base is not None:
+        host = host.copy()
+    log.launched(name, number, reads, [host])
+    return wrap(host, number)
+
+
+def result(name, array, host):
+    """A view where NumPy made one of the array's memory, else a new array."""
+    if memory.owner_of(host) is memory.owner_of(array._host):
+        return view(array, host)
+    return done(name, array._number, [array._host], host)
+
+
+def _asarray(host):
+    log.copied("to_device")
+    return wrap(np.array(host))
+
+
+def _tuple(index):
+    return index if isinstance(index, tuple) else (index,)
+
+
+def resolved(array, index):
+    """(the index for NumPy, whether it gathers). Index arrays wrap around where they are out of bounds."""
+    items = _tuple(index)
+    taken = sum(_axes(i) for i in items)
+    found, axis, gathers = [], 0, False
+    for item in items:
+        if isinstance(item, ndarray | list | np.ndarray):
+            if not isinstance(item, ndarray):
+                log.copied("to_device")
+            item = item._host if isinstance(item, ndarray) else np.asarray(item, None if len(item) else int)
+            gathers = True
+            if item.dtype == bool:
+                log.waited()
+            elif item.dtype.kind in "iu" and axis < array.ndim and array.shape[axis]:
+                item = item % array.shape[axis]
+        elif isinstance(item, bool | np.bool_):
+            gathers = True
+        axis = axis + array.ndim - taken if item is Ellipsis else axis + _axes(item)
+        found.append(item)
+    return (tuple(found) if isinstance(index, tuple) else found[0]), gathers
+
+
+def _axes(item):
+    """How many axes an item of an index stands for; an Ellipsis stands for the rest."""
+    if item is None or item is Ellipsis or isinstance(item, bool | np.bool_):
+        return 0
+    return item.ndim if getattr(item, "dtype", None) == np.dtype(bool) else 1

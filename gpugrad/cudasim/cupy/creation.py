@@ -1,0 +1,138 @@
+"""Making arrays, copying between host and device, and asking about types: what is written by hand."""
+
+import numpy as np
+
+from gpugrad.cudasim import memory
+
+from . import log
+from .array import done, from_interface, ndarray, operand, wrap
+from .device import current
+
+
+def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
+    if isinstance(obj, ndarray):
+        same = dtype is None or np.dtype(dtype) == obj.dtype
+        if not copy and same and obj.ndim >= ndmin and obj._number == current():
+            return obj
+        return done("cupy_copy", current(), [obj._host], np.array(obj._host, dtype, order=order, ndmin=ndmin))
+    if hasattr(obj, "__cuda_array_interface__"):
+        return array(wrap(from_interface(obj)), dtype, copy, order, subok, ndmin)
+    made = np.array(stacked(obj), dtype, order=order, ndmin=ndmin)
+    if made.dtype.kind not in "biufc":
+        raise ValueError(f"Unsupported dtype {made.dtype}")
+    log.copied("to_device")
+    return wrap(made)
+
+
+def stacked(obj):
+    """Lists of device arrays are stacked on the device."""
+    if isinstance(obj, list | tuple):
+        return [stacked(x) for x in obj]
+    return obj._host if isinstance(obj, ndarray) else obj
+
+
+def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
+    return array(a, dtype, bool(copy), order or "K")
+
+
+def asanyarray(a, dtype=None, order=None, *, copy=None, blocking=False):
+    return array(a, dtype, bool(copy), order or "K")
+
+
+def ascontiguousarray(a, dtype=None):
+    if isinstance(a, ndarray) and a.flags.c_contiguous and a.ndim and (dtype is None or np.dtype(dtype) == a.dtype):
+        return a
+    return array(a, dtype, True, "C", ndmin=1)
+
+
+def asfortranarray(a, dtype=None):
+    return array(a, dtype, False, "F")
+
+
+def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
+    if isinstance(a, ndarray):
+        return a.get(order=order, out=out)
+    return np.asarray(a, order=order)
+
+
+def empty(shape, dtype=float, order="C"):
+    if order not in (None, "C"):
+        return wrap(np.empty(shape, dtype, order))
+    return wrap(memory.empty(shape, dtype))
+
+
+def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
+    made = np.empty_like(prototype._host, dtype, order, shape=shape)
+    return wrap(made if not made.flags.c_contiguous else memory.empty(made.shape, made.dtype))
+
+
+def copyto(dst, src, casting="same_kind", where=None):
+    value, mask = operand(src, dst._number), True if where is None else operand(where, dst._number)
+    np.copyto(dst._host, value, casting=casting, where=mask)
+    log.launched("cupy_copyto", dst._number, [x for x in (value, mask) if isinstance(x, np.ndarray)], [dst._host])
+
+
+def matmul(x1, x2, /, out=None, **options):
+    number = next((x._number for x in (x1, x2) if isinstance(x, ndarray)), current())
+    for x in (x1, x2):
+        if not isinstance(x, ndarray) and not hasattr(x, "__cuda_array_interface__"):
+            raise TypeError(f"Unsupported type {type(x)}")
+    a, b = operand(x1, number), operand(x2, number)
+    made = np.matmul(a, b)
+    if out is not None:
+        np.copyto(out._host, made, casting="same_kind")
+        log.launched("cublas_gemm", number, [a, b], [out._host], "gemm")
+        return out
+    made = np.asarray(made, order="C")
+    log.launched("cublas_gemm", number, [a, b], [made], "gemm")
+    return wrap(made, number)
+
+
+def shape(a):
+    return a.shape if isinstance(a, ndarray) else np.shape(a)
+
+
+def ndim(a):
+    return a.ndim if isinstance(a, ndarray) else np.ndim(a)
+
+
+def size(a, axis=None):
+    return a.size if axis is None else a.shape[axis]
+
+
+def isscalar(element):
+    return np.isscalar(element)
+
+
+def plain(x):
+    """An array stands for its dtype, a 0-d one too."""
+    return x.dtype if isinstance(x, ndarray) else x
+
+
+def result_type(*arrays_and_dtypes):
+    return np.result_type(*[plain(x) for x in arrays_and_dtypes])
+
+
+def can_cast(from_, to, casting="safe"):
+    return np.can_cast(plain(from_), to, casting)
+
+
+def iscomplexobj(x):
+    return np.iscomplexobj(x._host) if isinstance(x, ndarray) else np.iscomplexobj(x)
+
+
+def isrealobj(x):
+    return not iscomplexobj(x)
+
+
+def shares_memory(a, b, max_work=None):
+    return np.shares_memory(a._host, b._host)
+
+
+def may_share_memory(a, b, max_work=None):
+    return np.may_share_memory(a._host, b._host)
+
+
+def get_array_module(*args):
+    import gpugrad.cudasim.cupy as cupy
+    return cupy if any(isinstance(x, ndarray) for x in args) else np

@@ -1,0 +1,253 @@
+"""The functions of the surface, made over NumPy's, and the methods and operators that call them."""
+
+import inspect
+import re
+import types
+
+import numpy as np
+
+from gpugrad.cudasim import memory
+
+from . import log
+from .array import NUMBERS, done, foreign, ndarray, operand, view, wrap
+from .device import current
+from .surface import FUNCTIONS, LIKE_UFUNCS, UFUNCS
+
+WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "extract", "compress", "union1d", "intersect1d",
+           "setdiff1d", "setxor1d", "bincount", "allclose", "histogram"}
+GEMMS = {"dot", "matmul", "tensordot", "einsum", "inner", "vdot", "kron"}
+PLAIN_OPERANDS = {"searchsorted", "pad", "select"}
+
+
+class ufunc:
+    """An elementwise function: arrays of a device and numbers in, a C-contiguous array out, one launch."""
+
+    def __init__(self, name, function):
+        self.name, self.function = f"cupy_{name}", function
+        self.nin, self.nout = getattr(function, "nin", 1), getattr(function, "nout", 1)
+        self.__name__ = name
+
+    def __repr__(self):
+        return f"<ufunc '{self.name}'>"
+
+    def __call__(self, *args, out=None, dtype=None, casting="same_kind"):
+        if len(args) > self.nin:
+            *args, out = args if out is None else (*args, None)
+        if len(args) != self.nin:
+            raise TypeError(f"Wrong number of arguments for {self!r}. It must be either {self.nin} or {self.nin + self.nout} "
+                            f"(with outputs), but given {len(args)}.")
+        number = next((x._number for x in args if isinstance(x, ndarray)), current())
+        values = [operand(x, number) for x in args]
+        how = {} if dtype is None else {"dtype": dtype}
+        if isinstance(self.function, np.ufunc):
+            how["casting"] = casting
+        outs = out if isinstance(out, tuple) else (out,)
+        if out is not None:
+            if not all(isinstance(x, ndarray) for x in outs):
+                raise TypeError(f"return arrays must be of ArrayType, got {[type(x) for x in outs]}")
+            how["out"] = tuple([operand(x, number) for x in outs]) if len(outs) > 1 else operand(out, number)
+        with np.errstate(all="ignore"):
+            made = self.function(*values, **how)
+        reads = [x for x in values if isinstance(x, np.ndarray)]
+        if out is not None:
+            log.launched(self.name, number, reads, [x._host for x in outs])
+            return out
+        if self.nout > 1:
+            made = [np.asarray(y, order="C") for y in made]
+            log.launched(self.name, number, reads, made)
+            return tuple([wrap(y, number) for y in made])
+        return done(self.name, number, reads, np.asarray(made, order="C"))
+
+    def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
+        return self._method("reduce", array, axis=axis, dtype=dtype, keepdims=keepdims, out=out)
+
+    def accumulate(self, array, axis=0, dtype=None, out=None):
+        return self._method("accumulate", array, axis=axis, dtype=dtype, out=out)
+
+    def outer(self, A, B, **kwargs):
+        return self(A[(..., *[None] * B.ndim)], B, **kwargs)
+
+    def at(self, a, indices, b=None):
+        if self.__name__ not in ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"):
+            raise NotImplementedError(f"`{self.name}.at` is not supported yet")
+        number = a._number
+        places = tuple([operand(i, number) if isinstance(i, ndarray) else i for i in indices]) if isinstance(indices, tuple) \
+            else operand(indices, number) if isinstance(indices, ndarray) else indices
+        self.function.at(a._host, places, operand(b, number))
+        log.launched(f"{self.name}_at", number, [a._host], [a._host])
+
+    def _method(self, method, array, out=None, **how):
+        if self.__name__ not in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or"):
+            raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
+        made = getattr(self.function, method)(operand(array, array._number), **how)
+        if out is None:
+            return done(f"{self.name}_{method}", array._number, [array._host], made)
+        out._host[...] = made
+        return out
+
+
+def signature_of(text):
+    """inspect.Signature of "name(a, axis=None)"."""
+    scope = {}
+    exec(f"def {text}: pass", {"bool": bool, "float": float, "int": int}, scope)        # the table is ours
+    return inspect.signature(scope.popitem()[1])
+
+
+def function(path, signature):
+    """CuPy's function of this name and signature: NumPy's, over the memory of the arrays, as one launch unless it is a view."""
+    name = path.rpartition(".")[2]
+    place = np
+    for part in path.split("."):
+        place = getattr(place, part)
+    numpys = place
+    accepted = accepted_by(numpys)
+
+    def run(*args, **kwargs):
+        signature.bind(*args, **kwargs)
+        arrays = []
+        number = next((x._number for x in leaves((args, kwargs)) if isinstance(x, ndarray)), current())
+        out = kwargs.pop("out", None)
+        hosts = unwrapped(args, number, arrays, name)
+        options = {key: unwrapped(value, number, arrays, name) for key, value in kwargs.items()
+                   if accepted is None or key in accepted or value is not None}
+        if name in ("sort", "argsort"):
+            options["kind"] = "stable"
+        options.pop("blocking", None)
+        with np.errstate(all="ignore"):
+            made = calm(numpys, hosts, options, name)
+        if name in WAITING:
+            log.waited()
+        if out is not None:
+            np.copyto(out._host, made, casting="unsafe")
+            log.launched(f"cupy_{name}", number, [x._host for x in arrays], [out._host])
+            return out
+        return wrapped(made, number, arrays, name)
+
+    run.__name__ = run.__qualname__ = name
+    run.__signature__ = signature
+    return run
+
+
+def calm(numpys, args, options, name):
+    """CuPy's linear algebra does not look whether it succeeded: singular input gives NaN."""
+    try:
+        return numpys(*args, **options)
+    except np.linalg.LinAlgError as error:
+        if "must be" in str(error) or name not in ("inv", "solve", "cholesky"):
+            raise
+        like = args[-1] if name == "solve" else args[0]
+        return np.full(like.shape, np.nan, np.result_type(like.dtype, np.float32))
+
+
+def accepted_by(numpys):
+    try:
+        return set(inspect.signature(numpys).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def leaves(tree):
+    if isinstance(tree, tuple | list):
+        for x in tree:
+            yield from leaves(x)
+    elif isinstance(tree, dict):
+        yield from leaves(tuple(tree.values()))
+    else:
+        yield tree
+
+
+def unwrapped(value, number, arrays, name):
+    """The value with NumPy arrays in the place of ours, which are noted; NumPy's own are refused."""
+    if isinstance(value, ndarray):
+        arrays.append(value)
+        return operand(value, number)
+    if isinstance(value, tuple | list):
+        return type(value)([unwrapped(x, number, arrays, name) for x in value]) if type(value) in (tuple, list) else value
+    if isinstance(value, np.ndarray) and name not in PLAIN_OPERANDS:
+        raise TypeError(f"Unsupported type {type(value)}")
+    if foreign(value):
+        raise TypeError(f"Unsupported type {type(value)}")
+    if hasattr(value, "__cuda_array_interface__"):
+        return operand(value, number)
+    return value
+
+
+def wrapped(made, number, arrays, name):
+    """The result with our arrays in the place of NumPy's: views of what went in, or new memory that a launch wrote."""
+    if isinstance(made, tuple | list):
+        made_of = [wrapped(y, number, arrays, name) for y in made]
+        if hasattr(made, "_fields"):
+            return type(made)(*made_of)
+        return type(made)(made_of)
+    if not isinstance(made, (np.ndarray, *NUMBERS)):
+        return made
+    made = np.asarray(made)
+    owner = memory.owner_of(made)
+    for x in arrays:
+        if memory.owner_of(x._host) is owner and made.size:
+            if not made.flags.writeable and name in ("diagonal", "diag"):
+                made.flags.writeable = True
+            return view(x, made)
+    kind = "gemm" if name in GEMMS else "cupy"
+    if made.base is not None:
+        made = made.copy()
+    log.launched("cublas_gemm" if name in GEMMS else f"cupy_{name}", number, [x._host for x in arrays], [made], kind)
+    return wrap(made, number)
+
+
+def install(namespace):
+    """Fill the module's namespace, `linalg` and `fft` with the surface."""
+    for name in UFUNCS.split():
+        namespace[name] = ufunc(name, getattr(np, name))
+    for name in LIKE_UFUNCS.split():
+        namespace[name] = ufunc(name, getattr(np, name))
+    for part in ("linalg", "fft"):
+        namespace[part] = types.ModuleType(f"{namespace['__name__']}.{part}")
+    namespace["linalg"].LinAlgError = np.linalg.LinAlgError
+    for text in FUNCTIONS.strip().splitlines():
+        path = re.match(r"[\w.]+", text)[0]
+        part, _, name = path.rpartition(".")
+        made = function(path, signature_of(text[len(path) - len(name):]))
+        if part:
+            setattr(namespace[part], name, made)
+        else:
+            namespace[name] = made
+    methods(namespace)
+
+
+METHODS = ("sum prod max min mean var std any all argmax argmin cumsum cumprod ptp dot take repeat trace nonzero round choose "
+           "compress searchsorted conj conjugate argpartition")
+OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+             "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+             "lshift": "left_shift", "rshift": "right_shift", "matmul": "matmul"}
+COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
+
+
+def methods(namespace):
+    """Give ndarray the methods that are functions of it, and its operators."""
+    for name in METHODS.split():
+        called = namespace[name]
+        setattr(ndarray, name, lambda self, *a, called=called, **k: called(self, *a, **k))
+    for short, name in OPERATORS.items():
+        setattr(ndarray, f"__{short}__", binary(namespace[name], getattr(np, name), False))
+        setattr(ndarray, f"__r{short}__", binary(namespace[name], getattr(np, name), True))
+        if short != "matmul":
+            setattr(ndarray, f"__i{short}__", lambda self, other, called=namespace[name]: called(self, other, out=self))
+    for short, name in COMPARISONS.items():
+        setattr(ndarray, f"__{short}__", binary(namespace[name], getattr(np, name), False))
+    for short, name in UNARY.items():
+        setattr(ndarray, f"__{short}__", lambda self, called=namespace[name]: called(self))
+
+
+def binary(called, numpys, swapped):
+    """An operator: another class with NumPy's protocol answers first, by the protocol that it has."""
+    def run(self, other):
+        if not isinstance(other, (ndarray, *NUMBERS)):
+            protocol = getattr(type(other), "__array_ufunc__", run)
+            if protocol is None:
+                return NotImplemented
+            if protocol is not run:
+                return numpys(other, self) if swapped else numpys(self, other)
+        return called(other, self) if swapped else called(self, other)
+    return run

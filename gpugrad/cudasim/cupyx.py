@@ -1,0 +1,30 @@
+"""`cupyx` of the stand-in: adding, and taking the most or least, at places that may repeat."""
+
+import numpy as _np
+
+from .cupy.array import ndarray, operand
+from .cupy.log import launched
+
+_ADDED = {"float16", "float32", "float64", "int32", "int64", "uint32", "uint64"}
+_ORDERED = {"float32", "float64", "int32", "int64", "uint32", "uint64"}
+
+
+def scatter_add(a, slices, value):
+    _scatter("add", _ADDED, a, slices, value)
+
+
+def scatter_max(a, slices, value):
+    _scatter("maximum", _ORDERED, a, slices, value)
+
+
+def scatter_min(a, slices, value):
+    _scatter("minimum", _ORDERED, a, slices, value)
+
+
+def _scatter(name, dtypes, a, slices, value):
+    if a.dtype.name not in dtypes:
+        raise TypeError(f"cupyx.scatter_{name} only supports {', '.join(sorted(dtypes))} as data type, got {a.dtype}")
+    items = slices if isinstance(slices, tuple) else (slices,)
+    places = tuple([operand(i, a._number) if isinstance(i, ndarray) else i for i in items])
+    getattr(_np, name).at(a._host, places, operand(value, a._number))
+    launched(f"cupy_scatter_{name}", a._number, [a._host], [a._host])
