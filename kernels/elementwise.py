@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,8 @@ class Elementwise:
         index = "int32" if max(n, *(sum(abs(s) * k for s, k in zip(each, sizes)) for each in strides)) <= INT32_MOST else "int64"
         launch(source, self.name, (dtype, index), grid_for(n, THREADS), THREADS,
                (*read, *outs, n, *sizes[1:], *(s for each in strides for s in each), *self.numbers),
-               strided=[f"{x}_" for x in self.inputs], flops=n * self.flops)
+               strided=[f"{x}_" for x in self.inputs], flops=n * self.flops,
+               reads=[dtype.itemsize * math.prod(k for s, k in zip(each, sizes) if s) for each in strides])
 
 
 def strides_in(array: Any, shape: tuple[int, ...]) -> list[int]:
