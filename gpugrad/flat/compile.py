@@ -66,6 +66,7 @@ class Compiled:
             return self._f(*args, **kwargs)
         leaves, key = self._plain_key(args) if not (kwargs or self._static) else (args, None)
         if key is None:
+            args, kwargs = arrays_for_scalars(args, self._static), mapped(as_array, kwargs)
             leaves, key = self._key(args, kwargs)
             for x in leaves:
                 if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
@@ -77,6 +78,7 @@ class Compiled:
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program for these arguments: its source, its cost, its passes. Nothing is run."""
+        args, kwargs = arrays_for_scalars(args, self._static), mapped(as_array, kwargs)
         leaves, key = self._key(args, kwargs)
         found = next((p for p in self._found.get(key, ()) if p.serves(leaves)), None)
         return found or self._make(args, kwargs, leaves, key)
@@ -175,6 +177,15 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
 
 def first(values: list) -> Any:
     return values[0]
+
+
+def as_array(x: Any) -> Any:
+    """A NumPy scalar as an array: like one, it varies from call to call."""
+    return numpy.asarray(x) if isinstance(x, numpy.generic) else x
+
+
+def arrays_for_scalars(args: tuple, static: frozenset[int]) -> tuple:
+    return tuple([a if i in static else mapped(as_array, a) for i, a in enumerate(args)])
 
 
 def mapped(function: Callable, tree: Any) -> Any:

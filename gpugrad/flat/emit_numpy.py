@@ -186,7 +186,7 @@ def statement(op: Op, called: Names, memory: Plan, homes: dict, helpers: dict, b
         if out not in homes:
             buffers[target] = memory.place[out], out
         return f"{y} = {name or 'np.matmul'}({', '.join(args)}, out={target})"
-    if op.name in TEXTS:
+    if op.name in TEXTS and not holds_arrays(op.params.get("index")):
         text = TEXTS[op.name](*args, **op.params)
     else:
         given = ", ".join([*args, *[f"{k}={parameter(v, helpers)}" for k, v in op.params.items()]])
@@ -194,6 +194,10 @@ def statement(op: Op, called: Names, memory: Plan, homes: dict, helpers: dict, b
     if out is not None and not op.outputs[0].shape:
         text = f"np.asarray({text})"
     return f"{y} = {text}"
+
+
+def holds_arrays(index: Any) -> bool:
+    return isinstance(index, numpy.ndarray) or (isinstance(index, tuple) and any(map(holds_arrays, index)))
 
 
 def parameter(v: Any, helpers: dict) -> str:

@@ -80,7 +80,8 @@ def common_subexpressions(graph: Graph) -> Graph:
             new.now[v] = seen.setdefault((c.shape, c.dtype, c.tobytes()), v)
     for op in graph.ops:
         args = new.args(op)
-        key = (op.name, op.function, tuple([x if isinstance(x, Value) else (type(x), repr(x)) for x in args]), repr(op.params))
+        read = tuple([x if isinstance(x, Value) else (type(x), repr(x)) for x in args])
+        key = op.name, op.function, read, identity(op.params)
         twin = seen.get(key) if pure(op) else None
         if twin is not None:
             new.now.update(zip(op.outputs, [new.now.get(v, v) for v in twin.outputs], strict=True))
@@ -88,6 +89,17 @@ def common_subexpressions(graph: Graph) -> Graph:
         seen[key] = op
         new.keep(op, args)
     return new.done()
+
+
+def identity(parameter: Any) -> Any:
+    """What tells static parameters apart; an array is itself alone."""
+    if isinstance(parameter, numpy.ndarray):
+        return id(parameter)
+    if isinstance(parameter, dict):
+        return tuple([(name, identity(v)) for name, v in parameter.items()])
+    if isinstance(parameter, tuple | list):
+        return tuple(map(identity, parameter))
+    return repr(parameter)
 
 
 def pure(op: Op) -> bool:

@@ -25,7 +25,10 @@ FOR_DEVICES = frozenset({f"gpugrad.kernels.{name}" for name in (
     "ptxas", "record", "signature")})
 
 #: Functions whose choice between libraries a file for NumPy has no use for: (module, name) -> source.
-ON_THE_HOST = {("gpugrad.kernels.matmul", "matmul"): "def matmul(xp):\n    return xp.matmul"}
+ON_THE_HOST = {
+    ("gpugrad.kernels.matmul", "matmul"): "def matmul(xp):\n    return xp.matmul",
+    ("gpugrad.kernels.elementwise", "generated"): "def generated(name, passes):\n    return passes",
+}
 
 
 def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
@@ -100,7 +103,7 @@ class Parts:
         defined, imported, source = contents(module)
         if name in imported:
             statement, home, original = imported[name]
-            if home in FOR_DEVICES:
+            if home in FOR_DEVICES and (home, original) not in ON_THE_HOST:
                 self.imports.add(f"{name} = None")
             elif home is None or not home.startswith("gpugrad."):
                 self.imports.add(statement)
@@ -127,7 +130,8 @@ class Parts:
 def for_devices(module: str, node: ast.AST) -> bool:
     """True for a statement that runs what only devices have."""
     imported = contents(module)[1]
-    return any(isinstance(n, ast.Name) and n.id in imported and imported[n.id][1] in FOR_DEVICES for n in ast.walk(node))
+    homes = [imported[n.id][1:] for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in imported]
+    return any(home[0] in FOR_DEVICES and home not in ON_THE_HOST for home in homes)
 
 
 @functools.cache

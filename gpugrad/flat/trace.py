@@ -74,6 +74,7 @@ class Trace:
     def apply(self, name: str, function: Callable, args: tuple, params: dict, outputs: int) -> Any:
         """function(*args, **params) on the arrays of the Symbols, as Symbols; noted where it depends on an input."""
         args = tuple([self.constant(x) if type(x) is numpy.ndarray else x for x in args])
+        params = {name: static(name, v) for name, v in params.items()}
         y = function(*[x.array if type(x) is Symbol else x for x in args], **params)
         fixed = all(x.fixed for x in args if type(x) is Symbol)
         several = outputs != 1
@@ -119,8 +120,11 @@ class Trace:
         return Graph([value for value, _ in self.inputs], self.constants, self.ops, outputs)
 
 
-def current() -> Trace | None:
-    return RUNNING[-1] if RUNNING else None
+def static(name: str, v: Any) -> Any:
+    """A parameter, which is part of the program: arrays in it must be constants."""
+    if isinstance(v, Symbol):
+        return v.known(f"{name}=")
+    return tuple([static(name, part) for part in v]) if type(v) is tuple else v
 
 
 def as_symbol(x: Any) -> Symbol:

@@ -205,6 +205,20 @@ def test_recompiles_for_shapes_dtypes_and_static_arguments(backend):
     assert compiled.programs == 4
 
 
+def test_numpy_scalars_vary_like_arrays(backend):
+    compiled = gg.compile(lambda x, a: x * a, backend=backend)
+    for a in (np.float64(2), np.float64(3)):
+        same(compiled(X, a), X * a)
+    assert compiled.programs == 1
+
+
+def test_masks_are_part_of_the_program(backend):
+    x, y = np.arange(2000.0), np.arange(2000) % 7
+    masks = [np.where(np.arange(2000) == 1000, True, y > 3), y > 3]
+    f = gg.grad(lambda x: gg.sum(x[masks[0]] ** 2) + gg.sum(x[masks[1]] ** 3))
+    same(gg.compile(f, backend=backend)(x), f(x))
+
+
 def test_many_programs_warn():
     compiled = gg.compile(lambda x, n: x * n)
     with warnings.catch_warnings():

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from rows import Row
 
+import gpugrad as gg
 from gpugrad.arrays import Device, move
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor
 from gpugrad.transforms import jvp, vjp, vmap
+from gpugrad.trees import flatten
 
 STEP = 1e-4          # fourth-order differences: the truncation error is of size 1e-16, rounding of size 1e-12
 DIFFERENCES = 1e-8   # what is asked of them
@@ -186,6 +188,24 @@ def check_edges(row: Row, device: str) -> None:
 def assert_edge(found: Any, expected: Any, what: str) -> None:
     found = host(found)
     assert np.allclose(found, expected, rtol=1e-12, atol=1e-14), f"{what}: {expected} expected, got {found}"
+
+
+def check_compiled(row: Row, backend: str) -> None:
+    """Value and pullback as one program are what they are eagerly, on the numbers that it was traced with and on others."""
+    for rng, f, xs in float64_cases(row, "cpu", most=3):
+        gs = directions(rng, leaves(f(*xs)))
+
+        def both(xs, gs, f=f):
+            y, pull = vjp(f, *xs)
+            return y, pull(as_tree(gs, y))
+        compiled = gg.compile(both, backend=backend)
+        for scale in (1, 2):
+            cotangents = [g * scale for g in gs]
+            found, expected = (flatten(g(xs, cotangents))[0] for g in (compiled, both))
+            for a, b in zip(map(host, found), map(host, expected), strict=True):
+                assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{row.id}: compiled {a.shape} {a.dtype} for {b.shape} {b.dtype}"
+                close(a, b, K * eps("float64") * np.sqrt(a.size + 1) * largest(b) * row.loose, f"{row.id} compiled")
+        assert compiled.programs == 1, f"{row.id}: {compiled.programs} programs"
 
 
 # inputs ------------------------------------------------------------------------------------------------------------------

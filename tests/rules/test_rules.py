@@ -15,7 +15,7 @@ from gpugrad.graph.primitive import Primitive, elementwise
 ROWS = all_rows()
 DIFFERENTIABLE = [row for row in ROWS if row.name in PRIMITIVES and row.primitive.vjp]
 CONSTANT = [row for row in ROWS if row.name in PRIMITIVES and not row.primitive.vjp]
-DEVICES = ["cpu", "cuda"] if cuda_usable() else ["cpu"]
+DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 BUILTIN = set(PRIMITIVES)          # what importing gpugrad registers, before any test adds its own
 
 
@@ -66,6 +66,11 @@ def test_second_order_agrees_in_all_nestings(row, device):
 @over(ROWS)
 def test_batch_equals_loop(row, device):
     checks.check_batching(row, device)
+
+
+@over(DIFFERENTIABLE)
+def test_compiled_equals_eager(row):
+    checks.check_compiled(row, "numpy")
 
 
 @over([row for row in DIFFERENTIABLE if row.complex_ok])
