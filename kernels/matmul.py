@@ -101,7 +101,7 @@ def multiply(a: Any, b: Any, out: Any, beta: float = 0.0) -> Any:
 def linear(x: Any, w: Any, b: Any = None) -> Any:
     """y = x wᵀ + b for x (rows, in), w (out, in), b (out,) or None, of one dtype: one launch where cuBLASLt takes it."""
     y = module_of(x).empty((x.shape[0], w.shape[0]), x.dtype)
-    if b is None or 0 in (*x.shape, y.size):
+    if b is None or 0 in (*x.shape, y.size) or not b.flags.c_contiguous:
         multiply(x, w.T, y)
         if b is not None:
             y += b

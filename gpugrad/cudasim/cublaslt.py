@@ -18,7 +18,7 @@ from .memory import SPACE
 
 INVALID_VALUE, NOT_SUPPORTED = 7, 15
 NAMES = {0: b"CUBLAS_STATUS_SUCCESS", 7: b"CUBLAS_STATUS_INVALID_VALUE", 15: b"CUBLAS_STATUS_NOT_SUPPORTED"}
-TYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2")}
+TYPES: dict[int, np.dtype] = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2")}
 #: (compute type, type of A and B, type of D) -> type of the scale: 32F, 32F_FAST_16BF, 32F_FAST_TF32, 64F
 PRECISIONS = {(68, 0, 0): 0, (75, 0, 0): 0, (77, 0, 0): 0, (70, 1, 1): 1, (68, 2, 2): 0, (68, 2, 0): 0}
 KEPT_BITS = {75: 16, 77: 19}                    # of a float32 that goes into the product
@@ -40,8 +40,9 @@ class CublasLt:
     """
 
     def __init__(self, enqueue=lambda stream, work: work()):
-        self.objects, self.heuristics, self.products, self.streams, self.enqueue = {}, 0, 0, [], enqueue
-        self.made = 0
+        self.objects: dict[int, dict] = {}
+        self.heuristics, self.products, self.made, self.enqueue = 0, 0, 0, enqueue
+        self.streams: list[int] = []
         for kind in SIZES:
             setattr(self, f"cublasLt{kind}SetAttribute", lambda *a, kind=kind: self.set(kind, *a))
             setattr(self, f"cublasLt{kind}GetAttribute", lambda *a, kind=kind: self.get(kind, *a))
@@ -216,7 +217,7 @@ def flat(name, address, dtype, count, write=False):
 
 def matrix(name, address, m, i=0, write=False):
     """The i-th column-major (rows, cols) matrix of a batch; nothing between its columns is touched."""
-    dtype = TYPES[m.type]
+    dtype: np.dtype = TYPES[m.type]
     return columns(name, address + i * m.stride * dtype.itemsize, dtype, m.rows, m.cols, m.ld, write)
 
 

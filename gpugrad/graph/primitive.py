@@ -35,6 +35,9 @@ class Primitive:
 
     fits = False          # cotangents are to be summed and cast back to their inputs by the machinery
     add_into: Callable | None = None       # add_into(total, g, *xs, **params): total += the cotangent of input 0, in place
+    #: On a GPU in place of pull: pull_into(m, totals, g, want, y, xs, params). A cotangent that was added to totals[i], which is
+    #: a buffer of the sweep's own or None, comes back as None.
+    pull_into: Callable | None = None
 
     def __init__(self, name: str, vjp: Rule | None, jvp: Rule | None = None, *, impl: Callable | None = None,
                  keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1,

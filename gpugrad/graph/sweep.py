@@ -105,7 +105,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             grads[node] = g if node not in grads else grads[node] + g
     if not traced and grads:
         m = RAW[type(g)]
-    pulls = m.pulls
+    pulls: Any = m.pulls
     for node in plan.order:
         g = take(node, None)
         if g is None:
@@ -133,7 +133,13 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             if total is not None and total.dtype == g.dtype and exclusive(total, 2):
                 prim.add_into(total, g, *xs, **node.params)
                 continue
-        pulled = (prim.pull if pulls is None else pulls[prim])(m, g, want, y, xs, node.params)
+        if pulls is None:
+            pulled = prim.pull(m, g, want, y, xs, node.params)
+        elif prim.pull_into is None:
+            pulled = pulls[prim](m, g, want, y, xs, node.params)
+        else:
+            pulled = gx = old = None                           # the last node's, which would count as holders
+            pulled = prim.pull_into(m, owned(grads, want, g.dtype), g, want, y, xs, node.params)
         if careful:
             check_gradients(node, pulled)
         for parent, gx in zip(want, pulled):
@@ -147,6 +153,16 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
                 old += gx
             else:
                 grads[parent] = old + gx
+    return found
+
+
+def owned(grads: dict, want: Sequence, dtype: Any) -> list:
+    """For each parent the sum so far of its cotangents where the sweep alone holds it, so that more may be added in place."""
+    found: list = []
+    for parent in want:
+        total = None if parent is None else grads.get(parent)
+        found.append(total if total is not None and total.dtype == dtype and exclusive(total, 2) else None)
+        del total
     return found
 
 

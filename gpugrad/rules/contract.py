@@ -3,7 +3,7 @@ from math import prod
 
 from gpugrad.arrays.products import cross, einsum
 from gpugrad.graph.primitive import Primitive, aligned, linear
-from gpugrad.kernels.matmul import matmul
+from gpugrad.kernels.matmul import matmul, multiply
 
 linear("matrix_transpose", lambda m, g, x: m.matrix_transpose(g), impl=lambda xp: lambda x: x.swapaxes(-1, -2),
        batch=lambda m, size, batched, x: m.matrix_transpose(x))
@@ -34,6 +34,23 @@ def matmul_vjp(m, g, want, y, a, b):
     if want[1] is not None:
         gb = fitted(m, right(m, g, m.reshape(a, shape=rows) if a.ndim == 1 else a, columns), b)
     return ga, gb
+
+
+def matmul_into(m, totals, g, want, y, xs, params):
+    """matmul_vjp that adds by the products themselves, where the operands are two matrices, or stacks of equal length."""
+    a, b = xs
+    added = [False, False]
+    if a.dtype == b.dtype == g.dtype and g.dtype.kind == "f" and min(a.ndim, b.ndim) > 1:
+        alike = a.shape[:-2] == b.shape[:-2]
+        if totals[0] is not None and (alike or b.ndim == 2):
+            multiply(g, m.matrix_transpose(b), totals[0], 1.0)
+            added[0] = True
+        if totals[1] is not None and (alike or b.ndim == 2):
+            stack = not alike                          # one matrix for the whole batch
+            multiply(m.matrix_transpose(below(m, a) if stack else a), below(m, g) if stack else g, totals[1], 1.0)
+            added[1] = True
+    want = [None if done else w for w, done in zip(want, added, strict=True)]
+    return matmul_vjp(m, g, want, y, a, b)
 
 
 def fitted(m, gx, x):
@@ -103,7 +120,7 @@ def as_stack(m, x, stacked, rank, is_row, is_column):
     return m.reshape(x, shape=(x.shape[0] if stacked else 1, *(1,) * (rank - len(own)), *own))
 
 
-Primitive("matmul", matmul_vjp, matmul_jvp, impl=matmul, batch=matmul_batch, keep=("b", "a"))
+Primitive("matmul", matmul_vjp, matmul_jvp, impl=matmul, batch=matmul_batch, keep=("b", "a")).pull_into = matmul_into
 
 
 # einsum ---------------------------------------------------------------------------------------------------------------

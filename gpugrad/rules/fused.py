@@ -7,6 +7,7 @@ import math
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
 from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax, standardize
+from gpugrad.kernels.matmul import linear_gradients, multiply
 from gpugrad.rules.reduce import count
 from gpugrad.rules.shape import all_batched, next_axes
 
@@ -180,6 +181,24 @@ def linear_vjp(m, g, want, y, x, w, b=None):
             m.cast(m.sum(rows, axis=(0,), keepdims=False), b.dtype) if b is not None and want[2] is not None else None)
 
 
+def linear_into(m, totals, g, want, y, xs, params):
+    """linear_vjp whose products add to what is there; the gradients of weight and bias come from one."""
+    x, w, b = (*xs, None)[:3]
+    if g.dtype.kind != "f" or any(z.dtype != g.dtype for z in xs if z is not None):
+        return linear_vjp(m, g, want, y, *xs, **params)
+    dx = dw = db = None
+    if want[0] is not None:
+        dx = m.matmul(g, w) if totals[0] is None else multiply(g, w, totals[0], 1.0)
+    if want[1] is not None and b is not None and want[2] is not None:
+        dw, db = linear_gradients(m.as_rows(g), m.as_rows(x), totals[1])
+    elif want[1] is not None:
+        turned, rows = m.transpose(m.as_rows(g), axes=(1, 0)), m.as_rows(x)
+        dw = m.matmul(turned, rows) if totals[1] is None else multiply(turned, rows, totals[1], 1.0)
+    elif b is not None and want[2] is not None:
+        db = m.sum(m.as_rows(g), axis=(0,), keepdims=False)
+    return None if totals[0] is not None else dx, None if totals[1] is not None else dw, db
+
+
 def linear_jvp(m, ts, y, x, w, b=None):
     tx, tw, tb = (*ts, None)[:3]
     return m.like(plus(None if tx is None else m.linear(tx, w, None), None if tw is None else m.linear(x, tw, None), tb), y)
@@ -199,7 +218,7 @@ def linear_batch(m, size, batched, x, w, b=None):
     return y + b
 
 
-Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear)
+Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear).pull_into = linear_into
 
 Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),

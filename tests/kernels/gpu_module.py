@@ -2,13 +2,15 @@
 the simulated device, and a simulated cuBLASLt.
 """
 import sys
+from collections import deque
 from types import ModuleType, SimpleNamespace
 
 import numpy
 from standin import CompileException, RawModule
 
-from gpugrad.cudasim import address, empty
+from gpugrad.cudasim import address
 from gpugrad.cudasim.cublaslt import CublasLt
+from gpugrad.cudasim.memory import SPACE
 from gpugrad.kernels import cublaslt
 
 
@@ -24,21 +26,25 @@ class Array(numpy.ndarray):
 
 
 class GpuModule(ModuleType):
-    """`cupy` on the simulated device. `modules` and `launches` are what was compiled and launched."""
+    """`cupy` on the simulated device."""
 
     ndarray = Array
 
     def __init__(self):
         super().__init__("cupy")
-        self.launches, self.modules, self.current = [], [], 0
+        self.launches, self.modules, self.current = deque(maxlen=0), [], 0      # a launch kept would hold its arrays
         self.RawModule = type("RawModule", (RawModule,), {"xp": self})
-        self.cublaslt = CublasLt()
+        self.simulated_cublaslt = CublasLt()
         self.cuda = SimpleNamespace(Device=None, runtime=SimpleNamespace(getDevice=lambda: 0),
                                     compiler=SimpleNamespace(CompileException=CompileException),
                                     get_current_stream=lambda: SimpleNamespace(ptr=7))
 
     def empty(self, shape, dtype="float32"):
-        return empty(shape, dtype).view(Array)
+        array = Array(shape, dtype)                     # of its own memory, so that the sweep may add to it
+        if array.size:
+            array.view("uint8", numpy.ndarray).reshape(-1)[:] = 0xA5
+            SPACE.register(array, initialised=numpy.zeros(array.nbytes, "uint8"))
+        return array
 
     def array(self, values, dtype=None):
         return numpy.array(values, dtype).view(Array)

@@ -3,7 +3,9 @@ import gpu_module
 import numpy
 import pytest
 
+import gpugrad as gg
 from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.graph import namespace
 from gpugrad.kernels import cublaslt, matmul
 from gpugrad.kernels.lt_library import LtError
 from gpugrad.kernels.record import recording
@@ -186,3 +188,66 @@ def test_layers_work_without_the_library(xp, no_library):
     dw, db = matmul.linear_gradients(g, x)
     check(dw, g.T, x)
     numpy.testing.assert_allclose(db, numpy.asarray(g).sum(0), rtol=1e-5)
+
+
+# gradients ------------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def gpu(xp, monkeypatch):
+    """The module of simulated arrays in the whole library's eyes, for as long as a test runs."""
+    known = namespace.module_of_type
+    for module in ("gpugrad.graph.namespace", "gpugrad.arrays.modules", "gpugrad.arrays"):
+        monkeypatch.setattr(f"{module}.module_of_type", lambda t: xp if issubclass(t, gpu_module.Array) else known(t))
+    monkeypatch.setattr("gpugrad.graph.tensor.device_of", lambda x: "cuda:0")
+    namespace.RAW.pop(gpu_module.Array, None)
+    yield xp
+    namespace.RAW.pop(gpu_module.Array, None)
+    for prim in namespace.PRIMITIVES.values():
+        prim.impls.pop(gpu_module.Array, None)
+
+
+def pull(xp, name, totals, g, *xs, want=None):
+    prim, m = namespace.PRIMITIVES[name], namespace.RAW[gpu_module.Array]
+    want = want or [True] * len(xs)
+    return prim.pull_into(m, totals, g, want, None, xs, {}), prim.pull(namespace.RAW[numpy.ndarray], numpy.asarray(g), want, None,
+                                                                     [numpy.asarray(x) for x in xs], {})
+
+
+@pytest.mark.parametrize(("name", "shapes", "g"), [
+    ("matmul", [(4, 5), (5, 6)], (4, 6)), ("matmul", [(3, 4, 5), (3, 5, 6)], (3, 4, 6)),
+    ("matmul", [(3, 4, 5), (5, 6)], (3, 4, 6)), ("matmul", [(4, 5), (3, 5, 6)], (3, 4, 6)),
+    ("matmul", [(5,), (5, 6)], (6,)), ("matmul", [(4, 5), (5,)], (4,)),
+    ("matmul", [(4, 200), (200, 6)], (4, 6)),
+    ("linear", [(4, 5), (6, 5), (6,)], (4, 6)), ("linear", [(4, 5), (6, 5)], (4, 6)),
+    ("linear", [(2, 3, 5), (6, 5), (6,)], (2, 3, 6))])
+@pytest.mark.parametrize("there", [(), (0,), (1,), (0, 1)])
+def test_cotangents_add_to_what_is_there(gpu, name, shapes, g, there):
+    xs, g = [some(gpu, s, seed=i) for i, s in enumerate(shapes)], some(gpu, g, seed=9)
+    totals = [some(gpu, x.shape, seed=20) if i in there else None for i, x in enumerate(xs)]
+    before = [None if t is None else numpy.array(t) for t in totals]
+    found, wanted = pull(gpu, name, totals, g, *xs)
+    for total, old, new, right in zip(totals, before, found, wanted):
+        assert total is not None or new is not None
+        if total is not None:
+            new, right = (total, right + old) if new is None else (new, right)
+        numpy.testing.assert_allclose(new, right, rtol=2e-5, atol=2e-5)
+
+
+def test_a_layer_pulls_back_in_two_launches(gpu):
+    x, w, b, g = some(gpu, (8, 200)), some(gpu, (16, 200)), some(gpu, (16,)), some(gpu, (8, 16))
+    with recording() as log:
+        pull(gpu, "linear", [None] * 3, g, x, w, b)
+    assert sorted(x.name for x in log.launches) == ["gemm<float, 4, false, false, 0>", "gemm_NT float32 sum_a"]
+
+
+def test_a_weight_used_twice_gets_one_sum(gpu):
+    x, w = some(gpu, (130, 16)), some(gpu, (16, 16))
+    weight = gg.Tensor(w)
+    weight.requires_grad = True
+    y = gg.matmul(gg.matmul(gg.Tensor(x), weight), weight)
+    with recording() as log:
+        y.backward(gg.Tensor(gpu.array(numpy.ones((130, 16)), "float32")))
+    ones = numpy.ones((130, 16))
+    right = numpy.asarray(x @ w).T @ ones + numpy.asarray(x).T @ (ones @ numpy.asarray(w).T)
+    numpy.testing.assert_allclose(numpy.asarray(weight.grad.data), right, rtol=1e-3, atol=1e-3)
+    assert [x.bytes_read for x in log.launches][-1] == 4 * (2 * 130 * 16 + 16 * 16)      # the last one adds
