@@ -16,7 +16,7 @@ from gpugrad.flat.program import Program
 from gpugrad.flat.symbol import Symbol
 from gpugrad.flat.trace import Trace, as_symbol
 from gpugrad.graph.layers import Layered
-from gpugrad.graph.state import RECORD, current
+from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Leaf, Tensor
 from gpugrad.trees import _describe, flatten
 
@@ -62,7 +62,8 @@ class Compiled:
         self.programs = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current() is not RECORD or tracing():
+        mode = current()
+        if mode.levels or mode.anomaly or tracing():
             return self._f(*args, **kwargs)
         leaves, key = self._plain_key(args) if not (kwargs or self._static) else (args, None)
         if key is None:
@@ -71,6 +72,8 @@ class Compiled:
             for x in leaves:
                 if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
                     return self._f(*args, **kwargs)
+        if not mode.record:
+            key = key, mode
         for program in self._found.get(key, ()):
             if program.serves(leaves):
                 return program(leaves)
@@ -80,6 +83,8 @@ class Compiled:
         """The program for these arguments: its source, its cost, its passes. Nothing is run."""
         args, kwargs = arrays_for_scalars(args, self._static), mapped(as_array, kwargs)
         leaves, key = self._key(args, kwargs)
+        if not current().record:
+            key = key, current()
         found = next((p for p in self._found.get(key, ()) if p.serves(leaves)), None)
         return found or self._make(args, kwargs, leaves, key)
 
@@ -111,6 +116,9 @@ class Compiled:
             elif type(x) is numpy.ndarray:
                 kinds.append((x.shape, x.dtype))
                 arrays.append(x)
+            elif is_array(x):
+                raise TraceError(f"compile: expected arguments on the cpu, got an array of shape {x.shape} that is elsewhere. "
+                                 "Move it first.")
             else:
                 kinds.append((type(x), x) if not isinstance(x, float) else (float, repr(x)))
         key: Any = (spec, tuple(kinds), static)
@@ -146,7 +154,8 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
                 trace.checks.append(lambda arguments, i=i, j=j: arguments[i] is arguments[j])
             elif isinstance(x, Tensor):
                 if type(DATA.__get__(x)) is not numpy.ndarray:
-                    raise TraceError(f"compile: expected arguments on the cpu, got a Tensor on {x.device}. Use .to('cpu').")
+                    raise TraceError(f"compile: expected arguments on the cpu, got one of shape {x.shape} that is "
+                                     "elsewhere. Use .to('cpu').")
                 doors.arguments[id(x)] = i
                 doors.meet(x, DATA.__get__(x), lambda arguments, i=i: arguments[i]._data)
             else:

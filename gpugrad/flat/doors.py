@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import mark_changed
+from gpugrad.arrays import is_array, mark_changed
 from gpugrad.errors import TraceError
 from gpugrad.flat.symbol import RUNNING, Symbol
 from gpugrad.flat.trace import Trace
@@ -90,7 +90,14 @@ class Doors:
 
     def get_data(self, tensor: Tensor) -> Any:
         data = DATA.__get__(tensor)
-        return self.meet(tensor, data) if type(data) is numpy.ndarray and tracing() else data
+        if type(data) is Symbol or not tracing():
+            return data
+        if type(data) is numpy.ndarray:
+            return self.meet(tensor, data)
+        if is_array(data) and not isinstance(data, numpy.generic):
+            raise TraceError(f"compile: expected Tensors on the cpu, got one of shape {data.shape} that is elsewhere. "
+                             "Use .to('cpu').")
+        return data
 
     def set_data(self, tensor: Tensor, data: Any) -> None:
         if tracing():

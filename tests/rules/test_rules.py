@@ -1,6 +1,8 @@
 """Every primitive against its reference, its finite differences, its other mode, its second order, and its batches."""
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import checks
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ DIFFERENTIABLE = [row for row in ROWS if row.name in PRIMITIVES and row.primitiv
 CONSTANT = [row for row in ROWS if row.name in PRIMITIVES and not row.primitive.vjp]
 DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 BUILTIN = set(PRIMITIVES)          # what importing gpugrad registers, before any test adds its own
+
+
+needs_llvm = pytest.mark.skipif(find_spec("llvmlite") is None, reason="compiled loops need the extra jit")
 
 
 def over(rows):
@@ -69,8 +74,9 @@ def test_batch_equals_loop(row, device):
 
 
 @over(DIFFERENTIABLE)
-def test_compiled_equals_eager(row):
-    checks.check_compiled(row, "numpy")
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("llvm", marks=needs_llvm)])
+def test_compiled_equals_eager(row, backend):
+    checks.check_compiled(row, backend)
 
 
 @over([row for row in DIFFERENTIABLE if row.complex_ok])
