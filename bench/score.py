@@ -90,7 +90,8 @@ def gradients(model: Any) -> list[np.ndarray]:
 
 
 def numbers(tensor: Any) -> np.ndarray:
-    return np.array(tensor.detach().to("cpu").data)
+    data = tensor.data
+    return np.array(data.get() if hasattr(data, "get") else data)
 
 
 def saved_bytes(loss: Any, given: Iterable) -> int:
@@ -148,7 +149,7 @@ def score_step(step: Step, number: str) -> list[Score]:
               n <= work.most_launches, "counted"),
         Score("S3", f"bytes / least, {name}", f"{step.ratio:.2f} ({found.bytes / 1e6:.1f} of {work.least_bytes / 1e6:.1f} MB)",
               f"<= {work.most_bytes_ratio:g}", step.ratio <= work.most_bytes_ratio, "counted / by formula, same size"),
-        Score("S4", f"saved activations, {name}", f"{step.saved / 1e6:.2f} MB", f"<= {work.most_saved / 1e6:.2f} MB",
+        Score("S4", f"saved activations, {name}", f"{step.saved / 1e6:.3f} MB", f"<= {work.most_saved / 1e6:.3f} MB",
               step.saved <= work.most_saved, "counted / by formula, same size"),
         Score("S5", f"allocations in a replayed step, {name}", "-", "0", None, "eager: nothing is replayed"),
         Score("S9", f"grid fill, {name}", f"{fill(worst):.0%} ({worst.name})" if worst else "-", f">= {GRID_FILL:.0%} from 1 MB",

@@ -94,8 +94,8 @@ class Mlp:
 
     @property
     def most_saved(self) -> float:
-        """Outputs of the hidden layers and the softmax; the next product needs the former anyway."""
-        return FLOAT * self.batch * sum(self.widths[1:])
+        """Outputs of the hidden layers, which the next product needs anyway, the softmax, and a label a row."""
+        return FLOAT * self.batch * sum(self.widths[1:]) + 8 * self.batch
 
     @property
     def flops(self) -> float:

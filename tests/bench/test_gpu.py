@@ -37,3 +37,12 @@ def test_a_record_has_its_floor_device_and_case(tmp_path):
     lines = file.read_text().splitlines()
     assert len(lines) == 6 and '"floor_us": 1.0' in lines[2] and "SIMULATED" in lines[2]
     assert "4.0 us (2.00x)" in gpu.table(timed, True)
+
+
+@pytest.mark.slow
+def test_the_whole_command_on_the_simulated_device_records_nothing(capsys, tmp_path):
+    records = tmp_path / "r.jsonl"
+    assert main.main(["gpu", "--device", "sim", "--skip-tests", "--records", str(records)]) == 0
+    out = capsys.readouterr().out
+    assert "18 of 18 kernels give the same bits" in out and "matmul, forward and backward" in out
+    assert out.count("simulated") >= 3 and "nothing recorded" in out and not records.exists()

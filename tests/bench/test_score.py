@@ -76,3 +76,12 @@ def test_scores_of_a_step_compare_counts_with_targets_and_name_what_was_not_coun
     text = score.show(list(by_id.values()), [step], "sim")
     assert "torch eager, fused Adam" in text and "MISS" in text
     assert json.loads(score.as_json(list(by_id.values()), [step], "sim"))["steps"][0]["size"] == "4x6-5-3"
+
+
+def test_score_of_a_step_on_the_simulated_device():
+    step = score.take(Mlp(32, (64, 32, 32, 10)), "sim")
+    names = {x.name for x in step.launches}
+    assert any(name.startswith("adam<") for name in names)
+    assert step.profile.bytes > step.work.least_bytes        # the least is a bound, or it is counted wrong
+    assert step.repeats and step.error < 1e-4
+    assert step.profile.syncs is not None
