@@ -220,7 +220,7 @@ def handle_of(xp: Any, device: int) -> Handle:
 
 def library_of(xp: Any) -> Library:
     """The library behind an array module: a simulated device brings its own."""
-    return Library(xp.simulated_cublaslt) if hasattr(xp, "simulated_cublaslt") else library()
+    return Library(xp.cublaslt) if hasattr(xp, "cublaslt") else library()
 
 
 def own_workspace(xp: Any, device: int, stream: int) -> Any:

@@ -34,7 +34,7 @@ class GpuModule(ModuleType):
         super().__init__("cupy")
         self.launches, self.modules, self.current = deque(maxlen=0), [], 0      # a launch kept would hold its arrays
         self.RawModule = type("RawModule", (RawModule,), {"xp": self})
-        self.simulated_cublaslt = CublasLt()
+        self.cublaslt = CublasLt()
         self.cuda = SimpleNamespace(Device=None, runtime=SimpleNamespace(getDevice=lambda: 0),
                                     compiler=SimpleNamespace(CompileException=CompileException),
                                     get_current_stream=lambda: SimpleNamespace(ptr=7))
