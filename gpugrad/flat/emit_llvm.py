@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Callable
@@ -221,7 +222,7 @@ def bounds(count: int, workers: int, step: int) -> list[tuple[int, int]]:
 
 def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Callable[[Env], None]:
     workers = workers_for(group, n)
-    tables = numpy.zeros((workers, len(n.arrays)), numpy.uintp)
+    tables = [(ctypes.c_size_t * len(n.arrays))() for _ in range(workers)]
     kernel = library.kernel(n.name, releases=workers > 1)
     keeps: list[numpy.ndarray] = []
     reads: list[tuple[int, int]] = []
@@ -238,11 +239,13 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
             blocks = [aligned(max(64, math.prod(shape) * numpy.dtype(dtype).itemsize)).view(dtype)[:shape[0]]
                       for _ in range(workers)]
             keeps += blocks
-            tables[:, slot] = [address(block) for block in blocks]
+            for table, block in zip(tables, blocks, strict=True):
+                table[slot] = address(block)
             if x in n.partial:
                 late.append((made_by[x], place, blocks))
         elif memory.static(x) is not None and memory.static(x).flags.c_contiguous:
-            tables[:, slot] = address(memory.static(x))
+            for table in tables:
+                table[slot] = address(memory.static(x))
             keeps.append(memory.static(x))
         elif x in group.made:
             home = memory.homes.get(x)
@@ -253,28 +256,35 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
         else:
             reads.append((slot, place))
     parts = bounds(group.rows, workers, 1 if group.cols else 64)
-    calls = [(address(tables[i]), *parts[i]) for i in range(workers)]
+    calls = [(ctypes.addressof(tables[i]), *parts[i]) for i in range(workers)]
     zeroed = [block for op, _, blocks in late if group.roles[op.outputs[0]] == "C" for block in blocks]
     finish = [finisher(op, place, blocks, group.roles[op.outputs[0]], memory) for op, place, blocks in late]
 
     def run(env: Env) -> None:
         alive = []
         for slot, i in reads:
-            x = env[i]
-            if not x.flags.c_contiguous:
-                x = numpy.ascontiguousarray(x)
-                alive.append(x)
-            tables[:, slot] = x.__array_interface__["data"][0]
+            found = env[i].__array_interface__
+            if found["strides"] is not None:                 # None says contiguous
+                alive.append(numpy.ascontiguousarray(env[i]))
+                found = alive[-1].__array_interface__
+            where = found["data"][0]
+            for table in tables:
+                table[slot] = where
         for slot, i, shape, dtype in makes:
             y = env[i] = numpy.empty(shape, dtype)
-            tables[:, slot] = y.__array_interface__["data"][0]
+            where = address(y)
+            for table in tables:
+                table[slot] = where
         strided = []
         for slot, i, home in overwrites:
             y = env[i] = env[home]
-            if not y.flags.c_contiguous:
-                strided.append((y, numpy.empty_like(y, order="C")))
-                y = strided[-1][1]
-            tables[:, slot] = y.__array_interface__["data"][0]
+            found = y.__array_interface__
+            if found["strides"] is not None:
+                strided.append((y, numpy.empty(y.shape, y.dtype)))
+                found = strided[-1][1].__array_interface__
+            where = found["data"][0]
+            for table in tables:
+                table[slot] = where
         for block in zeroed:
             block.fill(0)
         if workers == 1:
