@@ -321,11 +321,13 @@ def clip_grad_norm(params: Any, max_norm: float, norm: float = 2.0) -> Tensor:
     grads = gradients("clip_grad_norm", params)
     if not grads:
         raise ArgumentError("clip_grad_norm: expected parameters with gradients, got none. Call backward first.")
-    xp = module_of(grads[0])
-    sizes = xp.stack([norm_of(xp, g, norm).astype(grads[0].real.dtype) for g in grads])
+    xp = module_of(grads[0]._data)
+    joint = side_by_side(xp, grads)
+    arrays = [g._data for g in grads] if joint is None else [joint]
+    sizes = xp.stack([norm_of(xp, g, norm).astype(arrays[0].real.dtype) for g in arrays])
     total = norm_of(xp, sizes, norm)
     scale = xp.minimum(1, max_norm / (total + 1e-6))
-    for g in grads:
+    for g in arrays:
         xp.multiply(g, scale.astype(g.dtype), out=g)
         mark_changed(g, clock())
     return Tensor(xp.asarray(total))
@@ -334,8 +336,8 @@ def clip_grad_norm(params: Any, max_norm: float, norm: float = 2.0) -> Tensor:
 def clip_grad_value(params: Any, limit: float) -> None:
     """Bring every element of the gradients into [-limit, limit]."""
     require("clip_grad_value", "limit", limit, limit >= 0, "at least 0")
-    for g in gradients("clip_grad_value", params):
-        g = real_view(g)
+    for tensor in gradients("clip_grad_value", params):
+        g = real_view(tensor._data)
         module_of(g).clip(g, -limit, limit, out=g)
         mark_changed(g, clock())
 
@@ -385,8 +387,8 @@ def real_view(array: Any) -> Any:
     return array.reshape(array.shape or (1,)).view(array.real.dtype)
 
 
-def gradients(op: str, params: Any) -> list:
-    """The gradients' arrays."""
+def gradients(op: str, params: Any) -> list[Tensor]:
+    """The gradients that are there."""
     if isinstance(params, Iterator):
         params = list(params)
     grads = []
@@ -394,14 +396,32 @@ def gradients(op: str, params: Any) -> list:
         if not isinstance(leaf, Tensor):
             raise DtypeError(f"{op}: expected Tensors as parameters, got {short(leaf)}. Pass what the optimiser got.")
         if leaf.grad is not None:
-            grads.append(leaf.grad._data)
+            grads.append(leaf.grad)
     return grads
+
+
+def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
+    """On a GPU, gradients of one dtype in one new array, of which they become views: few launches serve all of them.
+
+    Zeros between them keep every one at a multiple of 16 bytes, as the optimisers' kernels like it. Else None.
+    """
+    arrays = [g._data for g in grads]
+    if not hasattr(xp, "RawModule") or len({(a.dtype, a.device) for a in arrays}) > 1:
+        return None
+    pack = max(1, 16 // arrays[0].dtype.itemsize)
+    gap = xp.zeros(pack, arrays[0].dtype)
+    joint = xp.concatenate([piece for a in arrays for piece in (a.reshape(-1), gap[:-a.size % pack])])
+    start = 0
+    for tensor, a in zip(grads, arrays, strict=True):
+        tensor._data = joint[start:start + a.size].reshape(a.shape)
+        start += a.size + -a.size % pack
+    return joint
 
 
 def norm_of(xp: Any, array: Any, order: float) -> Any:
     size = xp.abs(array)
     if order == math.inf:
-        return size.max(initial=0)
+        return size.max() if size.size else xp.zeros((), size.dtype)
     return (size * size).sum() ** 0.5 if order == 2 else (size ** order).sum() ** (1 / order)
 
 

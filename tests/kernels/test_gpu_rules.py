@@ -93,6 +93,20 @@ def test_the_gradient_of_a_lookup_repeats_bit_for_bit():
     np.testing.assert_array_equal(*grads)
 
 
+@pytest.mark.parametrize("order", [1, 2, np.inf])
+def test_gradients_are_clipped_together_and_stay_aligned(order):
+    def clipped(device):
+        params = [gg.tensor(x, device=device, requires_grad=True) for x in arrays([(3, 3), (5,), (), (0,)], "f")]
+        for p in params:
+            (p * p).sum().backward()
+        norm = gg.optim.clip_grad_norm(params, 1.0, order)
+        assert device == "cpu" or all(p.grad.data.data.ptr % 16 == 0 for p in params[:3])
+        return [norm.numpy(), *(p.grad.numpy() for p in params)]
+    for got, wanted in zip(clipped("sim"), clipped("cpu"), strict=True):
+        assert got.shape == wanted.shape and got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
 def test_an_optimiser_steps_all_parameters_at_once_and_goes_on_from_its_state():
     def trained(device, split):
         with gg.device(device):
