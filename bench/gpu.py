@@ -1,6 +1,6 @@
 """`make gpu`, `python -m gpugrad.bench gpu`: everything that needs a real GPU, in one command.
 
-    1. the test suite on the device
+    1. the test suite, which takes in every usable device
     2. each hot kernel there and on the simulated device: the same bits, or how far apart
     3. each hot kernel timed, beside its floor at the measured copy bandwidth
     4. products beside cuBLAS (CuPy's matmul), and the workloads beside torch where it is installed with CUDA
@@ -209,12 +209,12 @@ def cuda_torch() -> Any:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def run_tests(device: str, arguments: Sequence[str]) -> int | None:
-    """pytest on the device; its exit code, or None where the package has no tests beside it."""
+def run_tests(arguments: Sequence[str]) -> int | None:
+    """The test suite, which takes in every usable device; its exit code, or None where the package has no tests beside it."""
     folder = HERE.parent / "tests"
     if not folder.is_dir():
         return None
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", str(folder), "--device", device, *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", str(folder), *arguments]
     return subprocess.run(command, cwd=folder.parent, check=False).returncode
 
 
@@ -247,7 +247,7 @@ def run(args: argparse.Namespace) -> int:
     print(device.words)
     failed = False
     if not args.skip_tests:
-        code = run_tests(args.device, ["-k", args.only] if args.only else [])
+        code = run_tests(["-k", args.only] if args.only else [])
         failed |= bool(code)
         print("tests: " + ("none beside the package" if code is None else "failed" if code else "passed"), flush=True)
     kernels = dict(compare(device))
