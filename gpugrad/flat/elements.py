@@ -43,7 +43,7 @@ def power(b: Body, x: Node, n: int | float) -> Node:
     if n == 0.5:
         return b.intrinsic("sqrt", x)
     square = x * x
-    return {1: x, 2: square}.get(n) or (square * x if n == 3 else square * square)
+    return x if n == 1 else square if n == 2 else square * x if n == 3 else square * square
 
 
 def silu_slope(b: Body, x: Node) -> Node:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy
@@ -58,13 +59,16 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     homes = at_home(steps, graph, homes or {})
     kept = stored(steps, graph.outputs)
     module = Module()
-    nests = [nest(step, kept, module) if isinstance(step, Group) else None for step in steps]
+    nests = {i: nest(step, kept, module) for i, step in enumerate(steps) if isinstance(step, Group)}
     text = module.text()
-    library = Library(text) if any(nests) else None
+    library = Library(text) if nests else None
     memory = Memory(graph, steps, kept, homes)
     todo: list[Callable[[Env], None]] = []
-    for step, n in zip(steps, nests, strict=True):
-        todo += [group_step(step, n, library, memory)] if n else single_step(step, memory)
+    for i, step in enumerate(steps):
+        if isinstance(step, Op):
+            todo += single_step(step, memory)
+        elif library is not None:
+            todo.append(group_step(step, nests[i], library, memory))
     return Loops(runner(graph, todo, memory), steps, homes, text)
 
 
@@ -72,7 +76,9 @@ def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -
     """Those of the wanted homes that can be written: by a group, element by element, after everyone has read the input."""
     found: dict[Value, Value] = {}
     for i, step in enumerate(steps):
-        for op in step.ops if isinstance(step, Group) else ():
+        if isinstance(step, Op):
+            continue
+        for op in step.ops:
             y = op.outputs[0]
             home = wanted.get(y)
             if (home is None or y.shape != home.shape or y.dtype != home.dtype or home in graph.outputs
@@ -89,13 +95,15 @@ def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -
 
 def runner(graph: Graph, todo: list[Callable[[Env], None]], memory: Memory) -> Callable[[list], list]:
     template, count = memory.env, len(graph.inputs)
+    one_at_a_time = Lock()                                   # the buffers are the program's
     results = [(memory.place[y], bool(memory.roots[y] & memory.given) and y not in memory.homes) for y in graph.outputs]
 
     def run(arrays: list) -> list:
         env = template.copy()
         env[:count] = [x if type(x) is numpy.ndarray else numpy.asarray(x) for x in arrays]
-        for step in todo:
-            step(env)
+        with one_at_a_time:
+            for step in todo:
+                step(env)
         outputs = []
         for i, shared in results:
             y = env[i]

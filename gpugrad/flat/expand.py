@@ -22,7 +22,8 @@ class Writer:
     """Makes operations in place of one: w.add(x, y) is the Value of a sum. `give` names the results of the whole."""
 
     def __init__(self, number: Iterator[int], op: Op):
-        self.number, self.op, self.ops = number, op, []
+        self.number, self.op = number, op
+        self.ops: list[Op] = []
         self.results: dict[Value, Value] = {}
 
     def make(self, name: str, args: tuple, shape: tuple, dtype: Any, /, **params: Any) -> Value:
@@ -52,13 +53,16 @@ class Writer:
     def cast(self, x: Value, dtype: Any) -> Value:
         return x if x.dtype == dtype else self.make("astype", (x,), x.shape, dtype, dtype=dtype)
 
+    def maker(self, value: Value) -> Op:
+        return next(op for op in self.ops if value in op.outputs)
+
     def give(self, *values: Value) -> None:
         """The outputs of the operation are these: the last operation of each makes it."""
         for out, value in zip(self.op.outputs, values, strict=True):
             if value.op not in self.ops or value in self.results:
                 value = self.make("alias", (value,), value.shape, value.dtype)
             self.results[value] = out
-            value.op.outputs = (out,)
+            self.maker(value).outputs = (out,)
         for op in self.ops:
             op.args = tuple([self.results.get(x, x) if isinstance(x, Value) else x for x in op.args])
 

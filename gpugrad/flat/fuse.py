@@ -142,6 +142,15 @@ class Group:
         return self.n // self.cols if self.cols else self.n
 
 
+def started(op: Op) -> Group:
+    """A group of one operation, which can start one."""
+    group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
+    fitted = group.fit(op)
+    assert fitted is not None
+    group.take(op, fitted)
+    return group
+
+
 def can_start(op: Op) -> bool:
     if any(x.size == 0 for x in (*op.values, *op.outputs)):
         return False
@@ -168,9 +177,7 @@ def fuse(graph: Graph) -> list[Group | Op]:
         elif place is None:
             place = len(steps)
             if can_start(op):
-                group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
-                group.take(op, group.fit(op))
-                steps.append(group)
+                steps.append(started(op))
             else:
                 steps.append(op)
         for y in op.outputs:

@@ -105,8 +105,9 @@ class Node:
 
     def where(self, a: Node | float, b: Node | float) -> Node:
         """a where this is true, else b; one of them is a Node."""
-        a = a if isinstance(a, Node) else b.like(a)
-        return self.body.write(f"select {self}, {a}, {a.like(b)}", a.element, a.lanes)
+        one = a if isinstance(a, Node) else b
+        assert isinstance(one, Node)
+        return self.body.write(f"select {self}, {one.like(a)}, {one.like(b)}", one.element, one.lanes)
 
     def bits(self) -> Node:
         return self.body.cast("bitcast", self, "i" + self.element[1:])
@@ -178,7 +179,7 @@ class Loop:
 
     def __init__(self, body: Body, begin: Node, end: Node, step: int):
         self.body, self.begin, self.end, self.step = body, begin, end, step
-        self.carried: list[tuple[int, Node, str, Node]] = []
+        self.carried: list[list[Node]] = []            # [first, x, last]
 
     def __enter__(self) -> Loop:
         b = self.body

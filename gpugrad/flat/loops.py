@@ -119,11 +119,11 @@ class Writer:
                 carried = {y: rows.carry(x) for y, x in self.totals.items()}
                 self.totals = dict(carried)
                 self.one_row(rows.index)
-                for y, x in carried.items():
-                    rows.update(x, self.totals[y])
+                for y, total in carried.items():
+                    rows.update(total, self.totals[y])
             self.totals = carried
-        for y, x in self.totals.items():
-            b.do(f"store {x}, ptr {self.pointers[y]}")
+        for y, total in self.totals.items():
+            b.do(f"store {total}, ptr {self.pointers[y]}")
 
     def one_row(self, index: Node) -> None:
         g, b = self.group, self.b
@@ -196,7 +196,8 @@ class Writer:
                 y = op.outputs[0]
                 if y in carried:
                     x = converted(get(op.args[0]), carried[y].element)
-                    loop.update(carried[y], combine(b, op, carried[y], x if not rest else self.mask.where(x, START[op.name])))
+                    x = x if self.mask is None else self.mask.where(x, START[op.name])
+                    loop.update(carried[y], combine(b, op, carried[y], x))
                 elif op.name in REDUCTIONS:                  # C: added to what the array holds
                     self.store(y, self.load(y, loop.index, LANES) + get(op.args[0]), loop.index)
                 else:

@@ -28,7 +28,7 @@ class Format:
     mantissa: int              # explicit bits
     bias: int
     magic: float               # x + magic - magic rounds x to an integer, which the low bits of x + magic hold
-    ln2: tuple[float, float]   # high part with zeros at the end: n * high is exact
+    ln2: tuple[float, ...]     # high part with zeros at the end: n * high is exact
     exp_range: tuple[float, float]
     exp_terms: int             # Taylor on |r| <= ln(2) / 2
     log_terms: int             # atanh's series on |s| <= 0.172

@@ -167,3 +167,14 @@ def test_objects_come_from_the_cache(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(llvm, "compile_object", None)
     np.testing.assert_allclose(emit(p.graph).run([np.zeros(45, np.float32)])[0], 3)
+
+
+def test_threads_may_share_a_program():
+    from concurrent.futures import ThreadPoolExecutor
+    f = gg.compile(gg.grad(lambda x: gg.sum(gg.tanh(x) * x) * gg.sum(x)), backend="llvm")
+    xs = [np.full(200_000, i / 4, np.float32) for i in range(4)]
+    expected = [f(x) for x in xs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            for a, b in zip(pool.map(f, xs), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
