@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpugrad.flat.expand import OWN, expand
-from gpugrad.flat.fuse import LOOKS, Group, fuse, operations, stored
+from gpugrad.flat.fuse import Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
@@ -86,10 +86,20 @@ def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -
                 continue
             after = [o for o in step.ops[step.ops.index(op) + 1:] if home in o.args] + [
                 o for o in step.ops if home in o.args and turn(step, o) > step.level[y]]
-            later = [o for other in steps[i + 1:] for o in operations(other) if home in o.args]
-            looked = [o for other in steps for o in operations(other) if home in o.args and o.name in LOOKS]
-            if not (after or later or looked):
+            looks = views_of(home, steps)
+            later = [o for other in steps[i + 1:] for o in operations(other) if not looks.isdisjoint(o.args)]
+            beside = [o for o in step.ops if not (looks - {home}).isdisjoint(o.args)]
+            if not (after or later or beside or not looks.isdisjoint(graph.outputs)):
                 found[y] = home
+    return found
+
+
+def views_of(x: Value, steps: list[Group | Op]) -> set[Value]:
+    """x and what may share its memory: all that is made of it by operations that are not known to make new arrays."""
+    found = {x}
+    for step in steps:
+        if isinstance(step, Op) and step.name not in FRESH and not found.isdisjoint(step.args):
+            found.update(step.outputs)
     return found
 
 
