@@ -121,8 +121,9 @@ def product(a: Any, b: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0, 
     except LtUnsupportedError as error:
         _reasons[str(error)] += 1
     xp, _ = home([a, b, out])
-    if beta and a.ndim == b.ndim == 2 and out.dtype.char in "fd" and out.flags.c_contiguous and a.shape[1]:
-        importlib.import_module(xp.__name__ + ".cublas").gemm("N", "N", a, b, out=out, alpha=alpha, beta=beta)
+    gemm = cupy_gemm(xp) if beta and a.ndim == b.ndim == 2 and out.dtype.char in "fd" and out.flags.c_contiguous else None
+    if gemm is not None and a.shape[1]:
+        gemm("N", "N", a, b, out=out, alpha=alpha, beta=beta)
     elif alpha == 1 and beta == 0 and out.dtype == a.dtype:
         xp.matmul(a, b, out=out)
     else:
@@ -134,6 +135,14 @@ def product(a: Any, b: Any, out: Any, *, alpha: float = 1.0, beta: float = 0.0, 
         else:
             out[...] = total
     return by_cupy(out, a, b, *([out] if beta else []))
+
+
+def cupy_gemm(xp: Any) -> Any:
+    """CuPy's own product with beta, or None where a module like CuPy has none."""
+    try:
+        return importlib.import_module(xp.__name__ + ".cublas").gemm
+    except ModuleNotFoundError:
+        return None
 
 
 def by_cupy(out: Any, a: Any, b: Any, *more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Matrix products of the GPU: which of our kernel, cuBLASLt and CuPy multiplies, so that no operand is ever copied.
+"""Matrix products of the GPU: which of our kernel, cuBLASLt and CuPy multiplies, so that no matrix is copied.
 
     multiply(a, b, out, beta=1.0)        out += a b for stacks of matrices, whatever their leading dimensions and transposes
     matmul(xp)(a, b)                     numpy.matmul: vectors, broadcast stacks, empty and mixed operands too
@@ -92,10 +92,21 @@ def multiply(a: Any, b: Any, out: Any, beta: float = 0.0) -> Any:
         elif beta != 1:
             out *= beta
         return out
+    a, b = solid(a), solid(b)
     small = small_product(a, b, out)
     if small is not None:
         return run_small(small, a, b, out, beta)
     return cublaslt.product(a, b, out, beta=beta, compute=_precision.get() if a.dtype.char == "f" else None)
+
+
+def solid(x: Any) -> Any:
+    """x where rows or columns of its matrices lie together; else a copy, as of a cotangent that was broadcast."""
+    (rows, cols), (down, across), size = x.shape[-2:], x.strides[-2:], x.dtype.itemsize
+    if (cols == 1 or across == size) and (rows == 1 or down >= cols * size):
+        return x
+    if (rows == 1 or down == size) and (cols == 1 or across >= rows * size):
+        return x
+    return module_of(x).ascontiguousarray(x)
 
 
 def linear(x: Any, w: Any, b: Any = None) -> Any:
@@ -122,6 +133,7 @@ def linear_gradients(g: Any, x: Any, total: Any = None) -> tuple[Any, Any]:
     xp = module_of(g)
     dw = xp.empty((g.shape[1], x.shape[1]), g.dtype) if total is None else total
     beta = 0.0 if total is None else 1.0
+    g, x = solid(g), solid(x)
     if 0 not in (*g.shape, *x.shape):
         db = xp.empty(g.shape[1:], g.dtype)
         try:

@@ -46,3 +46,16 @@ def test_a_layer_is_one_launch_forward_and_two_back():
         gg.nn.linear(x, w, b).backward(ones)
     assert [launch.name for launch in log.launches] == [
         "gemm_TN float32 bias", "gemm_NN float32", "gemm_NT float32 sum_a"]
+
+
+@pytest.mark.parametrize("turn", [lambda z: z.sum(), lambda z: z[::-1, ::-1].sum()])
+def test_cotangents_that_are_no_matrix_in_memory_still_add_up(turn):
+    rng = numpy.random.default_rng(0)
+    values = [rng.uniform(-1, 1, s).astype("f") for s in [(140, 12), (12, 12)]]
+    found = []
+    for device in ("sim", "cpu"):
+        x, w = (gg.tensor(v, device=device, requires_grad=True) for v in values)
+        (turn(x @ w) + turn(x[::-1] @ w) + turn(gg.nn.linear(x @ w, w))).backward()
+        found.append((x.grad.numpy(), w.grad.numpy()))
+    for one, other in zip(*found, strict=True):
+        numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
