@@ -12,7 +12,7 @@ names there are `recording`, `host_waits` and `cublaslt`, a simulated cuBLASLt.
 
 import numpy as _np
 
-from gpugrad.cudasim.cublaslt import CublasLt
+from gpugrad.cudasim.cublaslt import CublasLt as _CublasLt
 
 from . import cuda, functions
 from .array import ndarray
@@ -54,7 +54,7 @@ uint8, uint16, uint32, uint64, intp = _np.uint8, _np.uint16, _np.uint32, _np.uin
 integer, floating, inexact, complexfloating = _np.integer, _np.floating, _np.inexact, _np.complexfloating
 promote_types, issubdtype, isdtype, broadcast_shapes = _np.promote_types, _np.issubdtype, _np.isdtype, _np.broadcast_shapes
 
-cublaslt = CublasLt()
+cublaslt = _CublasLt()
 
 functions.install(globals())
 
