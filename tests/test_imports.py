@@ -55,7 +55,7 @@ def test_imports_go_down(module, path):
             assert name.split(".")[0] != "numpy", f"{module} imports numpy: rules work over m"
         if module.startswith("gpugrad.cudasim"):
             assert not name.startswith("gpugrad.") or name.startswith("gpugrad.cudasim"), f"{module} imports {name}"
-        if name.split(".")[0] in ("torch", "jax", "autograd", "numba", "matplotlib", "rich", "cupy", "scipy"):
+        if name.split(".")[0] in ("torch", "jax", "autograd", "numba", "llvmlite", "matplotlib", "rich", "cupy", "scipy"):
             assert not now, f"{module} imports the extra {name} when it is imported itself"
 
 

@@ -1,6 +1,6 @@
 """LLVM text: values with operators, functions, and their way into memory through llvmlite, with a cache of objects on disk.
 
-LLVM's own text is compiled, not Python: a program of 2,000 operations takes Numba minutes, and LLVM a second. A type is an
+LLVM's own text is compiled, not Python: a program of 2,000 operations takes Numba minutes, and LLVM seconds. A type is an
 element ("f32", "f64", "i1", "i8", …) and a number of lanes; one lane is a scalar.
 """
 from __future__ import annotations
