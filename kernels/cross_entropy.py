@@ -15,12 +15,23 @@ from typing import Any
 import numpy
 
 from gpugrad.errors import ArgumentError
+from gpugrad.kernels.geometry import LONG, ROWS, WARP, pack_width, row_plan, taken
+from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.launch import launch
+from gpugrad.kernels.load import Source
+
+CROSS_ENTROPY = Source("cross_entropy.cu", INSTANCES["cross_entropy.cu"])
+NO_LABEL = -2**63                 # what the kernels pass over: no label is that
 
 
 def cross_entropy(xp):
     """(loss, p)."""
+    on_gpu = hasattr(xp, "RawModule")
+
     def run(x, labels, smoothing=0.0):
         check_labels(xp, labels, x.shape[-1])
+        if on_gpu and taken(x) and 0 < x.shape[-1] < 1 << 31:
+            return launched(xp, x, labels, smoothing)
         places = label_places(xp, labels, x.shape[-1])
         p = x - x.max(axis=-1, keepdims=True)
         target = p.reshape(-1).take(places).reshape(labels.shape)
@@ -39,11 +50,16 @@ def cross_entropy(xp):
 
 def cross_entropy_pull(xp):
     """g (p - t)."""
+    on_gpu = hasattr(xp, "RawModule")
+
     def run(g, p, labels, smoothing=0.0):
         classes = p.shape[-1]
         g = xp.asarray(g, dtype=p.dtype)
+        if on_gpu and taken(p) and classes < 1 << 31 and g.shape == labels.shape:
+            return launched_pull(xp, g, p, labels, smoothing)
         column = g.reshape(*labels.shape, 1)
-        dx = p * column
+        dx = xp.empty(p.shape, p.dtype)                   # in rows, even where p is not, so that places are places in it
+        xp.multiply(p, column, out=dx)
         if smoothing:
             dx -= column * (smoothing / classes)
             g = g * (1 - smoothing)
@@ -61,6 +77,38 @@ def cross_entropy_push(xp):
             change -= s.mean(axis=-1) * smoothing
         return change
     return run
+
+
+def launched(xp: Any, x: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
+    """(loss, p) by one launch."""
+    x, labels, columns = xp.ascontiguousarray(x), xp.ascontiguousarray(labels.astype("int64", copy=False)), x.shape[-1]
+    p, loss = xp.empty(x.shape, x.dtype), xp.empty(x.shape[:-1], "float64" if x.dtype == "float64" else "float32")
+    width = pack_width(x, p, length=columns)
+    plan = row_plan(columns, width, x.dtype)
+    tail = (float(smoothing), NO_LABEL)
+    if plan is None:
+        launch(CROSS_ENTROPY, "cross_entropy_long", (x.dtype, width, labels.dtype), max(1, loss.size), LONG,
+               (x, labels, None, None, loss, p, None, None, None, loss.size, columns, 1.0, *tail), writes=(loss, p),
+               flops=5 * x.size)
+    else:
+        packs, block, each = plan
+        launch(CROSS_ENTROPY, "cross_entropy_row", (x.dtype, width, packs, labels.dtype), max(1, -(-loss.size // each)), block,
+               (x, None, labels, None, None, loss, p, None, None, None, None, loss.size, columns, 1.0, *tail), writes=(loss, p),
+               flops=5 * x.size)
+    return loss.astype(x.dtype, copy=False), p
+
+
+def launched_pull(xp: Any, g: Any, p: Any, labels: Any, smoothing: float) -> Any:
+    """g (p - t) by one launch; of a g that is one number everywhere, as behind a mean, that number is read."""
+    each = any(step for step, n in zip(g.strides, g.shape, strict=True) if n > 1)
+    g = xp.ascontiguousarray(g if each or not g.size else g[(slice(1),) * g.ndim])
+    p, labels = xp.ascontiguousarray(p), xp.ascontiguousarray(labels.astype("int64", copy=False))
+    dx, columns = xp.empty(p.shape, p.dtype), p.shape[-1]
+    width = pack_width(p, dx, length=columns)
+    grid = max(1, -(-labels.size // ROWS) * -(-columns // (WARP * width)))
+    launch(CROSS_ENTROPY, "cross_entropy_pull", (p.dtype, width, labels.dtype), grid, (WARP, ROWS),
+           (g, p, labels, None, dx, labels.size, columns, bool(each), 1.0, float(smoothing), NO_LABEL), flops=3 * p.size)
+    return dx
 
 
 def check_labels(xp: Any, labels: Any, classes: int) -> None:

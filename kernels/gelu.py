@@ -6,22 +6,48 @@ gelu_tanh(x) = x (1 + t) / 2,  t = tanh(u),  u = k (x + c x^3);         slope (1
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from gpugrad.kernels.blocks import blockwise
 from gpugrad.kernels.erf import erf_into
+from gpugrad.kernels.geometry import over_elements, taken
+from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.load import Source
+
+GELU = Source("gelu.cu", INSTANCES["gelu.cu"])
 
 K, C = math.sqrt(2 / math.pi), 0.044715
 HALF_ROOT = math.sqrt(0.5)
+FAR = 40.0                        # beyond it both forms are x or 0, and their slopes 1 or 0, in every dtype
 
 
+def launched(slope, tanh, passes):
+    """xp -> the kernel where xp compiles kernels; else, and for what it does not take, what `passes(xp)` makes."""
+    def on(xp):
+        composed = passes(xp)
+        if not hasattr(xp, "RawModule"):
+            return composed
+
+        def run(x):
+            if not taken(x):
+                return composed(x)
+            given = (None, x) if slope else (x,)
+            return over_elements(GELU, "gelu_pull" if slope else "gelu", (tanh,), *given, operations=8)
+        return run
+    return on
+
+
+@partial(launched, False, False)
 @blockwise
 def gelu(xp, x, y):
     normal_cdf(xp, x, y)
-    y *= x
+    y *= xp.maximum(x, -FAR)                              # 0 at -inf
 
 
+@partial(launched, True, False)
 @blockwise
 def gelu_slope(xp, x, y):
+    x = xp.clip(x, -FAR, FAR)
     normal_cdf(xp, x, y)
     density = x * x
     density *= -0.5
@@ -37,16 +63,20 @@ def normal_cdf(xp, x, y):
     y *= 0.5
 
 
+@partial(launched, False, True)
 @blockwise
 def gelu_tanh(xp, x, y):
-    tanh_part(xp, x, x * x, y)
+    near = xp.clip(x, -FAR, FAR)
+    tanh_part(xp, near, near * near, y)
     y += 1
-    y *= x
+    y *= xp.maximum(x, -FAR)
     y *= 0.5
 
 
+@partial(launched, True, True)
 @blockwise
 def gelu_tanh_slope(xp, x, y):
+    x = xp.clip(x, -FAR, FAR)
     s = x * x
     tanh_part(xp, x, s, y)
     s *= 3 * C * K

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.kernels.launch import vector_width
+from gpugrad.arrays import module_of
+from gpugrad.kernels.launch import launch, vector_width
 from gpugrad.kernels.signature import VECTOR_BYTES
 
+FLOATS = "efd"                    # the dtypes, by their letters, that all kernels of networks are compiled for
 FAN = 32                          # slices that one block adds up; as in device.cuh
+WARP, ROWS, LONG = 32, 8, 512     # threads of a warp; warps a block, a row each; most threads that share a row
 _TICKETS: dict[tuple, list] = {}
 
 
@@ -20,6 +23,36 @@ def pack_width(*arrays: Any, length: int | None = None) -> int:
 def flat_grid(n: int, width: int, threads: int = 256) -> int:
     """Blocks for for_each_pack: one thread a pack, one an element of the tail."""
     return max(1, -(-(n // width + n % width) // threads))
+
+
+def taken(*arrays: Any) -> bool:
+    """Whether a kernel takes these arrays: of one dtype among FLOATS."""
+    return arrays[0].dtype.char in FLOATS and all(a.dtype == arrays[0].dtype for a in arrays)
+
+
+def row_plan(columns: int, width: int, dtype: Any) -> tuple[int, tuple[int, int], int] | None:
+    """(N, block, rows a block) of a kernel that keeps a row in registers; None where only a long one does.
+
+    A thread holds N packs of `width`: at most 16 elements of float and narrower, 8 of double: as many as fit without spills.
+    """
+    most = (8 if dtype == "float64" else 16) // width
+    for packs in sorted({1, 4, most} if width == 1 else {1, most}):
+        if columns <= WARP * width * packs:
+            return packs, (WARP, ROWS), ROWS
+    lanes = -(-columns // (width * most * WARP)) * WARP
+    return (most, (lanes, 1), 1) if lanes <= LONG else None
+
+
+def over_elements(source: Any, kernel: str, choices: tuple, *arrays: Any, operations: int = 1) -> Any:
+    """kernel<dtype, V, *choices>(*arrays, y, n) over arrays of one shape, None where the kernel allows it: its result y."""
+    first = arrays[-1]
+    xp = module_of(first)
+    y = xp.empty(first.shape, first.dtype)
+    arrays = tuple([None if a is None else xp.ascontiguousarray(a) for a in arrays])
+    width = pack_width(*arrays, y, length=0)                  # the kernel takes a tail
+    launch(source, kernel, (y.dtype, width, *choices), flat_grid(y.size, width), 256, (*arrays, y, y.size),
+           flops=operations * y.size)
+    return y
 
 
 def lanes_for(columns: int, width: int) -> int:

@@ -1,0 +1,123 @@
+"""The kernels of networks behind the rules on the simulated device: values and derivatives as on the CPU, and the launches."""
+import numpy as np
+import pytest
+
+import gpugrad as gg
+from gpugrad.kernels.gelu import gelu, gelu_slope, gelu_tanh, gelu_tanh_slope
+from gpugrad.kernels.record import recording
+
+LABELS = np.array([0, 4, 2])
+
+
+def labelled(x, **how):
+    labels = np.resize(LABELS, x.shape[:-1]) % x.shape[-1]
+    return gg.nn.cross_entropy(x, gg.tensor(labels, device=x.device), **how)
+
+
+FUNCTIONS = {
+    "relu": (gg.nn.relu, ["relu"], ["relu_pull"]),
+    "gelu": (gg.nn.gelu, ["gelu"], ["gelu_pull", None]),
+    "gelu_tanh": (lambda x: gg.nn.gelu(x, approximate="tanh"), ["gelu"], ["gelu_pull", None]),
+    "softmax": (gg.nn.softmax, ["softmax_row"], ["softmax_row_pull"]),
+    "log_softmax": (gg.nn.log_softmax, ["softmax_row"], ["softmax_row_pull"]),
+    "softmax of columns": (lambda x: gg.nn.softmax(x, axis=0), ["softmax_row"], ["softmax_row_pull"]),
+    "cross_entropy": (labelled, ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
+    "smoothed": (lambda x: labelled(x, label_smoothing=0.1), ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
+}
+
+
+def sample(shape, dtype):
+    return np.random.default_rng(1).standard_normal(shape).astype(dtype)
+
+
+def everything(f, x, device):
+    """Value, gradient, a tangent and a product with the Hessian, as NumPy arrays."""
+    with gg.device(device):
+        x = gg.tensor(x, device=device)
+        value, grad = gg.value_and_grad(lambda x: gg.sum(gg.sin(f(x))))(x)
+        _, dy = gg.jvp(f, (x,), (gg.cos(x),))
+        _, curved = gg.jvp(gg.grad(lambda x: gg.sum(gg.sin(f(x)))), (x,), (gg.sin(x),))
+    return [t.numpy() for t in (value, grad, dy, curved)]
+
+
+def assert_as_on_the_cpu(f, x):
+    tolerance = {"float64": 1e-11, "float32": 3e-5, "float16": 2e-2}[x.dtype.name]
+    for got, wanted in zip(everything(f, x, "sim"), everything(f, x, "cpu"), strict=True):
+        assert got.dtype == wanted.dtype and got.shape == wanted.shape
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_values_and_derivatives_are_those_of_the_cpu(name, dtype):
+    f, *_ = FUNCTIONS[name]
+    assert_as_on_the_cpu(f, sample((3, 8), dtype))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 33), (1, 1), (2, 9000)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_odd_widths_ranks_and_long_rows(name, shape):
+    f, *_ = FUNCTIONS[name]
+    assert_as_on_the_cpu(f, sample(shape, "float32"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_views_that_are_strided_or_start_at_an_odd_address(name):
+    f, *_ = FUNCTIONS[name]
+    x = sample((9, 17), "float32")
+    for view in (lambda x: x[:, 1:9], lambda x: x.T, lambda x: x[1:2, 1:], lambda x: x[::2, ::-1]):
+        assert_as_on_the_cpu(lambda x, view=view: f(view(x)), x)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_takes_the_launches_that_it_promises(name):
+    f, forward, backward = FUNCTIONS[name]
+    x = gg.tensor(sample((4, 8), "float32"), device="sim", requires_grad=True)
+    with recording() as log:
+        y = f(x)
+    assert [launch.name.split("<")[0] for launch in log.launches if "<" in launch.name] == forward
+    with recording() as log:
+        y.backward(gg.ones_like(y))
+    found = [launch.name.split("<")[0] for launch in log.launches if "<" in launch.name]
+    assert found[:1] == backward[:1] and len(found) <= len(backward)
+
+
+def test_empty_batches_launch_nothing():
+    for name in ("relu", "gelu", "softmax", "log_softmax"):
+        with recording() as log:
+            assert FUNCTIONS[name][0](gg.tensor(np.ones((0, 5), "f"), device="sim")).shape == (0, 5)
+        assert log.launches == [], name
+
+
+def test_integers_go_the_common_way():
+    np.testing.assert_array_equal(gg.nn.relu(gg.tensor(np.array([-1, 2]), device="sim")).numpy(), [0, 2])
+
+
+def test_nan_goes_through_and_its_slope_is_as_on_the_cpu():
+    x = np.array([[np.nan, np.inf, -np.inf, -0.0, 2.0]], "f")
+    for name in ("relu", "gelu", "gelu_tanh"):
+        f, *_ = FUNCTIONS[name]
+        np.testing.assert_array_equal(*[f(gg.tensor(x, device=d)).numpy() for d in ("sim", "cpu")])
+
+
+def test_a_label_that_is_no_class_is_nan_on_a_device_which_cannot_raise():
+    x = gg.tensor(sample((3, 5), "float32"), device="sim")
+    loss = gg.nn.cross_entropy(x, gg.tensor(np.array([0, 7, 1]), device="sim"), reduction="none").numpy()
+    np.testing.assert_array_equal(np.isnan(loss), [False, True, False])
+
+
+def test_the_gradient_of_transposed_logits_on_the_cpu():
+    x = sample((5, 3), "float64")
+    grads = [gg.grad(lambda x, view=view: labelled(view(x)))(x) for view in (lambda x: x.T, lambda x: gg.ascontiguousarray(x.T))]
+    np.testing.assert_array_equal(*grads)
+    labels = np.resize(LABELS, 3)
+    p = np.exp(x.T) / np.exp(x.T).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(grads[0], (p - np.eye(5)[labels]).T / 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("value", "slope"), [(gelu, gelu_slope), (gelu_tanh, gelu_tanh_slope)])
+def test_gelu_at_infinity_is_its_limit(value, slope, dtype):
+    x = np.array([np.inf, -np.inf, 1e30, -1e30, np.nan], dtype)
+    np.testing.assert_array_equal(value(np)(x), np.array([np.inf, 0, 1e30, 0, np.nan], dtype))
+    np.testing.assert_array_equal(slope(np)(x), [1, 0, 1, 0, np.nan])
