@@ -5,6 +5,7 @@ import ast
 import base64
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -74,32 +75,34 @@ class Parts:
         self.imports = {"import numpy as np", "import numpy"}
         self.texts: list[str] = []
         self.constants: dict[str, numpy.ndarray] = {}
-        self.taken: dict[str, str] = {}                    # name -> the module it is from
+        self.taken: dict[tuple[str, str], str] = {}        # (module, name) -> the name in the file
 
     def factory(self, function: Callable) -> str | None:
         """The text of a function xp -> implementation, whose definition is taken; None where it is not in our modules."""
         place = definition(function)
         if place is not None:
-            self.take(*place)
-            return place[1]
+            return self.take(*place)
         module, line = function.__module__, function.__code__.co_firstlineno
         if not module.startswith("gpugrad."):
             return None
         source = contents(module)[2]
         for node in ast.walk(ast.parse("\n".join(source))):
             if isinstance(node, ast.keyword) and node.arg == "impl" and node.value.lineno == line:
-                self.take_mentioned(module, node.value)
-                return f"({ast.unparse(node.value)})"
+                text = ast.unparse(node.value)
+                for old, other in self.take_mentioned(module, node.value).items():
+                    text = re.sub(rf"\b{old}\b", other, text)
+                return f"({text})"
         return None
 
-    def take_mentioned(self, module: str, node: ast.AST, but: str = "") -> None:
+    def take_mentioned(self, module: str, node: ast.AST, but: str = "") -> dict[str, str]:
+        """Take what a statement mentions; the names that are others in the file."""
         defined, imported, _ = contents(module)
-        for name in sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {but}):
-            if name in defined or name in imported:
-                self.take(module, name)
+        mentioned = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {but})
+        found = {name: self.take(module, name) for name in mentioned if name in defined or name in imported}
+        return {name: new for name, new in found.items() if new != name}
 
-    def take(self, module: str, name: str) -> None:
-        """The definition of a name in a module, after all that it mentions."""
+    def take(self, module: str, name: str) -> str:
+        """The definition of a name in a module, after all that it mentions; what the file calls it."""
         defined, imported, source = contents(module)
         if name in imported:
             statement, home, original = imported[name]
@@ -108,23 +111,25 @@ class Parts:
             elif home is None or not home.startswith("gpugrad."):
                 self.imports.add(statement)
             else:
-                self.take(home, original)
-        elif name in self.taken:
-            if self.taken[name] != module:
-                raise ArgumentError(f"save: expected one meaning for {name}, got those of {self.taken[name]} and {module}. "
-                                    "Compile the parts apart.")
-        elif name in defined:
-            self.taken[name] = module
-            if (module, name) in ON_THE_HOST:
-                self.texts.append(ON_THE_HOST[module, name])
-                return
-            node = defined[name]
-            if isinstance(node, ast.Assign | ast.AnnAssign) and for_devices(module, node):
-                self.texts.append(f"{name} = None")
-                return
-            self.take_mentioned(module, node, but=name)
+                return self.take(home, original)
+            return name
+        if (module, name) in self.taken or name not in defined:
+            return self.taken.get((module, name), name)
+        new = name if name not in self.taken.values() else f"{name}_{module.rpartition('.')[2]}"
+        self.taken[module, name] = new
+        node = defined[name]
+        if (module, name) in ON_THE_HOST:
+            text, names = ON_THE_HOST[module, name], {}
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and for_devices(module, node):
+            text, names = f"{name} = None", {}
+        else:
+            names = self.take_mentioned(module, node, but=name)
             first = min([node.lineno, *[d.lineno for d in getattr(node, "decorator_list", ())]])
-            self.texts.append("\n".join(source[first - 1:node.end_lineno]))
+            text = "\n".join(source[first - 1:node.end_lineno])
+        for old, other in {**names, name: new}.items():
+            text = re.sub(rf"\b{old}\b", other, text)
+        self.texts.append(text)
+        return new
 
 
 def for_devices(module: str, node: ast.AST) -> bool:
