@@ -10,12 +10,22 @@ from __future__ import annotations
 from functools import partial
 
 from gpugrad.kernels.elementwise import generated
+from gpugrad.kernels.geometry import LONG, pack_width, row_plan, taken
+from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.launch import launch
+from gpugrad.kernels.load import Source
+
+LAYER_NORM = Source("layer_norm.cu", INSTANCES["layer_norm.cu"])
 
 
 def standardize(xp):
     """(n, r, mean)."""
+    on_gpu = hasattr(xp, "RawModule")
+
     def run(x, axis, eps, centre=True):
         length = reduced_size(x, axis)
+        if on_gpu and by_rows(x, axis, length):
+            return launched(xp, x, axis, length, eps, centre)
         if centre:
             mean = x.sum(axis=axis, keepdims=True)
             mean /= length
@@ -38,8 +48,12 @@ def standardize(xp):
 
 
 def standardize_pull(xp):
+    on_gpu = hasattr(xp, "RawModule")
+
     def run(g, n, r, axis, centre=True):
         length = reduced_size(n, axis)
+        if on_gpu and g.dtype == n.dtype and g.shape == n.shape and by_rows(n, axis, length):
+            return launched_pull(xp, g, n, r, length, centre)
         out = g * n
         slope = out.sum(axis=axis, keepdims=True)
         slope /= -length
@@ -52,6 +66,41 @@ def standardize_pull(xp):
         out *= r
         return out
     return run
+
+
+def by_rows(x, axis, length):
+    """Whether layer_norm.cu takes it: the last axes, of an array of ours."""
+    return taken(x) and tuple(sorted(axis)) == tuple(range(x.ndim - len(axis), x.ndim)) and 0 < length < 1 << 31
+
+
+def launched(xp, x, axis, length, eps, centre):
+    """(n, r, mean) by one launch."""
+    kept = tuple([1 if i in axis else k for i, k in enumerate(x.shape)])
+    wide = "float64" if x.dtype == "float64" else "float32"
+    n, r = xp.empty(x.shape, x.dtype), xp.empty(kept, wide)
+    mean = xp.empty(kept, wide) if centre else xp.zeros(kept, wide)
+    x = xp.ascontiguousarray(x)
+    width, rows = pack_width(x, n, length=length), r.size
+    plan = row_plan(length, width, x.dtype)
+    arrays = (x, None, None, None, n, None, mean if centre else None, r)
+    if plan is None:
+        launch(LAYER_NORM, "layer_norm_long", (x.dtype, width), max(1, rows), LONG, (*arrays, length, float(eps), centre),
+               flops=8 * x.size)
+    else:
+        packs, block, each = plan
+        launch(LAYER_NORM, "layer_norm_row", (x.dtype, width, packs), max(1, -(-rows // each)), block,
+               (*arrays, rows, length, float(eps), centre), flops=8 * x.size)
+    return n, r.astype(x.dtype, copy=False), mean.astype(x.dtype, copy=False)
+
+
+def launched_pull(xp, g, n, r, length, centre):
+    """r (g - mean g - n mean(g n)) by one launch, a block a row."""
+    out = xp.empty(n.shape, n.dtype)
+    g, n = xp.ascontiguousarray(g), xp.ascontiguousarray(n)
+    r = xp.ascontiguousarray(r.astype("float64" if n.dtype == "float64" else "float32", copy=False))
+    launch(LAYER_NORM, "layer_norm_long_pull", (n.dtype, pack_width(g, n, out, length=length)), max(1, r.size), LONG,
+           (g, n, None, None, r, None, out, length, centre), flops=8 * n.size)
+    return out
 
 
 @partial(generated, "scale_shift")
