@@ -24,7 +24,7 @@ LAUNCH_US, GAP_US = 4.0, 1.0  # from Python; between kernels that are queued
 IN_FLIGHT = 32 << 10  # bytes a multiprocessor should have under way
 GRID_FILL, SMALL_GRID = 0.75, 1 << 20  # share of the multiprocessors; bytes below which it does not matter
 ISSUE_SHARE = 0.5
-FATAL = ("S6", "S7", "S10", "S13", "S14", "S15")  # what must hold whatever the wrappers make of it
+FATAL = ("S6", "S7", "S10", "S13", "S14")  # what must hold whatever the wrappers make of it
 SCALED_BLOCK = Block(batch=2, time=64, channels=256, heads=4)
 
 
