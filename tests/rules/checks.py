@@ -11,7 +11,7 @@ import numpy as np
 from rows import Row
 
 import gpugrad as gg
-from gpugrad.arrays import Device, move
+from gpugrad.arrays import Device, device_of, is_array, move
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor
@@ -47,7 +47,7 @@ def check_constant(row: Row, device: str) -> None:
         if moving:
             y = f(*[leaf(x) for x in moving])
             assert all(not t.requires_grad for t in leaves(y)), f"{row.id}: a result needs a gradient"
-            _, dy = jvp(f, tuple(moving), tuple(map(np.ones_like, moving)))
+            _, dy = jvp(f, tuple(moving), tuple([move(np.ones(x.shape, x.dtype), Device(device)) for x in moving]))
             assert all(not np.any(host(d)) for d in leaves(dy)), f"{row.id}: a tangent is not zero"
 
 
@@ -80,7 +80,7 @@ def check_gradient_precision(row: Row, device: str) -> None:
     for dtype, xs in every_case(row, row.dtypes):
         f, moving = function(row, device, xs)
         y, pull = vjp(f, *moving)
-        gs = [narrow(g, dtype) for g in directions(np.random.default_rng(2), leaves(y))]
+        gs = [narrow(host(g), dtype) for g in directions(np.random.default_rng(2), leaves(y))]
         if row.keeps_dtype:
             gx = pull(as_tree(on(device, gs), y))
         else:
@@ -158,7 +158,7 @@ def check_batching(row: Row, device: str) -> None:
         if row.primitive.vjp:
             y, pull = vjp(f, *movable)
             gs = [directions(np.random.default_rng(k), leaves(y)) for k in range(size)]
-            stacked = as_tree(on(device, [np.stack(g) for g in zip(*gs, strict=True)]), y)
+            stacked = as_tree(on(device, [np.stack([host(x) for x in g]) for g in zip(*gs, strict=True)]), y)
             same(vmap(pull)(stacked), [pull(as_tree(on(device, g), y)) for g in gs], f"{row.id} vmap of the pullback")
 
 
@@ -262,7 +262,7 @@ def function(row: Row, device: str, xs: Any) -> tuple:
 
 
 def on(device: str, xs: Any) -> list:
-    return [move(np.asarray(x), Device(device)) for x in xs]
+    return [move(x if is_array(x) else np.asarray(x), Device(device)) for x in xs]
 
 
 def leaf(x: Any) -> Tensor:
@@ -284,9 +284,11 @@ def wide(x: Any) -> np.ndarray:
 
 
 def directions(rng: np.random.Generator, xs: Any) -> list:
-    """A random array like each of xs."""
-    return [rng.normal(size=x.shape).astype(x.dtype) if x.dtype.kind != "c"
-            else (rng.normal(size=x.shape) + 1j * rng.normal(size=x.shape)).astype(x.dtype) for x in xs]
+    """A random array like each of xs, on its device."""
+    def normal(x):
+        v = rng.normal(size=x.shape) if x.dtype.kind != "c" else rng.normal(size=x.shape) + 1j * rng.normal(size=x.shape)
+        return move(np.asarray(v.astype(x.dtype) if x.shape else x.dtype.type(v)), device_of(getattr(x, "_data", x)))
+    return [normal(x) for x in xs]
 
 
 # results -----------------------------------------------------------------------------------------------------------------

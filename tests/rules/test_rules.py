@@ -28,11 +28,17 @@ def over(rows):
     return pytest.mark.parametrize("row", rows, ids=[row.id for row in rows])
 
 
-@pytest.fixture(params=DEVICES)
+#: Kernels on the simulated device take their time: beyond values and gradients it is for `make test-all`.
+LATER = [pytest.param(name, marks=pytest.mark.slow) if name == "sim" else name for name in DEVICES]
+everywhere = pytest.mark.parametrize("device", DEVICES, indirect=True)
+
+
+@pytest.fixture(params=LATER)
 def device(request):
     return request.param
 
 
+@everywhere
 @over(ROWS)
 def test_value_is_the_references(row, device):
     checks.check_value(row, device)
@@ -43,6 +49,7 @@ def test_constant_leaves_the_graph(row, device):
     checks.check_constant(row, device)
 
 
+@everywhere
 @over(DIFFERENTIABLE)
 def test_reverse_mode_agrees_with_differences(row, device):
     checks.check_reverse_against_differences(row, device)
