@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import partial
 
 from gpugrad.kernels.elementwise import generated
-from gpugrad.kernels.geometry import LONG, pack_width, row_plan, taken
+from gpugrad.kernels.geometry import LONG, WARP, pack_width, row_plan, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.load import Source
 
 LAYER_NORM = Source("layer_norm.cu", INSTANCES["layer_norm.cu"])
+SLICES = 264                      # two blocks for each multiprocessor of an H100
 
 
 def standardize(xp):
@@ -94,13 +95,35 @@ def launched(xp, x, axis, length, eps, centre):
 
 
 def launched_pull(xp, g, n, r, length, centre):
-    """r (g - mean g - n mean(g n)) by one launch, a block a row."""
+    """r (g - mean g - n mean(g n)) by one launch: rows in registers, or long ones a block each."""
     out = xp.empty(n.shape, n.dtype)
     g, n = xp.ascontiguousarray(g), xp.ascontiguousarray(n)
     r = xp.ascontiguousarray(r.astype("float64" if n.dtype == "float64" else "float32", copy=False))
-    launch(LAYER_NORM, "layer_norm_long_pull", (n.dtype, pack_width(g, n, out, length=length)), max(1, r.size), LONG,
-           (g, n, None, None, r, None, out, length, centre), flops=8 * n.size)
+    width, rows = pack_width(g, n, out, length=length), r.size
+    plan = pull_plan(length, width, n.dtype)
+    if plan is None:
+        launch(LAYER_NORM, "layer_norm_long_pull", (n.dtype, width), max(1, rows), LONG,
+               (g, n, None, None, r, None, out, length, centre), flops=8 * n.size)
+    else:
+        packs, lanes, side = plan
+        slice_rows = max(side, -(-rows // SLICES))
+        launch(LAYER_NORM, "layer_norm_row_pull", (n.dtype, width, packs), (1, max(1, -(-rows // slice_rows))), (lanes, side),
+               (g, n, None, None, r, None, out, None, None, None, None, rows, length, slice_rows, centre, False), writes=(out,),
+               flops=8 * n.size)
     return out
+
+
+def pull_plan(columns, width, dtype):
+    """(N, threads a row, rows at a time) of layer_norm_row_pull; None where a row does not fit into registers."""
+    for most in (4, 8) if dtype == "float64" else (8,):
+        packs = max(1, most // width)
+        lanes = -(-columns // (width * packs * WARP)) * WARP
+        if lanes <= LONG:
+            rows = 1
+            while 2 * rows * lanes <= 256:
+                rows *= 2
+            return packs, lanes, rows
+    return None
 
 
 @partial(generated, "scale_shift")

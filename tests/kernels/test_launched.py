@@ -21,8 +21,8 @@ FUNCTIONS = {
     "softmax": (gg.nn.softmax, ["softmax_row"], ["softmax_row_pull"]),
     "log_softmax": (gg.nn.log_softmax, ["softmax_row"], ["softmax_row_pull"]),
     "softmax of columns": (lambda x: gg.nn.softmax(x, axis=0), ["softmax_row"], ["softmax_row_pull"]),
-    "layer_norm": (gg.nn.layer_norm, ["layer_norm_row"], ["layer_norm_long_pull"]),
-    "rms_norm": (gg.nn.rms_norm, ["layer_norm_row"], ["layer_norm_long_pull"]),
+    "layer_norm": (gg.nn.layer_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
+    "rms_norm": (gg.nn.rms_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
     "cross_entropy": (labelled, ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
     "smoothed": (lambda x: labelled(x, label_smoothing=0.1), ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
 }
