@@ -9,8 +9,8 @@ import numpy
 
 import gpugrad.graph.backward  # noqa: F401 - adds Tensor.backward
 from gpugrad import numpy as gnp
-from gpugrad.arrays import Device, is_array, mark_changed
-from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.arrays import Device, is_array, mark_changed, move
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.state import clock, current
 from gpugrad.graph.tensor import Leaf, Tensor
@@ -168,11 +168,17 @@ def partition(self: Tensor, kth: Any, axis: int = -1) -> None:
 
 
 def to(self: Tensor, device: Device | str) -> Tensor:
-    """The Tensor on that device: itself where it is there already; otherwise a differentiable copy."""
+    """The Tensor on that device: itself where it is there already; otherwise a copy.
+
+    Raises DeviceError where it needs a gradient: a sweep stays on one device.
+    """
     device = Device(device)
     if not is_array(self._data) or self.device == device:
         return self
-    return TRACED.move(self, device=device)
+    if self.requires_grad:
+        raise DeviceError(f"to: expected a Tensor that needs no gradient, got one on {self.device} for {device}. "
+                          "Use x.detach().to(device).")
+    return Tensor(move(self._data, device))
 
 
 for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,
