@@ -109,11 +109,6 @@ def flushed(x, dtype):
     return np.where(np.abs(x) < 2.0 ** -126, 0, x) if dtype != "float64" else x
 
 
-def flat_grid(n, width, threads=256):
-    """Blocks for for_each_pack: one thread a pack, one an element of the tail."""
-    return max(1, -(-(n // width + n % width) // threads))
-
-
 def tickets(slices, tiles=1, fan=32):
     """The zeros that sum_slices of device.cuh wants."""
     count = 0
@@ -121,16 +116,3 @@ def tickets(slices, tiles=1, fan=32):
         slices = -(-slices // fan)
         count += slices
     return np.zeros(count * tiles, np.uint32)
-
-
-def row_plan(columns, width, dtype):
-    """(N, block, rows a block) of a kernel that keeps a row of C elements in registers, or None where only a long one does.
-
-    A thread holds N packs of `width`, at most 16 elements of float and narrower, 8 of double: as many as fit without spills.
-    """
-    most = (8 if dtype == "float64" else 16) // width
-    for packs in sorted({1, 4, most} if width == 1 else {1, most}):
-        if columns <= 32 * width * packs:
-            return packs, (32, 8), 8
-    lanes = -(-columns // (width * most * 32)) * 32
-    return (most, (lanes, 1), 1) if lanes <= 512 else None

@@ -3,7 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from cu_support import LENGTHS, assert_near, blank, flat_grid, i64, launch, placed, stored, values, wide
+from cu_support import LENGTHS, assert_near, blank, i64, launch, placed, stored, values, wide
+
+from gpugrad.kernels.geometry import flat_grid
 
 DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 K, C = math.sqrt(2 / math.pi), 0.044715

@@ -5,7 +5,6 @@ from cu_support import (
     LENGTHS,
     assert_near,
     blank,
-    flat_grid,
     flushed,
     i64,
     launch,
@@ -16,6 +15,8 @@ from cu_support import (
     values,
     wide,
 )
+
+from gpugrad.kernels.geometry import flat_grid
 
 DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 AWKWARD = [np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-310, -1e-310, 1e-42, -1e-42, 3.0, -3.0]

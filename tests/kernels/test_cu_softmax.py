@@ -1,7 +1,9 @@
 """kernels/softmax.cu on the simulated device, against NumPy in float64."""
 import numpy as np
 import pytest
-from cu_support import assert_near, blank, i64, launch, placed, row_plan, stored, thinned, values, wide
+from cu_support import assert_near, blank, i64, launch, placed, stored, thinned, values, wide
+
+from gpugrad.kernels.geometry import row_plan
 
 DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 SHAPES = [(1, 1), (9, 10), (3, 31), (8, 32), (17, 33), (5, 127), (4, 128), (3, 129), (2, 600), (2, 1009), (2, 4096)]
