@@ -106,7 +106,7 @@ def generated(name: str, passes: Callable) -> Callable:
             return run
 
         def launched(*xs: Any) -> Any:
-            arrays = [x for x in xs if hasattr(x, "dtype")]
+            arrays: list[Any] = [x for x in xs if hasattr(x, "dtype")]
             if not takes(arrays, xp.ndarray):
                 return run(*xs)
             kernel = forward(name, tuple([None if hasattr(x, "dtype") else float(x) for x in xs]))

@@ -130,7 +130,7 @@ for _name, _op in {"neg": "negative", "abs": "abs", "invert": "logical_not"}.ite
 def power(a: Expression, b: Any) -> Expression:
     """a ** b; small whole exponents as products, as NumPy has them for 2 and gpugrad for 3 and 4."""
     if isinstance(b, int | float) and b in (1, 2, 3, 4):
-        square = a * a
+        square: Any = Expression("multiply", (a, a))
         return {1: a, 2: square, 3: square * a, 4: square * square}[int(b)]
     return Expression("float_power", (a, b))
 

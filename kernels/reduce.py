@@ -35,8 +35,8 @@ def sums(xp: Any) -> Callable:
         kept = [a for a in order if a not in axis]
         y = xp.empty([x.shape[a] for a in kept], x.dtype)
         last = x.dtype.kind == "c"
-        reals = [a.view(a.real.dtype) if last else a for a in (x.transpose(order), y.reshape(-1))]
-        run_plan(xp, *reals, groups + [(False, 2)] * last, scale)
+        source, target = (a.view(a.real.dtype) if last else a for a in (x.transpose(order), y.reshape(-1)))
+        run_plan(xp, source, target, groups + [(False, 2)] * last, scale)
         ascending = sorted(kept)
         if kept != ascending:
             y = y.transpose([kept.index(a) for a in ascending])
