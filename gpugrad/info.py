@@ -19,7 +19,7 @@ EXTRAS = {
     "cuda13": ("cupy-cuda13x", "GPUs, CUDA 13"),
     "cuda12": ("cupy-cuda12x", "GPUs, CUDA 12"),
     "jit": ("llvmlite", "compiled CPU code"),
-    "sim": ("nvidia-cuda-nvrtc", "the simulated CUDA device"),
+    "sim": ("nvidia-cuda-nvrtc", "the simulated CUDA device, gg.device('sim')"),
     "cli": ("rich", "progress bars and tables"),
     "plot": ("matplotlib", "plots, png pictures"),
 }
