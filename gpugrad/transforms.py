@@ -17,8 +17,21 @@ from gpugrad.graph.layers import Dual, tensor_of
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.state import clock, switch
 from gpugrad.graph.tensor import Tensor
-from gpugrad.primals import (Inputs, as_output, count, direction, is_complex, kind_of, numbered, require_callable,
-                             scalar_output, split_aux, stacked, unstacked, zeros_like)
+from gpugrad.primals import (
+    Inputs,
+    as_output,
+    count,
+    direction,
+    is_complex,
+    kind_of,
+    numbered,
+    require_callable,
+    scalar_output,
+    split_aux,
+    stacked,
+    unstacked,
+    zeros_like,
+)
 from gpugrad.trees import flatten, flatten_like, map_tree
 
 #: vmap over a basis takes at most this many elements of basis at a time.

@@ -122,7 +122,7 @@ def forward(name: str, numbers: tuple[float | None, ...]) -> Elementwise:
     return Elementwise(name, [getattr(SYMBOLS, name)(*(Leaf(f"x{i}") if n is None else n for i, n in enumerate(numbers)))])
 
 
-def takes(arrays: Sequence[Any], array_type: type) -> bool:
+def takes(arrays: Sequence[Any], array_type: Any) -> bool:
     """Whether a generated kernel takes these arrays: of that type, and of one dtype among FLOATS."""
     return all(type(a) is array_type and a.dtype == arrays[0].dtype for a in arrays) and arrays[0].dtype.char in FLOATS
 

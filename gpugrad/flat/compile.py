@@ -107,7 +107,8 @@ class Compiled:
         static = tuple([args[i] for i in sorted(self._static) if i < len(args)])
         dynamic = [a for i, a in enumerate(args) if i not in self._static] if self._static else args
         spec = _describe((tuple(dynamic), kwargs) if kwargs else tuple(dynamic), leaves)
-        arrays, kinds = [], []
+        arrays: list = []
+        kinds: list[tuple] = []
         for x in leaves:
             if isinstance(x, Tensor):
                 data = x._data
@@ -142,6 +143,10 @@ class Compiled:
         return program
 
 
+def same_array(i: int, j: int, arguments: Sequence) -> bool:
+    return arguments[i] is arguments[j]
+
+
 def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: frozenset[int], backend: str) -> Program:
     """The program of one call of f."""
     trace = Trace()
@@ -151,7 +156,7 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         for i, x in enumerate(leaves):
             j = places[id(x)]
             if j != i:                                   # one array twice
-                trace.checks.append(lambda arguments, i=i, j=j: arguments[i] is arguments[j])
+                trace.checks.append(functools.partial(same_array, i, j))
             elif isinstance(x, Tensor):
                 if type(DATA.__get__(x)) is not numpy.ndarray:
                     raise TraceError(f"compile: expected arguments on the cpu, got one of shape {x.shape} that is "
@@ -171,7 +176,8 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
             if s.value is not before[key]:
                 trace.writes.append((s, lambda arguments, array, i=places[key]: numpy.copyto(arguments[i], array), before[key]))
         results, build = flatten(out)
-        rebuilt, returned = [], []
+        rebuilt: list = []
+        returned: list = []
         for x in results:
             argument = next((places[key] for key, s in symbols.items() if s is x), None)
             rebuilt.append(result_maker(x, doors, argument, len(returned)))

@@ -6,7 +6,7 @@ a class that is replaced for the time of the trace, so that nothing is paid for 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -197,7 +197,7 @@ def getattr_slot(slot: Any, tensor: Tensor, default: Any = None) -> Any:
         return default
 
 
-def at(arguments: list, place: int | None, tensor: Tensor) -> Tensor:
+def at(arguments: Sequence, place: int | None, tensor: Tensor) -> Tensor:
     """The Tensor of this run: an argument, or the one from outside."""
     return tensor if place is None else arguments[place]
 

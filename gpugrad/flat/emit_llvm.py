@@ -197,7 +197,7 @@ def plain_matmul(op: Op) -> bool:
 def single_step(op: Op, memory: Memory) -> list[Callable[[Env], None]]:
     """The operation by NumPy; nothing where it only looks in another way at an array that stays where it is."""
     function = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
-    places = [memory.place[x] if isinstance(x, Value) else None for x in op.args]
+    places: list[Any] = [memory.place[x] if isinstance(x, Value) else None for x in op.args]
     given = list(op.args)
     params = op.params
     if op.name in VIEWS and memory.static(op.args[0]) is not None:
@@ -219,7 +219,7 @@ def single_step(op: Op, memory: Memory) -> list[Callable[[Env], None]]:
     several = op.several
 
     def run(env: Env) -> None:
-        y = function(*[x if i is None else env[i] for x, i in zip(given, places, strict=True)], **params)
+        y: Any = function(*[x if i is None else env[i] for x, i in zip(given, places, strict=True)], **params)
         for i, v in zip(ys, y if several else (y,), strict=False):
             env[i] = v if type(v) is numpy.ndarray else numpy.asarray(v)
     return [run]
@@ -316,7 +316,7 @@ def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Calla
             step(env)
         for y, made in strided:
             y[...] = made
-    run.keeps = library, keeps                               # the code and the arrays live as long as what uses them
+    setattr(run, "keeps", (library, keeps))  # noqa: B010 - the code and the arrays live as long as what uses them
     return run
 
 

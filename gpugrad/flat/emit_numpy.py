@@ -148,7 +148,8 @@ class Names(dict):
 
 def deaths(graph: Graph, memory: Plan) -> list[list[Value]]:
     """The values that no later operation needs, after each operation; what is in the arena stays."""
-    last, found = last_uses(graph), [[] for _ in graph.ops]
+    last = last_uses(graph)
+    found: list[list[Value]] = [[] for _ in graph.ops]
     for op in graph.ops:
         for v in op.outputs:
             end = last.get(v)

@@ -90,7 +90,8 @@ class Program:
         for op in self.graph.ops:
             values = [arrays[x] if isinstance(x, Value) else x for x in op.args]
             try:
-                y = op.function(*values, **op.params)
+                function: Any = op.function
+                y = function(*values, **op.params)
             except Exception as again:
                 return explained(again, op, values, op.params)
             arrays.update(zip(op.outputs, map(numpy.asarray, y if op.several else (y,)), strict=True))

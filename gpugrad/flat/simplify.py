@@ -74,7 +74,8 @@ def dead_code(graph: Graph) -> Graph:
 
 def common_subexpressions(graph: Graph) -> Graph:
     """What is computed twice is computed once; equal constants are one."""
-    new, seen = Rewriter(graph), {}
+    new = Rewriter(graph)
+    seen: dict = {}
     for v, c in graph.constants.items():
         if c.size <= 64:
             new.now[v] = seen.setdefault((c.shape, c.dtype, c.tobytes()), v)

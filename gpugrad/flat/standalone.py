@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 
@@ -36,6 +37,7 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
     """The text of the file. Raises ArgumentError for a program that calls what only its Python session has."""
     parts = Parts()
     made = {}
+    function: Any
     for helper, function in emitted.helpers.items():
         if isinstance(function, numpy.ndarray):
             parts.constants[helper] = function
@@ -119,7 +121,7 @@ class Parts:
         self.taken[module, name] = new
         node = defined[name]
         if (module, name) in ON_THE_HOST:
-            text, names = ON_THE_HOST[module, name], {}
+            text, names = ON_THE_HOST[module, name], dict[str, str]()
         elif isinstance(node, ast.Assign | ast.AnnAssign) and for_devices(module, node):
             text, names = f"{name} = None", {}
         else:

@@ -65,7 +65,7 @@ def state(slot: Slot, name: str, w: Symbol) -> Symbol:
     return symbol
 
 
-def sgd(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, _: bool) -> None:
+def sgd(slot: Slot, w: Any, g: Any, group: dict, options: dict, _: bool) -> None:
     """See gpugrad/kernels/sgd.py for the formulas."""
     momentum, damping, decay = options["momentum"], options["dampening"], options["weight_decay"]
     lr = number(w, lambda: group["lr"], group)
@@ -76,19 +76,20 @@ def sgd(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, _: bool) -
         first = "velocity" not in slot.arrays
         if damping:                                       # the first velocity is not damped: a program of its own
             RUNNING[-1].checks.append(lambda _: ("velocity" not in slot.arrays) == first)
-        v = state(slot, "velocity", w)
+        v: Any = state(slot, "velocity", w)
         v.rebind(g if first and damping else v * momentum + (g * (1 - damping) if damping else g))
         step = v * momentum + g if options["nesterov"] else v
     w.rebind(w - step * lr)
 
 
-def adam(slot: Slot, w: Symbol, g: Symbol, group: dict, options: dict, decoupled: bool) -> None:
+def adam(slot: Slot, w: Any, g: Any, group: dict, options: dict, decoupled: bool) -> None:
     """See gpugrad/kernels/adam.py for the formulas."""
     (beta1, beta2), eps, decay = options["betas"], options["eps"], options["weight_decay"]
 
     def correction() -> float:
         return math.sqrt(1 - beta2 ** slot.step)
-    mean, square = state(slot, "mean", w), state(slot, "square", w)
+    mean: Any = state(slot, "mean", w)
+    square: Any = state(slot, "square", w)
     if decay and decoupled:
         w.rebind(w * number(w, lambda: 1 - group["lr"] * decay, group))
     elif decay:

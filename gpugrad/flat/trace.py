@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -38,7 +38,7 @@ class Trace:
         self.known: dict[int, Symbol] = {}               # id of a bare array -> its constant; keeps the array alive
         self.ops: list[Op] = []
         self.ticks: list[int] = []                       # when each operation ran, by the clock that numbers nodes
-        self.checks: list[Callable[[list], bool]] = []
+        self.checks: list[Callable[[Sequence], bool]] = []
         self.before: list[Callable[[], None]] = []
         self.undo: list[Callable[[], None]] = []
         self.at_end: list[Callable[[], None]] = []

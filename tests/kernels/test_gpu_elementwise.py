@@ -155,8 +155,8 @@ def test_forward_mode_is_one_launch_too(xp):
 
 
 @pytest.mark.parametrize("dtype", "efd")
-@pytest.mark.parametrize(("name", "rest"), [("sigmoid", ()), ("softplus", ()), ("silu", ()), ("silu_slope", ()), ("erf", ()), ("elu", (0.7,)),
-                                            ("leaky_relu", (0.01,))])
+@pytest.mark.parametrize(("name", "rest"), [("sigmoid", ()), ("softplus", ()), ("silu", ()), ("silu_slope", ()), ("erf", ()),
+                                            ("elu", (0.7,)), ("leaky_relu", (0.01,))])
 def test_an_activation_is_one_launch(xp, name, rest, dtype):
     x = np.concatenate([normal(37) * 3, [np.nan, 0, 60, -60]]).astype(dtype)
     with recording() as log:

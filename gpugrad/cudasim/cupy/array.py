@@ -143,7 +143,7 @@ class ndarray:
     def __format__(self, spec):
         return format(self.get().item() if self.ndim == 0 else self._host, spec)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __copy__(self):
         return self.copy()

@@ -1,4 +1,5 @@
 """Devices, streams and events: which device is current, and what may not happen while a stream is captured."""
+from __future__ import annotations
 
 import os
 import threading
@@ -76,6 +77,7 @@ class Stream:
     """A stream. All work is done at once, so streams order nothing; the current one is this thread's."""
 
     made = 16
+    null: Stream
 
     def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
         if null:

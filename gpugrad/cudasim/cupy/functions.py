@@ -1,7 +1,6 @@
 """The functions of the surface, made over NumPy's, and the methods and operators that call them."""
 
 import inspect
-import re
 import types
 
 import numpy as np
@@ -30,7 +29,8 @@ class ufunc:
     def __repr__(self):
         return f"<ufunc '{self.name}'>"
 
-    def __call__(self, *args, out=None, dtype=None, casting="same_kind"):
+    def __call__(self, *given, out=None, dtype=None, casting="same_kind"):
+        args = list(given)
         if len(args) > self.nin:
             *args, out = args if out is None else (*args, None)
         if len(args) != self.nin:
@@ -88,7 +88,7 @@ class ufunc:
 
 def signature_of(text):
     """inspect.Signature of "name(a, axis=None)"."""
-    scope = {}
+    scope: dict = {}
     exec(f"def {text}: pass", {"bool": bool, "float": float, "int": int}, scope)        # the table is ours
     return inspect.signature(scope.popitem()[1])
 
@@ -104,7 +104,7 @@ def function(path, signature):
 
     def run(*args, **kwargs):
         signature.bind(*args, **kwargs)
-        arrays = []
+        arrays: list = []
         number = next((x._number for x in leaves((args, kwargs)) if isinstance(x, ndarray)), current())
         out = kwargs.pop("out", None)
         hosts = unwrapped(args, number, arrays, name)
@@ -124,7 +124,7 @@ def function(path, signature):
         return wrapped(made, number, arrays, name)
 
     run.__name__ = run.__qualname__ = name
-    run.__signature__ = signature
+    setattr(run, "__signature__", signature)  # noqa: B010 - a function's type has no such attribute
     return run
 
 
@@ -205,7 +205,7 @@ def install(namespace):
         namespace[part] = types.ModuleType(f"{namespace['__name__']}.{part}")
     namespace["linalg"].LinAlgError = np.linalg.LinAlgError
     for text in FUNCTIONS.strip().splitlines():
-        path = re.match(r"[\w.]+", text)[0]
+        path = text.partition("(")[0]
         part, _, name = path.rpartition(".")
         made = function(path, signature_of(text[len(path) - len(name):]))
         if part:

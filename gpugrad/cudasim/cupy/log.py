@@ -36,7 +36,6 @@ class Log:
 
 TOTAL = Log(keeps=False)
 OPEN = [TOTAL]
-LISTENERS = []                     # called with (name, replay) of each launch: a stream that is captured
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`RawModule`: kernels compiled by NVRTC, launched on the simulated device with CuPy's argument rules."""
 
+from typing import Any
+
 from gpugrad.cudasim import CompileError, compile_cuda
 
 from .array import ndarray
@@ -15,7 +17,8 @@ class RawModule:
 
     def __init__(self, code=None, *, path=None, options=(), backend="nvrtc", translate_cucomplex=False,
                  enable_cooperative_groups=False, name_expressions=None, jitify=False):
-        self.code, self.options, self.names, self.module = code, tuple(options), tuple(name_expressions or ()), None
+        self.code, self.options, self.names = code, tuple(options), tuple(name_expressions or ())
+        self.module: Any = None
 
     def compile(self, log_stream=None):
         if self.module is None:
