@@ -82,7 +82,9 @@ class Pulls(dict):
         self.array_type = array_type
 
     def __missing__(self, prim):
-        self[prim] = rule = self.pull(prim) if isinstance(prim, Elementwise) else prim.pull
+        if not isinstance(prim, Elementwise):                 # not kept: a checkpoint is a primitive of one call
+            return prim.pull
+        self[prim] = rule = self.pull(prim)
         return rule
 
     def pull(self, prim):
@@ -105,7 +107,9 @@ class Pushes(dict):
         self.array_type = array_type
 
     def __missing__(self, prim):
-        self[prim] = rule = self.push(prim) if isinstance(prim, Elementwise) else prim.jvp
+        if not isinstance(prim, Elementwise):
+            return prim.jvp
+        self[prim] = rule = self.push(prim)
         return rule
 
     def push(self, prim):
