@@ -38,7 +38,7 @@ ROWS = [
     (lambda: gg.tensor([1.0], dtype="spam"), gg.GpugradError, "tensor: expected"),
     (lambda: gg.tensor(None), gg.ArgumentError, "tensor: expected numbers"),
     (lambda: gg.tensor([X()[0], 1.0]), gg.ConversionError, "expected one outside the graph"),
-    (lambda: gg.tensor([1.0], device="tpu"), gg.DeviceError, "device: expected 'cpu', 'cuda' or 'cuda:N', got 'tpu'"),
+    (lambda: gg.tensor([1.0], device="tpu"), gg.DeviceError, "device: expected 'cpu', 'cuda', 'cuda:N' or 'sim', got 'tpu'"),
     (lambda: gg.device("cuda:x"), gg.DeviceError, "got 'cuda:x'"),
     # backward
     (lambda: X().backward(), gg.ShapeError, r"backward: expected one element, got shape (3,)"),
