@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy
 
+from gpugrad.graph.tensor import Shaped
 
-class Value:
+
+class Value(Shaped):
     """An array of a program, known by shape and dtype.
 
     number  unique in its program, in order of creation
@@ -19,25 +21,13 @@ class Value:
     index   which output of `op` it is
     """
 
-    __slots__ = ("number", "shape", "dtype", "op", "index")
+    __slots__ = ("number", "op", "index")
 
     def __init__(self, number: int, shape: tuple[int, ...], dtype: Any, op: Op | None = None, index: int = 0):
+        super().__init__(tuple(shape), numpy.dtype(dtype))
         self.number = number
-        self.shape = tuple(shape)
-        self.dtype = numpy.dtype(dtype)
         self.op = op
         self.index = index
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        n = 1
-        for length in self.shape:
-            n *= length
-        return n
 
     @property
     def nbytes(self) -> int:
