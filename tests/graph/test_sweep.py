@@ -181,10 +181,13 @@ def test_training_does_not_grow_memory_with_the_collector_off():
     try:
         for _ in range(50):
             step()
-        before = sys.getallocatedblocks()
-        for _ in range(1000):
-            step()
-        assert sys.getallocatedblocks() - before < 500        # less than one object a step
+        growth = []
+        for _ in range(3):                                    # tables that are resized now and then show in one of the three
+            before = sys.getallocatedblocks()
+            for _ in range(1000):
+                step()
+            growth.append(sys.getallocatedblocks() - before)
+        assert min(growth) < 100                              # far less than one object a step
     finally:
         gc.enable()
 
