@@ -1,6 +1,7 @@
-"""Operations that are several loops, written as elementwise operations and reductions, so that `fuse.py` need not know them.
+"""Cross-entropy and standardisation written as elementwise operations and reductions, so that `fuse.py` need not know them.
 
-Softmax, layer norm and cross-entropy come out as row loops of two or three passes because of what they are made of.
+The NumPy program calls their twins; softmax, mean and linear are written out while tracing, for both emitters
+(`symbol.WRITTEN_OUT`). All come out as row loops of two or three passes because of what they are made of.
 """
 from __future__ import annotations
 
@@ -71,24 +72,6 @@ def length(x: Value, axis: tuple[int, ...]) -> int:
     return math.prod(x.shape[a] for a in axis)
 
 
-def softmax(w: Writer, x: Value, axis: tuple) -> None:
-    e = w.exp(w.subtract(x, w.reduce("max", x, axis)))
-    w.give(w.divide(e, w.reduce("sum", e, axis)))
-
-
-def softmax_pull(w: Writer, g: Value, y: Value, axis: tuple) -> None:
-    w.give(w.multiply(w.subtract(g, w.reduce("sum", w.multiply(g, y), axis)), y))
-
-
-def log_softmax(w: Writer, x: Value, axis: tuple) -> None:
-    z = w.subtract(x, w.reduce("max", x, axis))
-    w.give(w.subtract(z, w.log(w.reduce("sum", w.exp(z), axis))))
-
-
-def log_softmax_pull(w: Writer, g: Value, y: Value, axis: tuple) -> None:
-    w.give(w.subtract(g, w.multiply(w.exp(y), w.reduce("sum", g, axis))))
-
-
 def one_hot(w: Writer, labels: Value, like: Value) -> Value:
     return w.make("one_hot", (labels,), like.shape, bool, classes=like.shape[-1])
 
@@ -132,27 +115,8 @@ def standardize_pull(w: Writer, g: Value, n: Value, r: Value, axis: tuple, centr
     w.give(w.multiply(dx, r))
 
 
-def mean(w: Writer, x: Value, axis: tuple, keepdims: bool) -> None:
-    w.give(w.divide(w.reduce("sum", x, axis, keepdims), max(length(x, axis), 1)))
-
-
-def sum_to(w: Writer, x: Value, shape: tuple) -> None:
-    lead = x.ndim - len(shape)
-    axis = (*range(lead), *[i for i, n in enumerate(shape, lead) if n == 1 != x.shape[i]])
-    w.give(w.reshape(w.reduce("sum", x, axis), shape))
-
-
-def linear(w: Writer, x: Value, weight: Value, bias: Value | None = None) -> None:
-    rows = w.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    turned = w.make("transpose", (weight,), weight.shape[::-1], weight.dtype, axes=(1, 0))
-    y = w.make("matmul", (rows, turned), (rows.shape[0], weight.shape[0]), x.dtype)
-    y = y if bias is None else w.add(y, bias)
-    w.give(w.reshape(y, (*x.shape[:-1], weight.shape[0])))
-
-
 RULES: dict[str, Callable[..., None]] = {rule.__name__: rule for rule in (
-    softmax, softmax_pull, log_softmax, log_softmax_pull, cross_entropy, cross_entropy_pull, standardize, standardize_pull,
-    mean, sum_to, linear)}
+    cross_entropy, cross_entropy_pull, standardize, standardize_pull)}
 
 
 def expandable(op: Op) -> bool:
