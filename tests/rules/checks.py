@@ -104,9 +104,10 @@ def check_raw_against_traced(row: Row, device: str) -> None:
         raw = pullback(outputs, nodes, retain_graph=True)
         traced = pullback(outputs, nodes, create_graph=True, retain_graph=True)
         assert raw.keys() == traced.keys(), f"{row.id}: raw and traced sweeps reach different inputs"
+        allowed = row.loose if device == "cpu" else row.loose * row.contracted
         for node in raw:
             g = host(raw[node])
-            close(g, traced[node], 4 * eps("float64") * largest(g) * row.loose, f"{row.id} raw against traced")
+            close(g, traced[node], 4 * eps("float64") * largest(g) * allowed, f"{row.id} raw against traced")
 
 
 def check_second_order(row: Row, device: str) -> None:

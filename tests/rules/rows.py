@@ -41,6 +41,7 @@ class Row:
     dtypes      the precisions to run; float64 is needed for finite differences
     keeps_dtype False where params choose the dtype of the result
     loose       multiplies every tolerance: say why
+    contracted  multiplies that between raw and traced sweeps off the CPU: one kernel contracts a product and a sum, two do not
     """
 
     name: str
@@ -58,6 +59,7 @@ class Row:
     dtypes: tuple[str, ...] = ("float64", "float32")
     keeps_dtype: bool = True
     loose: float = 1
+    contracted: float = 1
 
     @property
     def id(self) -> str:

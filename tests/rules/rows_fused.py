@@ -112,7 +112,7 @@ ROWS = [
     Row("gelu", ref=lambda x: x * special.ndtr(x)),
     Row("gelu_slope", ref=lambda x: special.ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),
     Row("gelu_tanh", ref=gelu_tanh),
-    Row("gelu_tanh_slope", ref=gelu_tanh_slope, loose=4),
+    Row("gelu_tanh_slope", ref=gelu_tanh_slope, contracted=4),
     *over_axes("softmax", special.softmax),
     *over_axes("softmax_pull", softmax_pull, inputs=2),
     *over_axes("log_softmax", special.log_softmax),
