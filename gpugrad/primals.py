@@ -133,7 +133,8 @@ def as_kind(g: Tensor, x: Any) -> Any:
     """A gradient as the kind of its input."""
     if isinstance(x, Tensor) or g._node is not None or isinstance(g, Layered):
         return g
-    return g._data if getattr(x, "flags", None) is not None and not isinstance(x, numpy.generic) else g._data[()]
+    scalar = isinstance(x, numpy.generic) or getattr(x, "scalar", False) or not is_array(x)
+    return g._data[()] if scalar else g._data
 
 
 def zeros_like(y: Tensor) -> Tensor:

@@ -67,7 +67,6 @@ class Compiled:
             return self._f(*args, **kwargs)
         leaves, key = self._plain_key(args) if not (kwargs or self._static) else (args, None)
         if key is None:
-            args, kwargs = arrays_for_scalars(args, self._static), mapped(as_array, kwargs)
             leaves, key = self._key(args, kwargs)
             for x in leaves:
                 if isinstance(x, Tensor) and (isinstance(x, Layered) or (x._node is not None and type(x._node) is not Leaf)):
@@ -81,7 +80,6 @@ class Compiled:
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program for these arguments: its source, its cost, its passes. Nothing is run."""
-        args, kwargs = arrays_for_scalars(args, self._static), mapped(as_array, kwargs)
         leaves, key = self._key(args, kwargs)
         if not current().record:
             key = key, current()
@@ -117,6 +115,9 @@ class Compiled:
             elif type(x) is numpy.ndarray:
                 kinds.append((x.shape, x.dtype))
                 arrays.append(x)
+            elif isinstance(x, numpy.generic):             # like an array, it varies from call to call
+                kinds.append((x.dtype,))
+                arrays.append(numpy.asarray(x))
             elif is_array(x):
                 raise TraceError(f"compile: expected arguments on the cpu, got an array of shape {x.shape} that is elsewhere. "
                                  "Move it first.")
@@ -151,9 +152,10 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
+    named = named_arrays(f, args, kwargs, static)
     with watched(trace) as doors:
         symbols: dict[int, Any] = {}
-        for i, x in enumerate(leaves):
+        for i, (x, (_, original)) in enumerate(zip(leaves, named, strict=True)):
             j = places[id(x)]
             if j != i:                                   # one array twice
                 trace.checks.append(functools.partial(same_array, i, j))
@@ -165,12 +167,14 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
                 doors.meet(x, DATA.__get__(x), lambda arguments, i=i: arguments[i]._data)
             else:
                 symbols[id(x)] = trace.input(x, lambda arguments, i=i: arguments[i])
+                symbols[id(x)].scalar = isinstance(original, numpy.generic)
         before = {key: s.value for key, s in symbols.items()}
+        stand_ins = iter([symbols.get(id(x), x) for x in leaves])
 
         def stand_in(x: Any) -> Any:
-            return symbols.get(id(x), x) if type(x) is numpy.ndarray else x
+            return next(stand_ins) if is_traced(x) else x
         given = [a if i in static else mapped(stand_in, a) for i, a in enumerate(args)]
-        out = f(*given, **{k: mapped(stand_in, v) for k, v in kwargs.items()})
+        out = f(*given, **mapped(stand_in, kwargs))
         doors.finish()
         for key, s in symbols.items():
             if s.value is not before[key]:
@@ -187,20 +191,11 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         graph = trace.graph(returned)
     if len(results) == 1 and results[0] is out:
         build = first
-    return Program(f, trace, graph, argument_names(f, args, leaves), rebuilt, build, len(returned), backend)
+    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, len(returned), backend)
 
 
 def first(values: list) -> Any:
     return values[0]
-
-
-def as_array(x: Any) -> Any:
-    """A NumPy scalar as an array: like one, it varies from call to call."""
-    return numpy.asarray(x) if isinstance(x, numpy.generic) else x
-
-
-def arrays_for_scalars(args: tuple, static: frozenset[int]) -> tuple:
-    return tuple([a if i in static else mapped(as_array, a) for i, a in enumerate(args)])
 
 
 def mapped(function: Callable, tree: Any) -> Any:
@@ -211,7 +206,7 @@ def mapped(function: Callable, tree: Any) -> Any:
 def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Callable:
     """make(arguments, outputs) -> a result of the caller's kind. argument: which array of the caller it is itself."""
     if argument is not None:
-        return lambda arguments, outputs: arguments[argument]
+        return lambda arguments, outputs: arguments[argument][()] if x.scalar else arguments[argument]
     if isinstance(x, Tensor):
         if id(x) in doors.met:                            # the same object, as the function returned it
             place = doors.arguments.get(id(x))
@@ -226,15 +221,20 @@ def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Calla
     return lambda arguments, outputs: x
 
 
-def argument_names(f: Callable, args: tuple, leaves: Sequence) -> list[str]:
-    """Names for the arrays among the arguments: the parameter's own, numbered where it holds several."""
+def is_traced(x: Any) -> bool:
+    """True for what varies from call to call: arrays, Tensors, and NumPy's scalars."""
+    return isinstance(x, numpy.ndarray | numpy.generic | Tensor)
+
+
+def named_arrays(f: Callable, args: tuple, kwargs: dict, static: frozenset[int]) -> list[tuple[str, Any]]:
+    """The arrays among the arguments, in order, each with its parameter's name, numbered where the argument holds several."""
     try:
         parameters = list(inspect.signature(f).parameters)
     except (TypeError, ValueError):
-        return []
-    found: dict[int, str] = {}
-    for name, value in zip(parameters, args, strict=False):
-        parts = [x for x in flatten(value)[0] if isinstance(x, Tensor | numpy.ndarray)]
-        for i, x in enumerate(parts):
-            found.setdefault(id(x), name if len(parts) == 1 else f"{name}{i}")
-    return [found.get(id(x), "") for x in {id(x): x for x in leaves}.values()]
+        parameters = []
+    parameters += [""] * (len(args) - len(parameters))
+    found = []
+    for name, value in [(parameters[i], a) for i, a in enumerate(args) if i not in static] + list(kwargs.items()):
+        arrays = [x for x in flatten(value)[0] if is_traced(x)]
+        found += [(name if len(arrays) == 1 or not name else f"{name}{i}", x) for i, x in enumerate(arrays)]
+    return found

@@ -6,7 +6,8 @@ the program. Rules, sweeps, jvp and vmap therefore trace themselves. What depend
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,7 +70,9 @@ class Symbol:
         self.array, self.value, self.fixed = new.array, new.value, new.fixed
 
     def copy(self, order: str = "K") -> Symbol:
-        return Symbol(self.array, self.value, self.fixed)
+        twin = Symbol(self.array, self.value, self.fixed)
+        twin.scalar = self.scalar
+        return twin
 
     def astype(self, dtype: Any, copy: bool = True) -> Symbol:
         return self if self.dtype == dtype and not copy else RAW[Symbol].astype(self, dtype=numpy.dtype(dtype))
@@ -144,12 +147,14 @@ class Symbol:
 def binary(name: str) -> tuple[Callable, Callable, Callable]:
     """a op b, b op a, and a op= b."""
     def forward(self, other):
-        return getattr(RAW[Symbol], name)(self, other) if operand(other) else NotImplemented
+        return unboxed(getattr(RAW[Symbol], name)(self, other)) if operand(other) else NotImplemented
 
     def reflected(self, other):
-        return getattr(RAW[Symbol], name)(other, self) if operand(other) else NotImplemented
+        return unboxed(getattr(RAW[Symbol], name)(other, self)) if operand(other) else NotImplemented
 
     def in_place(self, other):
+        if self.scalar:                                   # NumPy's scalars never change
+            return forward(self, other)
         self.rebind(getattr(RAW[Symbol], name)(self, other))
         return self
     return forward, reflected, in_place
@@ -159,12 +164,23 @@ def operand(x: Any) -> bool:
     return isinstance(x, Symbol | int | float | complex | numpy.ndarray | numpy.generic)
 
 
+def unboxed(y: Symbol) -> Symbol:
+    """What an operator makes: a scalar where NumPy's would, which is of every result without axes."""
+    y.scalar = not y.ndim
+    return y
+
+
 def unary(name: str) -> Callable:
-    return lambda self: getattr(RAW[Symbol], name)(self)
+    return lambda self: unboxed(getattr(RAW[Symbol], name)(self))
 
 
 def method(name: str) -> Callable:
-    return lambda self, *args, **kwargs: as_numpy(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
+    def call(self, *args, **kwargs):
+        if only_constants((self, args, kwargs)):
+            return constants(getattr(self.array, name)(*known(args), **known(kwargs)))
+        with entered(name):
+            return as_numpy(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
+    return call
 
 
 for _python, _name in BINARY.items():
@@ -207,14 +223,14 @@ class Symbolic:
 
         @functools.wraps(function)
         def call(*args, out=None, **kwargs):
-            if not holds_symbols((args, kwargs)):
-                result = function(*args, **kwargs)
-                return Symbol(result, fixed=True) if isinstance(result, numpy.ndarray) else result
+            if only_constants((args, kwargs)):
+                return written(constants(function(*known(args), **known(kwargs))), out)
             from gpugrad import numpy as gnp
             if not hasattr(gnp, name):
                 raise TraceError(f"compile: expected operations whose result has a shape of its own, got {name} at "
                                  f"{user_line()}. Use gg.where, or leave this out of the compiled function.")
-            return written(bared(getattr(gnp, name)(*wrapped(args), **wrapped(kwargs))), out)
+            with entered(name):
+                return written(bared(getattr(gnp, name)(*wrapped(args), **wrapped(kwargs))), out)
         return call
 
 
@@ -222,10 +238,44 @@ SYMBOLIC = Symbolic()
 register(Symbol, SYMBOLIC)
 
 
-def holds_symbols(x: Any) -> bool:
+#: The functions of gpugrad.numpy that run for a Symbol's own method or NumPy function of that name.
+ENTERED: list[str] = []
+
+
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Run the body for `name`. Where it comes back for the same, it works on the values themselves, which are not known."""
+    if name in ENTERED:
+        raise TraceError(f"compile: expected operations whose result has a shape of its own, got {name} at {user_line()}. "
+                         "Use gg.where, or leave this out of the compiled function.")
+    ENTERED.append(name)
+    try:
+        yield
+    finally:
+        ENTERED.pop()
+
+
+def only_constants(x: Any) -> bool:
+    """True where nothing in arguments of any nesting is known only when the program runs."""
     if isinstance(x, dict):
         x = tuple(x.values())
-    return isinstance(x, Symbol) or (isinstance(x, tuple | list) and any(map(holds_symbols, x)))
+    return x.fixed if isinstance(x, Symbol) else all(map(only_constants, x)) if isinstance(x, tuple | list) else True
+
+
+def known(x: Any) -> Any:
+    """Constants as their arrays, in arguments of any nesting."""
+    if isinstance(x, Symbol):
+        return x.array[()] if x.scalar else x.array
+    if type(x) in (tuple, list):
+        return type(x)(map(known, x))
+    return {k: known(v) for k, v in x.items()} if type(x) is dict else x
+
+
+def constants(x: Any) -> Any:
+    """Arrays as constants, in results of any nesting."""
+    if isinstance(x, numpy.ndarray):
+        return Symbol(x, fixed=True)
+    return type(x)(map(constants, x)) if type(x) in (tuple, list) else x
 
 
 def wrapped(x: Any) -> Any:
@@ -255,7 +305,7 @@ def as_numpy(x: Any) -> Any:
 def written(result: Any, out: Any) -> Any:
     if out is None:
         return result
-    if not isinstance(out, Symbol):
+    if not isinstance(out, Symbol) or not isinstance(result, Symbol):
         raise TraceError(f"compile: expected out= to be traced too, got {type(out).__name__} at {user_line()}. "
                          "Assign to a new name.")
     out.rebind(result)
