@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import device_of, exclusive, is_array, module_of, short
+from gpugrad.arrays import device_of, exclusive, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Leaf, Tensor
@@ -50,6 +50,8 @@ def filled_like(y: Any, value: float) -> Any:
     """An array of the shape, dtype and module of y, which may be an array, a Tensor or `Shaped`."""
     data = bare_array(y)
     xp = module_of(data) if is_array(data) else numpy
+    if value == 1 and not data.shape and hasattr(xp, "RawModule"):
+        return one(xp, data.dtype)
     return xp.full(data.shape, value, dtype=data.dtype)
 
 
