@@ -3,8 +3,9 @@
 loss[r]  = log(sum_c exp z[r,c]) - (1 - e) z[r,label[r]] - e mean_c z[r,c],  z = x - max_c x,  e the label smoothing
 p        = softmax(x), all that the pullback reads beside the labels
 dx[r,c]  = g[r] (p[r,c] - t[r,c]),  t the smoothed one-hot target
+mean     = sum_r loss[r] / R,  d = (p - t) / R: its gradient, made in the same launch
 
-x, p, dx (..., C); loss, g, labels (...). The forward pass goes over the logits once for the maximum and over one new
+x, p, dx, d (..., C); loss, g, labels (...). The forward pass goes over the logits once for the maximum and over one new
 array for the rest; the pullback writes one array. Labels outside 0 to C - 1 are an error on the host; on a device, where
 looking would wait, their loss is NaN.
 """
@@ -15,7 +16,7 @@ from typing import Any
 import numpy
 
 from gpugrad.errors import ArgumentError
-from gpugrad.kernels.geometry import LONG, ROWS, WARP, pack_width, row_plan, taken
+from gpugrad.kernels.geometry import LONG, ROWS, WARP, pack_width, row_plan, taken, tickets
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.load import Source
@@ -25,15 +26,15 @@ NO_LABEL = -2**63                 # what the kernels pass over: no label is that
 
 
 def cross_entropy(xp):
-    """(loss, p)."""
+    """(loss, p). On the host p is made in `out`, where that is given."""
     on_gpu = hasattr(xp, "RawModule")
 
-    def run(x, labels, smoothing=0.0):
+    def run(x, labels, smoothing=0.0, out=None):
         check_labels(xp, labels, x.shape[-1])
         if on_gpu and taken(x) and 0 < x.shape[-1] < 1 << 31:
             return launched(xp, x, labels, smoothing)
         places = label_places(xp, labels, x.shape[-1])
-        p = x - x.max(axis=-1, keepdims=True)
+        p = xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
         target = p.reshape(-1).take(places).reshape(labels.shape)
         if xp is not numpy:
             target = poisoned(xp, target, labels, x.shape[-1])
@@ -49,16 +50,16 @@ def cross_entropy(xp):
 
 
 def cross_entropy_pull(xp):
-    """g (p - t)."""
+    """g (p - t). On the host it is made in `out`, where that is given, an array in rows."""
     on_gpu = hasattr(xp, "RawModule")
 
-    def run(g, p, labels, smoothing=0.0):
+    def run(g, p, labels, smoothing=0.0, out=None):
         classes = p.shape[-1]
         g = xp.asarray(g, dtype=p.dtype)
         if on_gpu and taken(p) and classes < 1 << 31 and g.shape == labels.shape:
             return launched_pull(xp, g, p, labels, smoothing)
         column = g.reshape(*labels.shape, 1)
-        dx = xp.empty(p.shape, p.dtype)                   # in rows, even where p is not, so that places are places in it
+        dx = xp.empty(p.shape, p.dtype) if out is None else out        # in rows, even where p is not: places are places in it
         xp.multiply(p, column, out=dx)
         if smoothing:
             dx -= column * (smoothing / classes)
@@ -79,23 +80,64 @@ def cross_entropy_push(xp):
     return run
 
 
+def mean_cross_entropy(xp):
+    """(mean of the rows' losses, its gradient d)."""
+    on_gpu = hasattr(xp, "RawModule")
+    rows = cross_entropy(xp)
+
+    def run(x, labels, smoothing=0.0):
+        if on_gpu and taken(x) and labels.size and 0 < x.shape[-1] < 1 << 31:
+            check_labels(xp, labels, x.shape[-1])
+            return launched_mean(xp, x, labels, smoothing)
+        loss, d = rows(x, labels, smoothing)
+        d -= target(xp, d, labels, smoothing)
+        d /= max(1, labels.size)
+        return loss.mean(), d
+    return run
+
+
+def class_target(xp):
+    """The smoothed one-hot target of labels, shaped like p."""
+    return lambda p, labels, smoothing=0.0: target(xp, p, labels, smoothing)
+
+
+def target(xp: Any, p: Any, labels: Any, smoothing: float) -> Any:
+    t = xp.full(p.shape, smoothing / p.shape[-1], p.dtype)
+    t.reshape(-1)[label_places(xp, labels, p.shape[-1])] += 1 - smoothing
+    return t if xp is numpy else poisoned(xp, t, labels[..., None], p.shape[-1])
+
+
 def launched(xp: Any, x: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
     """(loss, p) by one launch."""
+    p = xp.empty(x.shape, x.dtype)
+    return launch_rows(xp, x, labels, smoothing, p=p).astype(x.dtype, copy=False), p
+
+
+def launched_mean(xp: Any, x: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
+    """(mean, d) by one launch."""
+    mean, d = xp.empty((), x.dtype), xp.empty(x.shape, x.dtype)
+    launch_rows(xp, x, labels, smoothing, d=d, mean=mean)
+    return mean, d
+
+
+def launch_rows(xp: Any, x: Any, labels: Any, smoothing: float, *, p: Any = None, d: Any = None, mean: Any = None) -> Any:
+    """One launch that fills what is given of p, d and mean; returns each row's loss."""
     x, labels, columns = xp.ascontiguousarray(x), xp.ascontiguousarray(labels.astype("int64", copy=False)), x.shape[-1]
-    p, loss = xp.empty(x.shape, x.dtype), xp.empty(x.shape[:-1], "float64" if x.dtype == "float64" else "float32")
-    width = pack_width(x, p, length=columns)
+    loss = xp.empty(x.shape[:-1], "float64" if x.dtype == "float64" else "float32")
+    width = pack_width(x, p, d, length=columns)
     plan = row_plan(columns, width, x.dtype)
-    tail = (float(smoothing), NO_LABEL)
+    ticket = None if mean is None else tickets(xp, 1)
+    tail = (1.0 if mean is None else 1 / loss.size, float(smoothing), NO_LABEL)
+    writes = [a for a in (loss, p, d, mean) if a is not None]
     if plan is None:
         launch(CROSS_ENTROPY, "cross_entropy_long", (x.dtype, width, labels.dtype), max(1, loss.size), LONG,
-               (x, labels, None, None, loss, p, None, None, None, loss.size, columns, 1.0, *tail), writes=(loss, p),
-               flops=5 * x.size)
+               (x, labels, None, None, loss, p, d, mean, ticket, loss.size, columns, *tail), writes=writes, flops=5 * x.size)
     else:
         packs, block, each = plan
         launch(CROSS_ENTROPY, "cross_entropy_row", (x.dtype, width, packs, labels.dtype), max(1, -(-loss.size // each)), block,
-               (x, None, labels, None, None, loss, p, None, None, None, None, loss.size, columns, 1.0, *tail), writes=(loss, p),
+               (x, None, labels, None, None, loss, p, d, mean, None, ticket, loss.size, columns, *tail), writes=writes,
                flops=5 * x.size)
-    return loss.astype(x.dtype, copy=False), p
+    return loss
 
 
 def launched_pull(xp: Any, g: Any, p: Any, labels: Any, smoothing: float) -> Any:

@@ -4,6 +4,7 @@ The pullback of each is a primitive too, with a rule of its own, so that hand-wr
 """
 import math
 
+from gpugrad.arrays import is_one
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
 from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax, standardize
@@ -164,6 +165,41 @@ Primitive("cross_entropy_push",
               None if ts[0] is None else m.cross_entropy_push(ts[0], p, labels, smoothing=smoothing),
               None if ts[1] is None else m.sum(ts[1] * s, axis=(p.ndim - 1,), keepdims=False)),
           keep=("p labels", "s", ""), batch=by_rows("cross_entropy_push"), impl=cross_entropy.cross_entropy_push)
+
+# the mean over rows, with its gradient d = (p - t) / n as an output, so that behind a plain `backward()` no launch is left ----
+
+
+def shares(m, d, labels, smoothing):
+    """softmax again, out of d = (p - t) / n."""
+    return d * math.prod(d.shape[:-1]) + m.class_target(d, labels, smoothing=smoothing)
+
+
+def over_rows(m, s, p):
+    """The change of d where the logits change by s, and its transpose."""
+    return m.softmax_pull(s, p, axis=(p.ndim - 1,)) / math.prod(p.shape[:-1])
+
+
+def mean_cross_entropy_vjp(m, g, want, y, x, labels, smoothing=0.0):
+    loss, d = g
+    return (plus(None if loss is None else y[1] if is_one(loss) else y[1] * loss,
+                 None if d is None else over_rows(m, d, shares(m, y[1], labels, smoothing))), None)
+
+
+def mean_cross_entropy_jvp(m, ts, y, x, labels, smoothing=0.0):
+    return (m.sum(y[1] * ts[0], axis=tuple(range(x.ndim)), keepdims=False),
+            over_rows(m, ts[0], shares(m, y[1], labels, smoothing)))
+
+
+def mean_cross_entropy_batch(m, size, batched, x, labels, smoothing=0.0):
+    x, labels = all_batched(m, size, batched, (x, labels))
+    loss, p = m.cross_entropy(x, labels, smoothing=smoothing)
+    return (m.mean(loss, axis=tuple(range(1, loss.ndim)), keepdims=False),
+            (p - m.class_target(p, labels, smoothing=smoothing)) / math.prod(labels.shape[1:]))
+
+
+Primitive("mean_cross_entropy", mean_cross_entropy_vjp, mean_cross_entropy_jvp, outputs=2,
+          keep=("y labels", ""), batch=mean_cross_entropy_batch, impl=cross_entropy.mean_cross_entropy)
+constant("class_target", impl=cross_entropy.class_target, batch=by_rows("class_target"))
 
 # layers ----------------------------------------------------------------------------------------------------------------
 

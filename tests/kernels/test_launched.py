@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
+from gpugrad.arrays import module_of, one
 from gpugrad.kernels.gelu import gelu, gelu_slope, gelu_tanh, gelu_tanh_slope
 from gpugrad.kernels.record import recording
 
@@ -23,8 +24,9 @@ FUNCTIONS = {
     "softmax of columns": (lambda x: gg.nn.softmax(x, axis=0), ["softmax_row"], ["softmax_row_pull"]),
     "layer_norm": (gg.nn.layer_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
     "rms_norm": (gg.nn.rms_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
-    "cross_entropy": (labelled, ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
-    "smoothed": (lambda x: labelled(x, label_smoothing=0.1), ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
+    "cross_entropy": (labelled, ["cross_entropy_row"], []),
+    "smoothed": (lambda x: labelled(x, label_smoothing=0.1), ["cross_entropy_row"], []),
+    "summed": (lambda x: labelled(x, reduction="sum"), ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),
 }
 
 
@@ -123,3 +125,24 @@ def test_gelu_at_infinity_is_its_limit(value, slope, dtype):
     x = np.array([np.inf, -np.inf, 1e30, -1e30, np.nan], dtype)
     np.testing.assert_array_equal(value(np)(x), np.array([np.inf, 0, 1e30, 0, np.nan], dtype))
     np.testing.assert_array_equal(slope(np)(x), [1, 0, 1, 0, np.nan])
+
+
+def test_backward_of_a_mean_cross_entropy_launches_nothing_of_its_own():
+    x = gg.tensor(sample((4, 8), "float32"), device="sim", requires_grad=True)
+    labelled(x).backward()                                # makes the 1 that sweeps begin with
+    x.grad, loss = None, labelled(x)
+    with recording() as log:
+        loss.backward()
+    assert log.launches == []
+    wanted = gg.tensor(x.detach().numpy(), device="cpu", requires_grad=True)
+    labelled(wanted).backward()
+    np.testing.assert_allclose(x.grad.numpy(), wanted.grad.numpy(), rtol=1e-6)
+
+
+def test_the_one_that_sweeps_begin_with_is_never_written_to():
+    x = gg.tensor(np.float32(3), device="sim", requires_grad=True)
+    for _ in range(2):
+        gg.sum(x).backward()                              # the second adds to a gradient that may be the first seed
+    y = gg.tensor(np.ones((2, 3), "f"), device="sim", requires_grad=True)
+    labelled(y).backward()
+    assert x.grad.item() == 2 and one(module_of(y.data), y.dtype).item() == 1

@@ -48,6 +48,11 @@ def cross_entropy_pull(g, p, labels, smoothing=0.0):
     return g[..., None] * (p - target(p, labels, smoothing))
 
 
+def mean_cross_entropy(x, labels, smoothing=0.0):
+    loss, p = cross_entropy(x, labels, smoothing)
+    return np.mean(loss), (p - target(p, labels, smoothing)) / labels.size
+
+
 def cross_entropy_push(s, p, labels, smoothing=0.0):
     return np.sum((p - target(p, labels, smoothing)) * s, axis=-1)
 
@@ -123,6 +128,11 @@ ROWS = [
                               ("cross_entropy_push", with_tangent, cross_entropy_push)]
       for label, lead, params in [("", (5,), {}), ("one", (), {}), ("grid", (2, 3), {}), ("empty", (0,), {}),
                                   ("smoothed", (5,), {"smoothing": 0.1})]],
+    *[Row("mean_cross_entropy", label=label, args=logits(*lead), params=params, ref=mean_cross_entropy)
+      for label, lead, params in [("", (5,), {}), ("one", (), {}), ("grid", (2, 3), {}), ("smoothed", (5,), {"smoothing": 0.1})]],
+    *[Row("class_target", label=label, args=logits(*lead), params=params,
+          ref=lambda p, labels, smoothing=0.0: target(p, labels, smoothing))
+      for label, lead, params in [("", (5,), {}), ("grid", (2, 3), {"smoothing": 0.1})]],
     *[Row("linear", label=label, args=layer(*lead, bias=bias), ref=lambda x, w, b=0: x @ w.T + b)
       for label, lead, bias in [("", (5,), True), ("bare", (5,), False), ("row", (), True), ("deep", (2, 3), True),
                                 ("empty", (0,), True)]],
