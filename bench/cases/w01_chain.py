@@ -24,7 +24,7 @@ CASE = Case(
 
 @CASE.variant("gpugrad", "gpugrad-flat", "gpugrad-compile")
 def gpugrad_chain(peer, d):
-    sin, tanh = np.sin, np.tanh
+    sin, tanh = peer.module.sin, peer.module.tanh
     x, a, b = peer.leaf(d.x), peer.array(d.a), peer.array(d.b)
 
     @peer.compile

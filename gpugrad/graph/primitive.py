@@ -185,16 +185,16 @@ def unary_pull(d: Any) -> Callable:
 def binary_pull(da: Any, db: Any) -> Callable:
     """nary_pull(da, db), unrolled for what is neither complex nor broadcast."""
     general, calls_a, calls_b = nary_pull(da, db), callable(da), callable(db)
+    if da is None or db is None:
+        return general
 
     def pull(m, g, want, y, xs, params):
         if params or g.dtype.kind == "c":
             return general(m, g, want, y, xs, params)
         a, b = xs
         wa, wb = want
-        return (None if wa is None else da(m, y, a, b) * g if calls_a else scaled(g, da, m, y, xs),
-                None if wb is None else db(m, y, a, b) * g if calls_b else scaled(g, db, m, y, xs))
-    if da is None or db is None:
-        return general
+        return (None if wa is None else da(m, y, a, b) * g if calls_a else g if da == 1 else scaled(g, da, m, y, xs),
+                None if wb is None else db(m, y, a, b) * g if calls_b else g if db == 1 else scaled(g, db, m, y, xs))
     return pull
 
 

@@ -17,11 +17,12 @@ from gpugrad.arrays import device_of, is_array, module_of
 from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
-from gpugrad.graph.state import RECORD, Mode, current
+from gpugrad.graph.state import RECORD, Mode, clock, current
 from gpugrad.graph.tensor import Borrowed, LevelNode, Node, Shaped, Tensor, borrowed
 
 SCALARS = frozenset({float, int, complex, bool, type(None)})
 NO_PARAMS: dict = {}
+new = object.__new__
 
 #: The user's line that made a node, kept while `detect_anomaly` is on.
 LINES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
@@ -224,10 +225,20 @@ def unary_recorder(prim: Any) -> Callable:
             raise explained(error, prim, [data], NO_PARAMS) from error
         if type(y) is not type(data):
             y = RAW[type(data)].xp.asarray(y)
-        node = x._node
-        if node is None:
-            return Tensor(y)
-        return Tensor(y, Node(prim, (node,), (data if keep_x else None,), y if keep_y else None, NO_PARAMS))
+        parent = x._node
+        t = new(Tensor)
+        t._data = y
+        if parent is None:
+            t._node = None
+            return t
+        t._node = node = new(Node)
+        node.prim = prim
+        node.parents = (parent,)
+        node.xs = (data if keep_x else None,)
+        node.y = y if keep_y else None
+        node.params = NO_PARAMS
+        node.seq = clock()
+        return t
     return op
 
 
@@ -290,10 +301,13 @@ def binary_recorder(prim: Any) -> Callable:
             raise explained(error, prim, [va, vb], NO_PARAMS) from error
         if type(y) is not kind:
             y = RAW[kind].xp.asarray(y)
+        t = new(Tensor)
+        t._data = y
         shape, dtype = y.shape, y.dtype
         if nb is None:
             if na is None:
-                return Tensor(y)
+                t._node = None
+                return t
             keep_y, keep_a, keep_b = only_a
             fits = va.dtype is dtype and va.shape == shape
         elif na is None:
@@ -302,6 +316,12 @@ def binary_recorder(prim: Any) -> Callable:
         else:
             keep_y, keep_a, keep_b = both
             fits = va.dtype is dtype and vb.dtype is dtype and va.shape == shape and vb.shape == shape
-        params = NO_PARAMS if fits else {"likes": (shape_only(va), shape_only(vb))}      # to be summed or cast back
-        return Tensor(y, Node(prim, (na, nb), (va if keep_a else sa, vb if keep_b else sb), y if keep_y else None, params))
+        t._node = node = new(Node)
+        node.prim = prim
+        node.parents = (na, nb)
+        node.xs = (va if keep_a else sa, vb if keep_b else sb)
+        node.y = y if keep_y else None
+        node.params = NO_PARAMS if fits else {"likes": (shape_only(va), shape_only(vb))}      # to be summed or cast back
+        node.seq = clock()
+        return t
     return op

@@ -34,7 +34,10 @@ class Plan:
     __slots__ = ("order", "live", "outside")
 
     def __init__(self, outputs: Sequence[Node], wrt: Sequence[Node] | None):
-        targets = frozenset(wrt or ())
+        if wrt is None:
+            self.order, self.live, self.outside = ancestors(outputs), None, True
+            return
+        targets = frozenset(wrt)
         oldest = min(map(by_age, targets), default=0)
         self.outside = False
         stranger = False                                  # a root that is not in wrt: some nodes may not depend on wrt
@@ -62,7 +65,7 @@ class Plan:
         order.sort(key=by_age, reverse=True)
         self.order = order
         self.live = None
-        if wrt is not None and stranger:
+        if stranger:
             live = set(targets)
             for node in reversed(order):
                 for parent in node.parents:
@@ -71,6 +74,20 @@ class Plan:
                         break
             self.order = [n for n in order if n in live]
             self.live = live
+
+
+def ancestors(outputs: Sequence[Node]) -> list[Node]:
+    """The nodes that the outputs were made from, and their own, youngest first."""
+    seen = set(outputs)
+    order = list(seen)
+    add, append = seen.add, order.append
+    for node in order:                                    # grows while it is walked
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                add(parent)
+                append(parent)
+    order.sort(key=by_age, reverse=True)
+    return order
 
 
 def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = None, *, create_graph: bool = False,
