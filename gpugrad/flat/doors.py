@@ -105,6 +105,9 @@ class Doors:
                 data = self.trace.constant(data)
             if type(getattr_slot(DATA, tensor)) is numpy.ndarray:
                 self.meet(tensor, DATA.__get__(tensor))
+            if type(data) is Symbol and data.scalar:          # a Tensor holds arrays
+                data = data.copy()
+                data.scalar = False
         DATA.__set__(tensor, data)
 
     def meet(self, tensor: Tensor, array: numpy.ndarray, read: Callable | None = None) -> Symbol:
