@@ -8,29 +8,40 @@ from typing import Any
 import numpy
 
 BLOCK = 1 << 15            # elements: input, output and two temporaries of float32 fill half a megabyte of cache
+PIECE = 1 << 17            # elements given with a place for the result: threads that take turns lose by shorter passes
 
 
 def blockwise(body: Callable[[Any, Any, Any], None]) -> Callable[[Any], Callable[[Any], Any]]:
     """xp -> function of x that returns y as body(xp, x, y) fills it; large NumPy arrays go block by block.
 
+    out     an array of x's shape and dtype that shares no memory with x: y is made there
     float16 is computed in float32: the steps between would lose what the result can hold.
     """
     def on(xp):
-        def run(x):
+        def run(x, out=None):
             if x.dtype.char == "e":
-                return run(x.astype("f")).astype("e")
+                return stored(run(x.astype("f")), out) if out is not None else run(x.astype("f")).astype("e")
             if not x.ndim:                                # NumPy's sums of 0-d arrays are scalars, which nothing can fill
-                return run(x.reshape(1)).reshape(())
-            y = xp.empty(x.shape, x.dtype)
-            if xp is not numpy or x.size <= BLOCK:
+                return stored(run(x.reshape(1)).reshape(()), out)
+            y = xp.empty(x.shape, x.dtype) if out is None else out
+            block = BLOCK if out is None else PIECE
+            if xp is not numpy or x.size <= block or not y.flags.c_contiguous:
                 body(xp, x, y)
                 return y
-            flat, out = x.reshape(-1), y.reshape(-1)
-            for start in range(0, x.size, BLOCK):
-                body(xp, flat[start:start + BLOCK], out[start:start + BLOCK])
+            flat, flat_y = x.reshape(-1), y.reshape(-1)
+            for start in range(0, x.size, block):
+                body(xp, flat[start:start + block], flat_y[start:start + block])
             return y
         return run
     return on
+
+
+def stored(y: Any, out: Any) -> Any:
+    """y, or where out is given: out, which then holds it."""
+    if out is None:
+        return y
+    out[...] = y
+    return out
 
 
 def in_blocks(xp: Any, body: Callable) -> Callable:

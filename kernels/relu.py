@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy
 
+from gpugrad.kernels.blocks import stored
 from gpugrad.kernels.geometry import over_elements, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.load import Source
@@ -29,16 +30,17 @@ def relu_pull(xp):
     """g where y > 0, else 0: also where g is infinite, as behind sqrt(relu(x)), so not a product with the mask.
 
     The mask is laid over the bits of g. numpy.where branches on every element: ten times slower on a random mask.
+    `out`, of NumPy, may not share memory with g.
     """
     on_gpu = hasattr(xp, "RawModule")
 
-    def run(g, y):
+    def run(g, y, out=None):
         if on_gpu and g.shape == y.shape and taken(g, y):
             return over_elements(RELU, "relu_pull", (), g, y)
         if type(g) is not numpy.ndarray or g.dtype.itemsize not in BITS or g.dtype != y.dtype or g.shape != y.shape:
-            return xp.where(y > 0, g, g.dtype.type(0))
+            return stored(xp.where(y > 0, g, g.dtype.type(0)), out)
         bits = BITS[g.dtype.itemsize]
-        out = numpy.empty(g.shape, g.dtype)
+        out = numpy.empty(g.shape, g.dtype) if out is None else out
         mask = out.view(bits)
         numpy.greater(y, 0, out=mask)
         numpy.negative(mask, out=mask)                    # 0 or all ones

@@ -20,20 +20,20 @@ SLICES = 264                      # two blocks for each multiprocessor of an H10
 
 
 def standardize(xp):
-    """(n, r, mean)."""
+    """(n, r, mean). On the host n is made in `out`, where that is given; it may not share memory with x."""
     on_gpu = hasattr(xp, "RawModule")
 
-    def run(x, axis, eps, centre=True):
+    def run(x, axis, eps, centre=True, out=None):
         length = reduced_size(x, axis)
         if on_gpu and by_rows(x, axis, length):
             return launched(xp, x, axis, length, eps, centre)
         if centre:
             mean = x.sum(axis=axis, keepdims=True)
             mean /= length
-            n = x - mean
+            n = xp.subtract(x, mean, out=out)
             square = n * n
         else:
-            square = n = x * x
+            square = n = xp.multiply(x, x, out=out)
             mean = xp.zeros(tuple([1 if i in axis else k for i, k in enumerate(x.shape)]), x.dtype)
         r = square.sum(axis=axis, keepdims=True)
         r /= length
@@ -49,13 +49,14 @@ def standardize(xp):
 
 
 def standardize_pull(xp):
+    """dx. On the host it is made in `out`, where that is given; it may share memory with none of the rest."""
     on_gpu = hasattr(xp, "RawModule")
 
-    def run(g, n, r, axis, centre=True):
+    def run(g, n, r, axis, centre=True, out=None):
         length = reduced_size(n, axis)
         if on_gpu and g.dtype == n.dtype and g.shape == n.shape and by_rows(n, axis, length):
             return launched_pull(xp, g, n, r, length, centre)
-        out = g * n
+        out = xp.multiply(g, n, out=out)
         slope = out.sum(axis=axis, keepdims=True)
         slope /= -length
         xp.multiply(n, slope, out=out)
@@ -128,8 +129,10 @@ def pull_plan(columns, width, dtype):
 
 @partial(generated, "scale_shift")
 def scale_shift(xp):
-    """n scale + shift with broadcasting, in one new array."""
-    def run(n, scale, shift):
+    """n scale + shift with broadcasting, in one new array, or in `out`, which may not share memory with shift."""
+    def run(n, scale, shift, out=None):
+        if out is not None:
+            return xp.add(xp.multiply(n, scale, out=out), shift, out=out)
         y = n * scale
         if y.shape == numpy_shape(y, shift) and y.dtype == shift.dtype:
             y += shift
