@@ -1,42 +1,36 @@
 """Programs on the CPU: fused loops over all cores, BLAS between them, every buffer in place before the first run.
 
-`emit(graph)` compiles. A run makes no arrays but the program's outputs and what single NumPy operations return.
+`emit(graph)` compiles. Groups, products of matrices, views and copies are calls in native segments (`driver.py`); a run is one
+step for each segment and for each operation between them that NumPy does. It makes no arrays but the program's outputs and
+what those operations return.
 """
 from __future__ import annotations
 
-import ctypes
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy
 
+from gpugrad.flat.driver import Env, Segment, Spot, as_rows
+from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.llvm import Library, Module
+from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
+from gpugrad.flat.runtime import WORKERS, blas, runtime
 from gpugrad.graph.primitive import PRIMITIVES
 
 #: Elements read, written or worked on, from which a second thread pays for being woken.
 PARALLEL = 1 << 19
-WORKERS = min(os.cpu_count() or 1, 16)
 #: Results of these never share memory with what they were made from; those of others may.
 FRESH = frozenset(("matmul", "einsum", "concatenate", "stack", "scatter", "scatter_add", "gather", "cumsum", "cumprod"))
-VIEWS = frozenset(("reshape", "transpose", "alias", "matrix_transpose"))
-
-Env = list[Any]
-_pool: ThreadPoolExecutor | None = None
-
-
-def pool() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(WORKERS - 1, "gpugrad")
-    return _pool
+#: Operations that only look in another way at memory, or copy it: `function(x, **params)` tells which.
+LOOKS = frozenset(("reshape", "transpose", "alias", "matrix_transpose", "getitem", "spread", "flip"))
+#: A batch of more products is left to NumPy.
+MOST_PRODUCTS = 256
 
 
 class Loops(NamedTuple):
@@ -62,14 +56,10 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     nests = {i: nest(step, kept, module) for i, step in enumerate(steps) if isinstance(step, Group)}
     text = module.text()
     library = Library(text) if nests else None
-    memory = Memory(graph, steps, kept, homes)
-    todo: list[Callable[[Env], None]] = []
+    made = Steps(graph, steps, kept, homes, library)
     for i, step in enumerate(steps):
-        if isinstance(step, Op):
-            todo += single_step(step, memory)
-        elif library is not None:
-            todo.append(group_step(step, nests[i], library, memory))
-    return Loops(runner(graph, todo, memory), steps, homes, text)
+        made.add(step, nests.get(i))
+    return Loops(made.runner(), steps, homes, text)
 
 
 def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
@@ -103,77 +93,318 @@ def views_of(x: Value, steps: list[Group | Op]) -> set[Value]:
     return found
 
 
-def runner(graph: Graph, todo: list[Callable[[Env], None]], memory: Memory) -> Callable[[list], list]:
-    template, count = memory.env, len(graph.inputs)
-    one_at_a_time = Lock()                                   # the buffers are the program's
-    results = [(memory.place[y], bool(memory.roots[y] & memory.given) and y not in memory.homes) for y in graph.outputs]
+class Steps:
+    """The steps of a run, made in order. `env[place[x]]` is the array of x during a run; arrays in the template are there before.
 
-    def run(arrays: list) -> list:
-        env = template.copy()
-        env[:count] = [x if type(x) is numpy.ndarray else numpy.asarray(x) for x in arrays]
-        with one_at_a_time:
-            for step in todo:
-                step(env)
-        outputs = []
-        for i, shared in results:
-            y = env[i]
-            if shared and (y.base is not None or any(y is x for x in env[:memory.fixed])):
-                y = y.copy()
-            outputs.append(y)
-        return outputs
-    return run
+    Arrays that do not leave the program are made once and share memory by lifetime. Of the others, a run makes those that native
+    calls write before it starts (`makes`), and views only where a step of Python's or the caller asks for the object.
+    """
 
-
-class Memory:
-    """Where each value is: `env[place[x]]`. Arrays that do not leave the program are made once and shared by lifetime."""
-
-    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value]):
-        self.homes = homes
+    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value], library: Any):
+        self.graph, self.kept, self.homes, self.library = graph, kept, homes, library
         values = [*graph.inputs, *graph.constants]
         self.fixed = len(values)
         self.given = frozenset(values)
         self.roots: dict[Value, frozenset[Value]] = {x: frozenset((x,)) for x in values}
-        for step in steps:
+        self.last: dict[Value, int] = {}
+        for i, step in enumerate(steps):
             for op in operations(step):
                 parts = [] if isinstance(step, Group) or op.name in FRESH else [self.roots[x] for x in op.values]
                 for y in op.outputs:
                     self.roots[y] = frozenset((y,)).union(*parts)
                     values.append(y)
+                for x in (*op.values, *op.outputs):
+                    self.last.update(dict.fromkeys(self.roots[x], i))
         self.place = {x: i for i, x in enumerate(values)}
         self.env: Env = [None] * len(values)
         for x, array in graph.constants.items():
             self.env[self.place[x]] = array
         self.leaving = frozenset().union(*(self.roots[y] for y in graph.outputs)) if graph.outputs else frozenset()
-        self.share(steps, kept, graph.outputs)
+        self.free: dict[int, list[numpy.ndarray]] = {}
+        self.dying: dict[int, list[numpy.ndarray]] = {}
+        self.models: dict[Value, tuple[Value, numpy.ndarray]] = {x: (x, numpy.empty(x.shape, x.dtype)) for x in graph.inputs}
+        self.finds: dict[Value, Callable[[Env], Any]] = {}       # views: made only where the object is asked for
+        self.copies: dict[Value, Spot] = {}
+        self.makes: list[tuple[int, tuple[int, ...], Any]] = []
+        self.todo: list[Callable[[Env], None]] = []
+        self.segment = Segment()
+        self.now = 0
 
-    def share(self, steps: list[Group | Op], kept: set[Value], outputs: list[Value]) -> None:
-        last: dict[Value, int] = {}
-        for i, step in enumerate(steps):
-            for op in operations(step):
-                for x in (*op.values, *op.outputs):
-                    for root in self.roots[x]:
-                        last[root] = i
-        free: dict[int, list[numpy.ndarray]] = {}
-        dies: dict[int, list[tuple[int, numpy.ndarray]]] = {}
-        for i, step in enumerate(steps):
-            for op in operations(step):
-                for y in op.outputs:
-                    if self.owned(step, op, y, kept):
-                        size = -(-y.nbytes // 64) * 64
-                        block = free[size].pop() if free.get(size) else aligned(size)
-                        self.env[self.place[y]] = block[:y.nbytes].view(y.dtype).reshape(y.shape)
-                        dies.setdefault(last[y], []).append((size, block))
-            for size, block in dies.pop(i, ()):
-                free.setdefault(size, []).append(block)
+    # where values are ------------------------------------------------------------------------------------------------------
 
-    def owned(self, step: Group | Op, op: Op, y: Value, kept: set[Value]) -> bool:
-        """Whether the array of y is made before the first run."""
-        if y in self.leaving:
+    def spot(self, x: Value) -> Spot:
+        array = self.env[self.place[x]]
+        if array is not None:
+            return Spot(None, address(array), array.shape, array.strides, array.itemsize)
+        root, array = self.models[x]
+        start = address(array) - address(self.models[root][1])
+        return Spot(self.place[root], start, array.shape, array.strides, array.itemsize)
+
+    def look_at(self, x: Value) -> Callable[[Env], Any]:
+        """env -> the array of x. Those of views are made anew: nothing else needs them."""
+        if x in self.finds:
+            return self.finds[x]
+        i = self.place[self.homes.get(x, x)]
+        return lambda env: env[i]
+
+    def output(self, y: Value) -> Spot:
+        """Memory for a value that native calls make."""
+        home = self.homes.get(y)
+        if home is not None:
+            self.models[y] = self.models[home]
+        elif y in self.leaving:
+            self.makes.append((self.place[y], y.shape, y.dtype))
+            self.models[y] = y, numpy.empty(y.shape, y.dtype)
+        else:
+            self.env[self.place[y]] = self.block(y.nbytes, self.last[y]).view(y.dtype).reshape(y.shape)
+        return self.spot(y)
+
+    def block(self, nbytes: int, last: int) -> numpy.ndarray:
+        """Memory until step `last` has run."""
+        size = -(-max(nbytes, 1) // 64) * 64
+        block = self.free[size].pop() if self.free.get(size) else aligned(size)
+        self.dying.setdefault(last, []).append(block)
+        self.segment.alive.append(block)
+        return block[:nbytes]
+
+    def contiguous(self, x: Value) -> Spot:
+        """Where the elements of x are in a row: its own place, or that of a copy."""
+        spot = self.copies.get(x) or self.spot(x)
+        if spot.contiguous:
+            return spot
+        array = self.block(x.nbytes, max(self.last[root] for root in self.roots[x])).view(x.dtype).reshape(x.shape)
+        self.copies[x] = copy = Spot(None, address(array), array.shape, array.strides, array.itemsize)
+        if not self.segment.copy(copy, spot):
+            self.flush()
+            look = self.look_at(x)
+            self.todo.append(lambda env: numpy.copyto(array, look(env)))
+        return copy
+
+    # steps -----------------------------------------------------------------------------------------------------------------
+
+    def add(self, step: Group | Op, n: Nest | None) -> None:
+        if isinstance(step, Group):
+            assert n is not None
+            self.group(step, n)
+        elif not (ours_alone(step) and (self.look(step) or self.native(step))):
+            self.single(step)
+        for block in self.dying.pop(self.now, ()):
+            self.free.setdefault(-(-block.nbytes // 64) * 64, []).append(block)
+        self.now += 1
+
+    def flush(self) -> None:
+        """What follows is Python's, after the calls so far."""
+        if self.segment.calls:
+            self.todo.append(self.segment.load())
+            self.segment = Segment()
+
+    def single(self, op: Op) -> None:
+        """The operation by NumPy."""
+        function = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
+        self.flush()
+        finds = [self.look_at(x) if isinstance(x, Value) else lambda env, x=x: x for x in op.args]
+        params, several = op.params, op.several
+        ys = [self.place[y] for y in op.outputs]
+        for y in op.outputs:
+            self.models[y] = y, numpy.empty(y.shape, y.dtype)
+
+        def run(env: Env) -> None:
+            y: Any = function(*[find(env) for find in finds], **params)
+            for i, v in zip(ys, y if several else (y,), strict=False):
+                env[i] = v if type(v) is numpy.ndarray else numpy.asarray(v)
+        self.todo.append(run)
+
+    def look(self, op: Op) -> bool:
+        """Views, which are nothing but another place to look at; False for what is no view."""
+        if op.name not in LOOKS or not op.args[0].size:
             return False
-        return (y in kept or y in step.late) if isinstance(step, Group) else plain_matmul(op)
+        x, y = op.args[0], op.outputs[0]
+        function, params = op.function or PRIMITIVES[op.name].impls[numpy.ndarray], op.params
+        static = self.env[self.place[x]]
+        root, array = (x, static) if static is not None else self.models[x]
+        view = function(array, **params)
+        if not numpy.may_share_memory(view, array):
+            return False
+        if static is not None:
+            self.env[self.place[y]] = view
+        else:
+            self.models[y] = root, view
+            find = self.look_at(x)
+            self.finds[y] = lambda env: function(find(env), **params)
+        return True
 
-    def static(self, x: Value) -> Any:
-        return self.env[self.place[x]]
+    def native(self, op: Op) -> bool:
+        """Operations that are calls without being loops of their own."""
+        y = op.outputs[0] if op.outputs else op.args[0]
+        if not y.size or any(x.size == 0 for x in op.values):
+            return False
+        if op.name == "matmul":
+            return self.matmul(op)
+        if op.name == "check_labels":
+            return self.labels(op)
+        if op.name not in ("reshape", "scatter", "concatenate", "stack") or any(
+                x.ndim > 4 or x.dtype != y.dtype or x.dtype.itemsize not in (1, 2, 4, 8) for x in (y, *op.values)):
+            return False
+        if op.name == "scatter" and not basic(op.params["index"]):
+            return False
+        out = self.output(y)
+        if op.name == "scatter":
+            self.segment.zero(out)
+            self.segment.copy(part(out, op.params["index"]), self.spot(op.args[0]))
+        elif op.name == "reshape":                           # of what is not contiguous: a copy in the order of its elements
+            self.segment.copy(Spot.of(op.args[0].shape, y.dtype, out), self.spot(op.args[0]))
+        else:
+            axis, start = op.params.get("axis", 0) % y.ndim, 0
+            for x in op.args:
+                stop = start + (x.shape[axis] if op.name == "concatenate" else 1)
+                inside: Any = slice(start, stop) if op.name == "concatenate" else start
+                self.segment.copy(part(out, (slice(None),) * axis + (inside,)), self.spot(x))
+                start = stop
+        return True
+
+    def matmul(self, op: Op) -> bool:
+        """Products of matrices by BLAS, one by one where there is a batch of them."""
+        y = op.outputs[0]
+        if not blas() or y.dtype.name not in ("float32", "float64") or any(x.dtype != y.dtype for x in op.values):
+            return False
+        batch = y.shape[:max(0, max(x.ndim for x in op.values) - 2)]
+        if math.prod(batch) > MOST_PRODUCTS:
+            return False
+        a, b = (self.factor(x, first) for x, first in zip(op.values, (True, False), strict=True))
+        out = self.output(y)
+        shape = a.shape[-2], b.shape[-1]
+        for index in numpy.ndindex(*batch):
+            self.segment.matmul(item(out, index, shape), item(a, index), item(b, index), ELEMENTS[y.dtype.name])
+        return True
+
+    def factor(self, x: Value, first: bool) -> Spot:
+        """x as matrices that BLAS can read."""
+        spot = matrix(self.spot(x), first)
+        one = spot._replace(shape=spot.shape[-2:], strides=spot.strides[-2:])
+        return spot if as_rows(one) else matrix(self.contiguous(x), first)
+
+    def labels(self, op: Op) -> bool:
+        x = op.args[0]
+        if x.dtype.name not in ("int32", "int64"):
+            return False
+        function, params = OWN[op.name], op.params
+        self.segment.check(self.contiguous(x), x.size, params["classes"], ELEMENTS[x.dtype.name])
+        look = self.look_at(x)
+        self.segment.checks[len(self.segment.calls)] = lambda env: function(look(env), **params)
+        return True
+
+    def group(self, group: Group, n: Nest) -> None:
+        workers = workers_for(group, n)
+        made_by = {op.outputs[0]: op for op in group.ops}
+        words: list[list[Any]] = [[] for _ in range(workers)]
+        finish: list[Callable[[], None]] = []
+        for x in n.arrays:
+            if x in n.scratch:
+                spots = self.blocks(workers, group.cols, x.dtype)
+            elif x in n.partial:
+                spots = self.parts(group, made_by[x], workers, finish)
+            else:
+                spots = [self.output(x) if x in group.made else self.contiguous(x)] * workers
+            for table, spot in zip(words, spots, strict=True):
+                table.append(spot)
+        spans = bounds(group.rows, workers, 1 if group.cols else 64)
+        work = work_of(group, n)
+        function = self.library[n.name]
+        self.segment.alive.append(self.library)
+        if workers == 1:
+            self.segment.call(function, words[0], *spans[0], work=work)
+        else:
+            self.segment.parallel(function, [(table, *span) for table, span in zip(words, spans, strict=True)], work)
+        for join in finish:
+            join()
+
+    def parts(self, group: Group, op: Op, workers: int, finish: list[Callable[[], None]]) -> list[Spot]:
+        """Where each thread keeps its part of a late value: the first in the result itself, if it is of the same kind."""
+        y, role, kind = op.outputs[0], group.roles[op.outputs[0]], partial_element(op)
+        length = group.cols if role == "C" else 1
+        out = self.output(y)
+        narrow = role == "S" and kind != ELEMENTS[y.dtype.name]
+        parts = self.blocks(workers - (not narrow), length, "f8" if narrow else y.dtype)
+        parts = parts if narrow else [out, *parts]
+        if role == "C":
+            kind = ELEMENTS[y.dtype.name]
+            for spot in parts:
+                self.segment.zero(Spot.of((length,), y.dtype, spot))
+
+        def join() -> None:
+            for spot in parts[1:]:
+                self.segment.call(runtime()[f"gg_{op.name}_{kind}"], [parts[0], spot], 0, length)
+            if narrow:
+                self.segment.call(runtime()["gg_round"], [out, parts[0]])
+        finish.append(join)
+        return parts
+
+    def blocks(self, count: int, length: int, dtype: Any) -> list[Spot]:
+        """Memory for each of so many threads, in this step."""
+        dtype = numpy.dtype(dtype)
+        return [Spot.of((length,), dtype, Spot(None, address(self.block(length * dtype.itemsize, self.now)), (), (), 1))
+                for _ in range(count)]
+
+    # the end ---------------------------------------------------------------------------------------------------------------
+
+    def runner(self) -> Callable[[list], list]:
+        self.flush()
+        finds = [self.look_at(y) for y in self.graph.outputs]
+        template, count, todo, makes, fixed = self.env, len(self.graph.inputs), tuple(self.todo), tuple(self.makes), self.fixed
+        shared = [i for i, y in enumerate(self.graph.outputs) if self.roots[y] & self.given and y not in self.homes]
+        one_at_a_time = Lock()                               # the buffers are the program's
+        empty = numpy.empty
+
+        def run(arrays: list) -> list:
+            env = template.copy()
+            env[:count] = arrays
+            for i, shape, dtype in makes:
+                env[i] = empty(shape, dtype)
+            with one_at_a_time:
+                for step in todo:
+                    step(env)
+            outputs = [find(env) for find in finds]
+            for i in shared:
+                y = outputs[i] = numpy.asarray(outputs[i])
+                if y.base is not None or any(y is x for x in env[:fixed]):
+                    outputs[i] = y.copy()
+            return outputs
+        return run
+
+
+def ours_alone(op: Op) -> bool:
+    return op.name in OWN or (op.name in PRIMITIVES and ours(op))
+
+
+def basic(index: Any) -> bool:
+    """Whether indexing gives a view."""
+    items = index if isinstance(index, tuple) else (index,)
+    return all(i is None or i is Ellipsis or isinstance(i, slice) or type(i) is int for i in items)
+
+
+def part(x: Spot, index: Any) -> Spot:
+    """x[index] of a contiguous x."""
+    model = numpy.empty(x.shape, f"V{x.itemsize}")
+    view = model[index]
+    view = view if isinstance(view, numpy.ndarray) else view.reshape(())
+    return x._replace(start=x.start + address(view) - address(model), shape=view.shape, strides=view.strides)
+
+
+def matrix(x: Spot, first: bool) -> Spot:
+    """A vector as a row, where it is the first factor, or as a column."""
+    if len(x.shape) > 1:
+        return x
+    n, step = x.shape[0], x.strides[0]
+    return x._replace(shape=(1, n), strides=(n * step, step)) if first else x._replace(shape=(n, 1), strides=(step, x.itemsize))
+
+
+def item(x: Spot, index: tuple[int, ...], shape: tuple[int, ...] = ()) -> Spot:
+    """One matrix of a batch, which is broadcast to that of `index`. `shape`: what the matrix is where its axes are fewer."""
+    outer = min(len(x.shape), len(index)) if shape else len(x.shape) - 2
+    start = sum(i * s for i, n, s in zip(index[len(index) - outer:], x.shape, x.strides, strict=False) if n != 1)
+    if shape:                                                # a result: contiguous
+        return x._replace(start=x.start + start, shape=shape, strides=(shape[1] * x.itemsize, x.itemsize))
+    return x._replace(start=x.start + start, shape=x.shape[-2:], strides=x.strides[-2:])
 
 
 def aligned(size: int) -> numpy.ndarray:
@@ -187,149 +418,14 @@ def address(x: numpy.ndarray) -> int:
     return x.__array_interface__["data"][0]
 
 
-# single operations -----------------------------------------------------------------------------------------------------
+def work_of(group: Group, n: Nest) -> int:
+    return group.n * (len(n.arrays) + len(group.ops) // 4 + 4 * sum(map(is_heavy, group.ops)))
 
-def plain_matmul(op: Op) -> bool:
-    a, b = op.args[:2] if op.name == "matmul" else (None, None)
-    return a is not None and a.ndim == b.ndim == 2 and a.dtype == b.dtype == op.outputs[0].dtype and a.dtype.kind == "f"
-
-
-def single_step(op: Op, memory: Memory) -> list[Callable[[Env], None]]:
-    """The operation by NumPy; nothing where it only looks in another way at an array that stays where it is."""
-    function = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
-    places: list[Any] = [memory.place[x] if isinstance(x, Value) else None for x in op.args]
-    given = list(op.args)
-    params = op.params
-    if op.name in VIEWS and memory.static(op.args[0]) is not None:
-        view = function(memory.static(op.args[0]), **params)
-        if numpy.shares_memory(view, memory.static(op.args[0])):
-            memory.env[memory.place[op.outputs[0]]] = view
-            return []
-    if plain_matmul(op):
-        a, b, y = *places, memory.place[op.outputs[0]]
-        shape, dtype = op.outputs[0].shape, op.outputs[0].dtype
-        if memory.static(op.outputs[0]) is not None:
-            out = memory.static(op.outputs[0])
-            return [lambda env: numpy.matmul(env[a], env[b], out=out)]
-
-        def product(env: Env) -> None:
-            env[y] = numpy.matmul(env[a], env[b], out=numpy.empty(shape, dtype))
-        return [product]
-    ys = [memory.place[y] for y in op.outputs]
-    several = op.several
-
-    def run(env: Env) -> None:
-        y: Any = function(*[x if i is None else env[i] for x, i in zip(given, places, strict=True)], **params)
-        for i, v in zip(ys, y if several else (y,), strict=False):
-            env[i] = v if type(v) is numpy.ndarray else numpy.asarray(v)
-    return [run]
-
-
-# groups ----------------------------------------------------------------------------------------------------------------
 
 def workers_for(group: Group, n: Nest) -> int:
-    heavy = sum(map(is_heavy, group.ops))
-    work = group.n * (len(n.arrays) + len(group.ops) // 4 + 4 * heavy)
-    return max(1, min(WORKERS, work * 2 // PARALLEL, group.rows))
+    return max(1, min(WORKERS, work_of(group, n) * 2 // PARALLEL, group.rows))
 
 
 def bounds(count: int, workers: int, step: int) -> list[tuple[int, int]]:
     size = -(-count // (workers * step)) * step
     return [(min(count, i * size), min(count, (i + 1) * size)) for i in range(workers)]
-
-
-def group_step(group: Group, n: Nest, library: Library, memory: Memory) -> Callable[[Env], None]:
-    workers = workers_for(group, n)
-    tables = [(ctypes.c_size_t * len(n.arrays))() for _ in range(workers)]
-    kernel = library.kernel(n.name, releases=workers > 1)
-    keeps: list[numpy.ndarray] = []
-    reads: list[tuple[int, int]] = []
-    makes: list[tuple[int, int, tuple, Any]] = []
-    overwrites: list[tuple[int, int, int]] = []
-    late: list[tuple[Op, int, list[numpy.ndarray]]] = []
-    made_by = {op.outputs[0]: op for op in group.ops}
-    for slot, x in enumerate(n.arrays):
-        place = memory.place[x]
-        if x in n.scratch or x in n.partial:
-            total = x in n.partial and group.roles[x] == "S"
-            shape = (group.cols,) if not total else (1,)
-            dtype = x.dtype if not total else "f8" if partial_element(made_by[x]) == "f64" else x.dtype
-            blocks = [aligned(max(64, math.prod(shape) * numpy.dtype(dtype).itemsize)).view(dtype)[:shape[0]]
-                      for _ in range(workers)]
-            keeps += blocks
-            for table, block in zip(tables, blocks, strict=True):
-                table[slot] = address(block)
-            if x in n.partial:
-                late.append((made_by[x], place, blocks))
-        elif memory.static(x) is not None and memory.static(x).flags.c_contiguous:
-            for table in tables:
-                table[slot] = address(memory.static(x))
-            keeps.append(memory.static(x))
-        elif x in group.made:
-            home = memory.homes.get(x)
-            if home is None:
-                makes.append((slot, place, x.shape, x.dtype))
-            else:
-                overwrites.append((slot, place, memory.place[home]))
-        else:
-            reads.append((slot, place))
-    parts = bounds(group.rows, workers, 1 if group.cols else 64)
-    calls = [(ctypes.addressof(tables[i]), *parts[i]) for i in range(workers)]
-    zeroed = [block for op, _, blocks in late if group.roles[op.outputs[0]] == "C" for block in blocks]
-    finish = [finisher(op, place, blocks, group.roles[op.outputs[0]], memory) for op, place, blocks in late]
-
-    def run(env: Env) -> None:
-        alive = []
-        for slot, i in reads:
-            found = env[i].__array_interface__
-            if found["strides"] is not None:                 # None says contiguous
-                alive.append(numpy.ascontiguousarray(env[i]))
-                found = alive[-1].__array_interface__
-            where = found["data"][0]
-            for table in tables:
-                table[slot] = where
-        for slot, i, shape, dtype in makes:
-            y = env[i] = numpy.empty(shape, dtype)
-            where = address(y)
-            for table in tables:
-                table[slot] = where
-        strided = []
-        for slot, i, home in overwrites:
-            y = env[i] = env[home]
-            found = y.__array_interface__
-            if found["strides"] is not None:
-                strided.append((y, numpy.empty(y.shape, y.dtype)))
-                found = strided[-1][1].__array_interface__
-            where = found["data"][0]
-            for table in tables:
-                table[slot] = where
-        for block in zeroed:
-            block.fill(0)
-        if workers == 1:
-            kernel(*calls[0])
-        else:
-            others = [pool().submit(kernel, *call) for call in calls[1:]]
-            kernel(*calls[0])
-            for other in others:
-                other.result()
-        for step in finish:
-            step(env)
-        for y, made in strided:
-            y[...] = made
-    setattr(run, "keeps", (library, keeps))  # noqa: B010 - the code and the arrays live as long as what uses them
-    return run
-
-
-def finisher(op: Op, place: int, blocks: list[numpy.ndarray], role: str, memory: Memory) -> Callable[[Env], None]:
-    """What is done with the threads' parts of a late value."""
-    y = op.outputs[0]
-    static = memory.static(y)
-    join: Any = {"sum": numpy.add, "max": numpy.maximum, "min": numpy.minimum}[op.name]
-
-    def run(env: Env) -> None:
-        out = env[place] = static if static is not None else numpy.empty(y.shape, y.dtype)
-        total = blocks[0]
-        for block in blocks[1:]:
-            total = join(total, block)
-        out.reshape(-1)[...] = total
-    return run

@@ -1,0 +1,346 @@
+"""The native functions that every program shares: what runs its calls, finds its arrays, and does what is no loop of its own.
+
+A program is a list of calls (function, table, begin, end): 64-bit words each. Loops of programs, products by BLAS, copies and
+joins all have the form `function(table, begin, end)`, so that running a program is one loop over its calls. A segment, which
+runs without a step of Python's, is six words:
+
+    roots    for each array that is not known before the run: its place in a list of arrays, the number n of words that hold
+             an address in it, then n times (address of the word, bytes from the start of the array)
+    count    of the roots
+    calls    four words each
+    count    of the calls
+    status   0, or what a call found wrong: the run ends after that call
+    kind     the type of the arrays, `numpy.ndarray`
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import glob
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy
+
+from gpugrad.flat.llvm import Body, Library, Module, Node
+
+WORKERS = min(os.cpu_count() or 1, 16)
+
+#: Where CPython keeps the items of a list, and NumPy the data and the flags of an array: bytes from their start.
+LIST_ITEMS, TYPE, DATA, FLAGS = 24, 8, 16, 64
+CONTIGUOUS, ALIGNED = 0x1, 0x100
+
+#: gg_bind(list, segment): the place of the first array that is not contiguous, aligned and of the kind; -1 where all are.
+#: gg_run(segment): the number of calls that ran. gg_start does both: -2 - the number of calls where a call found something wrong.
+TEXT = f"""
+define i64 @gg_bind(ptr %list, ptr %segment) {{
+entry:
+  %items.at = getelementptr i8, ptr %list, i64 {LIST_ITEMS}
+  %items = load ptr, ptr %items.at
+  %roots = load ptr, ptr %segment
+  %count.at = getelementptr i64, ptr %segment, i64 1
+  %count = load i64, ptr %count.at
+  %kind.at = getelementptr i64, ptr %segment, i64 5
+  %kind = load ptr, ptr %kind.at
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %filled ]
+  %root = phi ptr [ %roots, %entry ], [ %word, %filled ]
+  %more = icmp slt i64 %k, %count
+  br i1 %more, label %check, label %done
+check:
+  %place = load i64, ptr %root
+  %uses.at = getelementptr i64, ptr %root, i64 1
+  %uses = load i64, ptr %uses.at
+  %first = getelementptr i64, ptr %root, i64 2
+  %array.at = getelementptr ptr, ptr %items, i64 %place
+  %array = load ptr, ptr %array.at
+  %type.at = getelementptr i8, ptr %array, i64 {TYPE}
+  %type = load ptr, ptr %type.at
+  %known = icmp eq ptr %type, %kind
+  br i1 %known, label %look, label %bad
+look:
+  %flags.at = getelementptr i8, ptr %array, i64 {FLAGS}
+  %flags = load i32, ptr %flags.at
+  %asked = and i32 %flags, {CONTIGUOUS | ALIGNED}
+  %good = icmp eq i32 %asked, {CONTIGUOUS | ALIGNED}
+  br i1 %good, label %fill, label %bad
+fill:
+  %data.at = getelementptr i8, ptr %array, i64 {DATA}
+  %data = load i64, ptr %data.at
+  br label %next
+next:
+  %use = phi i64 [ 0, %fill ], [ %use.next, %put ]
+  %word = phi ptr [ %first, %fill ], [ %word.next, %put ]
+  %left = icmp slt i64 %use, %uses
+  br i1 %left, label %put, label %filled
+put:
+  %target = load ptr, ptr %word
+  %delta.at = getelementptr i64, ptr %word, i64 1
+  %delta = load i64, ptr %delta.at
+  %address = add i64 %data, %delta
+  store i64 %address, ptr %target
+  %word.next = getelementptr i64, ptr %word, i64 2
+  %use.next = add i64 %use, 1
+  br label %next
+filled:
+  %k.next = add i64 %k, 1
+  br label %head
+bad:
+  ret i64 %place
+done:
+  ret i64 -1
+}}
+
+define i64 @gg_run(ptr %segment) {{
+entry:
+  %calls.at = getelementptr i64, ptr %segment, i64 2
+  %calls = load ptr, ptr %calls.at
+  %count.at = getelementptr i64, ptr %segment, i64 3
+  %count = load i64, ptr %count.at
+  %status.at = getelementptr i64, ptr %segment, i64 4
+  br label %head
+head:
+  %k = phi i64 [ 0, %entry ], [ %next, %called ]
+  %more = icmp slt i64 %k, %count
+  br i1 %more, label %do, label %done
+do:
+  %call = getelementptr [4 x i64], ptr %calls, i64 %k
+  %function = load ptr, ptr %call
+  %table.at = getelementptr i64, ptr %call, i64 1
+  %table = load ptr, ptr %table.at
+  %begin.at = getelementptr i64, ptr %call, i64 2
+  %begin = load i64, ptr %begin.at
+  %end.at = getelementptr i64, ptr %call, i64 3
+  %end = load i64, ptr %end.at
+  call void %function(ptr %table, i64 %begin, i64 %end)
+  %next = add i64 %k, 1
+  %status = load i64, ptr %status.at
+  %wrong = icmp ne i64 %status, 0
+  br i1 %wrong, label %stop, label %called
+called:
+  br label %head
+stop:
+  ret i64 %next
+done:
+  ret i64 %count
+}}
+
+define i64 @gg_start(ptr %list, ptr %segment) {{
+entry:
+  %bound = call i64 @gg_bind(ptr %list, ptr %segment)
+  %good = icmp eq i64 %bound, -1
+  br i1 %good, label %run, label %bad
+bad:
+  ret i64 %bound
+run:
+  %ran = call i64 @gg_run(ptr %segment)
+  %status.at = getelementptr i64, ptr %segment, i64 4
+  %status = load i64, ptr %status.at
+  %wrong = icmp ne i64 %status, 0
+  %stopped = sub i64 -2, %ran
+  %result = select i1 %wrong, i64 %stopped, i64 -1
+  ret i64 %result
+}}
+"""
+
+
+class Runtime:
+    """The compiled functions. `runtime[name]` is an address, for calls; `bind`, `run` and `start` are for Python."""
+
+    def __init__(self) -> None:
+        self.library = Library(written())
+        address, place = ctypes.c_void_p, ctypes.c_int64
+        self.bind = ctypes.PYFUNCTYPE(place, ctypes.py_object, address)(self.library["gg_bind"])
+        self.start = ctypes.PYFUNCTYPE(place, ctypes.py_object, address)(self.library["gg_start"])
+        self.run = ctypes.CFUNCTYPE(place, address)(self.library["gg_run"])
+        self.parallel = ctypes.CFUNCTYPE(None, address, place, place)(self.share)
+        self.function = ctypes.CFUNCTYPE(None, address, place, place)
+        self.reads_objects = layout_is_known(self.bind)
+
+    def __getitem__(self, name: str) -> int:
+        if name == "gg_parallel":
+            return ctypes.cast(self.parallel, ctypes.c_void_p).value or 0
+        return self.library[name]
+
+    def share(self, table: int, begin: int, end: int) -> None:
+        """Calls begin to end of a table on as many threads, the first on this one."""
+        words = (ctypes.c_int64 * (4 * end)).from_address(table)
+        calls = [(self.function(words[4 * i]), *words[4 * i + 1:4 * i + 4]) for i in range(begin, end)]
+        others = [pool().submit(*call) for call in calls[1:]]
+        first, *arguments = calls[0]
+        first(*arguments)
+        for other in others:
+            other.result()
+
+
+@functools.cache
+def runtime() -> Runtime:
+    return Runtime()
+
+
+@functools.cache
+def pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, WORKERS - 1), "gpugrad")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)                # a child has none of the threads
+
+
+def layout_is_known(bind: Callable) -> bool:
+    """Whether lists and arrays have their addresses where `gg_bind` looks for them."""
+    if ctypes.sizeof(ctypes.c_void_p) != 8:
+        return False
+    arrays = [numpy.arange(6.0), numpy.zeros((2, 3), "f4"), numpy.ones(7)[2:]]
+    # every read is of an address in an object at least this long: nothing is followed that was not seen to be right before
+    objects = [(id(arrays), LIST_ITEMS, None), *[(id(x), DATA, x.ctypes.data) for x in arrays]]
+    if any(wanted is not None and word_at(start + offset) != wanted for start, offset, wanted in objects):
+        return False
+    if word_at(id(arrays) + TYPE) != id(list) or any(word_at(id(x) + TYPE) != id(numpy.ndarray) for x in arrays):
+        return False
+    if any(word_at(id(x) + FLAGS) & 0xFFFFFFFF != x.flags.num for x in arrays):
+        return False
+    found = (ctypes.c_int64 * 3)()
+    roots = (ctypes.c_int64 * 12)()
+    for i in range(3):
+        roots[4 * i:4 * i + 4] = [i, 1, ctypes.addressof(found) + 8 * i, i]
+    segment = (ctypes.c_int64 * 6)(ctypes.addressof(roots), 3, 0, 0, 0, id(numpy.ndarray))
+    items = word_at(id(arrays) + LIST_ITEMS)
+    if not items or [word_at(items + 8 * i) for i in range(3)] != [id(x) for x in arrays]:
+        return False
+    return bind(arrays, ctypes.addressof(segment)) == -1 and list(found) == [x.ctypes.data + i for i, x in enumerate(arrays)]
+
+
+def word_at(address: int) -> int:
+    return ctypes.c_int64.from_address(address).value
+
+
+@functools.cache
+def blas() -> dict[str, int]:
+    """Addresses of sgemm and dgemm with 64-bit sizes in the BLAS that NumPy brought; none where it has none like that."""
+    found: dict[str, int] = {}
+    folder = os.path.dirname(numpy.__file__)
+    for path in (*glob.glob(folder + ".libs/*openblas*"), *glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))):
+        library = ctypes.CDLL(path)
+        for element, name in (("f32", "scipy_cblas_sgemm64_"), ("f64", "scipy_cblas_dgemm64_")):
+            function = getattr(library, name, None)
+            if function is not None:
+                found[element] = ctypes.cast(function, ctypes.c_void_p).value or 0
+    return found if len(found) == 2 else {}
+
+
+# the functions that calls name -------------------------------------------------------------------------------------------
+
+def written() -> str:
+    """The text of all native functions."""
+    module = Module()
+    for size in (1, 2, 4, 8):
+        define(module, f"gg_copy{size}", lambda b, size=size: copy(b, size))
+    define(module, "gg_rows", rows)
+    define(module, "gg_zero", zero)
+    for element in ("f32", "f64"):
+        for name in ("sum", "max", "min"):
+            define(module, f"gg_{name}_{element}", lambda b, name=name, element=element: fold(b, name, element))
+        define(module, f"gg_gemm_{element}", lambda b, element=element: gemm(b, element))
+    define(module, "gg_round", rounded)
+    for element in ("i32", "i64"):
+        define(module, f"gg_labels_{element}", lambda b, element=element: labels(b, element))
+    return module.text() + "\n" + TEXT
+
+
+def define(module: Module, name: str, write: Callable[[Body], None]) -> None:
+    b = Body(module)
+    write(b)
+    b.do("ret void")
+    module.function(name, "void", "ptr %p, i64 %begin, i64 %end", b)
+
+
+def word(b: Body, i: int, kind: str = "i64") -> Node:
+    """Word i of the table."""
+    at = "%" + b.fresh("at")
+    b.do(f"{at} = getelementptr i64, ptr %p, i64 {i}")
+    return b.write(f"load {kind}, ptr {at}", kind)
+
+
+def at(b: Body, start: Node, offset: Node) -> Node:
+    """The address `offset` bytes after start."""
+    return b.write(f"getelementptr i8, {start}, {offset}", "ptr")
+
+
+def bounds(b: Body) -> tuple[Node, Node]:
+    return Node(b, "%begin", "i64", 1), Node(b, "%end", "i64", 1)
+
+
+def each(b: Body, level: int, y: Node, x: Node, depth: int, inner: Callable[[Node, Node], None]) -> None:
+    """Loops over four axes: the table has y, x, four lengths, the bytes from one to the next in y, and those in x."""
+    if level == depth:
+        inner(y, x)
+        return
+    with b.loop(b.constant(0, "i64"), word(b, 2 + level)) as loop:
+        each(b, level + 1, at(b, y, loop.index * word(b, 6 + level)), at(b, x, loop.index * word(b, 10 + level)), depth, inner)
+
+
+def copy(b: Body, size: int) -> None:
+    """y = x, four axes of any strides."""
+    kind = f"i{8 * size}"
+
+    def inner(y: Node, x: Node) -> None:
+        b.do(f"store {b.write(f'load {kind}, {x}, align {size}', kind)}, {y}, align {size}")
+    each(b, 0, word(b, 0, "ptr"), word(b, 1, "ptr"), 4, inner)
+
+
+def rows(b: Body) -> None:
+    """y = x, where the last axis is so many bytes in a row."""
+    b.module.declare("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+
+    def inner(y: Node, x: Node) -> None:
+        b.do(f"call void @llvm.memcpy.p0.p0.i64({y}, {x}, {word(b, 5)}, i1 false)")
+    each(b, 0, word(b, 0, "ptr"), word(b, 1, "ptr"), 3, inner)
+
+
+def zero(b: Body) -> None:
+    """`end` bytes of y become 0."""
+    b.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+    b.do(f"call void @llvm.memset.p0.i64({word(b, 0, 'ptr')}, i8 0, i64 %end, i1 false)")
+
+
+def fold(b: Body, name: str, element: str) -> None:
+    """y = y + x, or the larger or smaller of the two: a thread's part joins another's."""
+    y, x = word(b, 0, "ptr"), word(b, 1, "ptr")
+    size = int(element[1:]) // 8
+    with b.loop(*bounds(b)) as loop:
+        here, there = at(b, y, loop.index * size), at(b, x, loop.index * size)
+        one, other = (b.write(f"load {'float' if size == 4 else 'double'}, {place}", element) for place in (here, there))
+        both = one + other if name == "sum" else b.intrinsic(name + "imum", one, other)
+        b.do(f"store {both}, {here}")
+
+
+def rounded(b: Body) -> None:
+    """One float32 y from a float64 x."""
+    x = b.write(f"load double, {word(b, 1, 'ptr')}", "f64")
+    b.do(f"store {b.cast('fptrunc', x, 'f32')}, {word(b, 0, 'ptr')}")
+
+
+def gemm(b: Body, element: str) -> None:
+    """y = a @ b by cblas; the table: function, transposes (111 or 112), m, n, k, a, its row length, b, its, y, its."""
+    function, ta, tb = word(b, 0, "ptr"), word(b, 1, "i32"), word(b, 2, "i32")
+    m, n, k, a, lda, x, ldb, y, ldy = (word(b, i, "ptr" if i in (6, 8, 10) else "i64") for i in range(3, 12))
+    one, nothing = b.constant(1.0, element), b.constant(0.0, element)
+    arguments = ", ".join(map(str, (b.constant(101, "i32"), ta, tb, m, n, k, one, a, lda, x, ldb, nothing, y, ldy)))
+    b.do(f"call void {function.name}({arguments})")
+
+
+def labels(b: Body, element: str) -> None:
+    """Word 0 of the table is where 1 goes if one of `begin` labels is not from 0 to end - 1; negative ones are large unsigned."""
+    found, x = word(b, 0, "ptr"), word(b, 1, "ptr")
+    count, classes = bounds(b)
+    size = int(element[1:]) // 8
+    with b.loop(b.constant(0, "i64"), count) as loop:
+        wrong = loop.carry(b.constant(0, "i64"))
+        label: Any = b.write(f"load {element}, {at(b, x, loop.index * size)}", element)
+        label = label if size == 8 else b.cast("sext", label, "i64")
+        loop.update(wrong, wrong | b.cast("zext", label.compare("uge", classes), "i64"))
+    b.do(f"store {wrong}, {found}")
