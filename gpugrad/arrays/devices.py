@@ -90,6 +90,8 @@ def device_of(array: Any) -> Device:
     xp = module_of(array)
     if xp is numpy or array.device == "cpu":
         return CPU
+    if isinstance(array.device, Device):                 # of an array that only stands for one
+        return array.device
     return Device(f"{'sim' if xp.__name__ == SIMULATED else 'cuda'}:{array.device.id}")
 
 

@@ -10,27 +10,30 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import is_array, short
-from gpugrad.errors import ArgumentError, TraceError
-from gpugrad.flat.doors import DATA, tracing, watched
+from gpugrad.errors import ArgumentError
+from gpugrad.flat.doors import DATA, signature, tracing, watched
 from gpugrad.flat.program import Program
 from gpugrad.flat.symbol import Symbol
-from gpugrad.flat.trace import Trace, as_symbol
+from gpugrad.flat.trace import Trace, as_symbol, outside
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Leaf, Tensor
 from gpugrad.trees import _describe, flatten
 
-BACKENDS = ("auto", "numpy", "llvm")
+BACKENDS = ("auto", "numpy", "llvm", "cuda")
 
 #: After this many programs of one function, a warning: something in its arguments changes at every call.
 MANY = 16
 
 
-def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: str = "auto") -> Compiled:
+def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: str = "auto",
+            reuse_outputs: bool = False) -> Compiled:
     """f as one flat program: traced once for each structure, shape and dtype of its arguments, then run without Python's f.
 
     static_argnums  arguments that are part of the program, such as a number of layers; they must be hashable
-    backend         "numpy"; "llvm": fused loops over all cores, which need the extra `jit`; "auto": those where it is installed
+    backend         "numpy"; "llvm": fused loops over all cores, which need the extra `jit`; "cuda": launches on the arrays' GPU,
+                    from the second call on one CUDA graph; "auto": the last for arrays on a GPU, loops where they are installed
+    reuse_outputs   results on a GPU may lie where those of the call before lay, so that a call allocates nothing
 
     f may contain gg.grad, jvp, hvp, vmap, `.backward()`, optimiser steps and random draws, and read and change Tensors from
     outside it: parameters, gradients, optimiser state. Arrays and Tensors among the arguments vary from call to call, and so do
@@ -47,17 +50,18 @@ def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: s
     if backend not in BACKENDS:
         raise ArgumentError(f"compile: expected a backend among {', '.join(BACKENDS)}, got {backend!r}. Choose one of them.")
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    return Compiled(f, frozenset(numbers), backend)
+    return Compiled(f, frozenset(numbers), backend, reuse_outputs)
 
 
 class Compiled:
     """What `compile` returns: call it as the function. `programs` counts what it has compiled."""
 
-    def __init__(self, f: Callable, static: frozenset[int], backend: str):
+    def __init__(self, f: Callable, static: frozenset[int], backend: str, reuse_outputs: bool = False):
         functools.update_wrapper(self, f)
         self._f = f
         self._static = static
         self._backend = backend
+        self._reuse = reuse_outputs
         self._found: dict[Any, list[Program]] = {}
         self.programs = 0
 
@@ -94,7 +98,8 @@ class Compiled:
                 kinds.append((x.shape, x.dtype))
             elif type(x) is Tensor and (x._node is None or type(x._node) is Leaf):
                 data = x._data
-                kinds.append((data.shape, data.dtype, x._node is not None))
+                kinds.append((data.shape, data.dtype, x._node is not None) if type(data) is numpy.ndarray else
+                             (signature(data), x._node is not None))
             else:
                 return args, None
         return args, tuple(kinds)
@@ -110,7 +115,8 @@ class Compiled:
         for x in leaves:
             if isinstance(x, Tensor):
                 data = x._data
-                kinds.append((data.shape, data.dtype, x._node is not None))
+                kinds.append((data.shape, data.dtype, x._node is not None) if type(data) is numpy.ndarray else
+                             (signature(data), x._node is not None))
                 arrays.append(x)
             elif type(x) is numpy.ndarray:
                 kinds.append((x.shape, x.dtype))
@@ -119,8 +125,8 @@ class Compiled:
                 kinds.append((x.dtype,))
                 arrays.append(numpy.asarray(x))
             elif is_array(x):
-                raise TraceError(f"compile: expected arguments on the cpu, got an array of shape {x.shape} that is elsewhere. "
-                                 "Move it first.")
+                kinds.append(signature(x))
+                arrays.append(x)
             else:
                 kinds.append((type(x), x) if not isinstance(x, float) else (float, repr(x)))
         key: Any = (spec, tuple(kinds), static)
@@ -134,7 +140,7 @@ class Compiled:
         return arrays, key
 
     def _make(self, args: tuple, kwargs: dict, leaves: Sequence, key: Any) -> Program:
-        program = traced(self._f, args, kwargs, leaves, self._static, self._backend)
+        program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._reuse)
         self._found.setdefault(key, []).append(program)
         self.programs += 1
         if self.programs == MANY:
@@ -148,7 +154,8 @@ def same_array(i: int, j: int, arguments: Sequence) -> bool:
     return arguments[i] is arguments[j]
 
 
-def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: frozenset[int], backend: str) -> Program:
+def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: frozenset[int], backend: str,
+           reuse_outputs: bool) -> Program:
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
@@ -160,9 +167,6 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
             if j != i:                                   # one array twice
                 trace.checks.append(functools.partial(same_array, i, j))
             elif isinstance(x, Tensor):
-                if type(DATA.__get__(x)) is not numpy.ndarray:
-                    raise TraceError(f"compile: expected arguments on the cpu, got one of shape {x.shape} that is "
-                                     "elsewhere. Use .to('cpu').")
                 doors.arguments[id(x)] = i
                 doors.meet(x, DATA.__get__(x), lambda arguments, i=i: arguments[i]._data)
             else:
@@ -178,7 +182,7 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         doors.finish()
         for key, s in symbols.items():
             if s.value is not before[key]:
-                trace.writes.append((s, lambda arguments, array, i=places[key]: numpy.copyto(arguments[i], array), before[key]))
+                trace.writes.append((s, lambda arguments, array, i=places[key]: filled(arguments[i], array), before[key]))
         results, build = flatten(out)
         rebuilt: list = []
         returned: list = []
@@ -191,7 +195,14 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         graph = trace.graph(returned)
     if len(results) == 1 and results[0] is out:
         build = first
-    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, len(returned), backend)
+    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, len(returned), backend,
+                   reuse_outputs)
+
+
+def filled(array: Any, new: Any) -> None:
+    """Write a result into an argument."""
+    if array is not new:
+        array[...] = new
 
 
 def first(values: list) -> Any:
@@ -216,14 +227,15 @@ def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Calla
         if x.scalar:
             return lambda arguments, outputs: outputs[number][()]
         return lambda arguments, outputs: outputs[number]
-    if is_array(x):
-        return lambda arguments, outputs: outputs[number].copy() if isinstance(x, numpy.ndarray) else x
+    if outside(x):
+        constant = x.copy()
+        return lambda arguments, outputs: constant.copy()
     return lambda arguments, outputs: x
 
 
 def is_traced(x: Any) -> bool:
     """True for what varies from call to call: arrays, Tensors, and NumPy's scalars."""
-    return isinstance(x, numpy.ndarray | numpy.generic | Tensor)
+    return isinstance(x, Tensor) or is_array(x)
 
 
 def named_arrays(f: Callable, args: tuple, kwargs: dict, static: frozenset[int]) -> list[tuple[str, Any]]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, mark_changed
+from gpugrad.arrays import mark_changed
 from gpugrad.errors import TraceError
 from gpugrad.flat.symbol import RUNNING, Symbol
-from gpugrad.flat.trace import Trace
+from gpugrad.flat.trace import Trace, outside
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Leaf, Tensor
 from gpugrad.random import Generator
@@ -92,25 +92,20 @@ class Doors:
         data = DATA.__get__(tensor)
         if type(data) is Symbol or not tracing():
             return data
-        if type(data) is numpy.ndarray:
-            return self.meet(tensor, data)
-        if is_array(data) and not isinstance(data, numpy.generic):
-            raise TraceError(f"compile: expected Tensors on the cpu, got one of shape {data.shape} that is elsewhere. "
-                             "Use .to('cpu').")
-        return data
+        return self.meet(tensor, data) if outside(data) else data
 
     def set_data(self, tensor: Tensor, data: Any) -> None:
         if tracing():
-            if type(data) is numpy.ndarray:
+            if outside(data):
                 data = self.trace.constant(data)
-            if type(getattr_slot(DATA, tensor)) is numpy.ndarray:
+            if outside(getattr_slot(DATA, tensor)):
                 self.meet(tensor, DATA.__get__(tensor))
             if type(data) is Symbol and data.scalar:          # a Tensor holds arrays
                 data = data.copy()
                 data.scalar = False
         DATA.__set__(tensor, data)
 
-    def meet(self, tensor: Tensor, array: numpy.ndarray, read: Callable | None = None) -> Symbol:
+    def meet(self, tensor: Tensor, array: Any, read: Callable | None = None) -> Symbol:
         """The first sight of a Tensor from outside: its array becomes an input of the program."""
         node = tensor._node
         if node is not None and type(node) is not Leaf:
@@ -126,7 +121,8 @@ class Doors:
         self.met[id(tensor)] = tensor, symbol
         self.homes[id(tensor)] = symbol.value
         if read is None:
-            self.trace.checks.append(lambda _: tensor._node is node and fits(DATA.__get__(tensor), array))
+            found = signature(array)
+            self.trace.checks.append(lambda _: tensor._node is node and fits(DATA.__get__(tensor), found))
         DATA.__set__(tensor, symbol)
         return symbol
 
@@ -152,7 +148,7 @@ class Doors:
     # gradients ---------------------------------------------------------------------------------------------------------------
 
     def from_outside(self, tensor: Tensor) -> bool:
-        return id(tensor) in self.met or type(getattr_slot(DATA, tensor)) is numpy.ndarray
+        return id(tensor) in self.met or outside(getattr_slot(DATA, tensor))
 
     def get_grad(self, tensor: Tensor) -> Tensor | None:
         if tracing() and id(tensor) not in self.grads and self.from_outside(tensor):
@@ -205,8 +201,14 @@ def at(arguments: Sequence, place: int | None, tensor: Tensor) -> Tensor:
     return tensor if place is None else arguments[place]
 
 
-def fits(array: Any, like: numpy.ndarray) -> bool:
-    return type(array) is numpy.ndarray and array.shape == like.shape and array.dtype == like.dtype
+def signature(array: Any) -> tuple:
+    """What a program depends on of an array: type, shape, dtype and where it is."""
+    return type(array), array.shape, array.dtype, None if type(array) is numpy.ndarray else array.device.id
+
+
+def fits(array: Any, found: tuple) -> bool:
+    return (type(array) is found[0] and array.shape == found[1] and array.dtype == found[2]
+            and (found[3] is None or array.device.id == found[3]))
 
 
 def overwriting(tensor: Tensor, place: int | None) -> Callable:

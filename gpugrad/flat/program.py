@@ -28,7 +28,7 @@ class Program:
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: int, backend: str):
+                 returned: int, backend: str, reuse_outputs: bool = False):
         self.name = getattr(f, "__name__", "program")
         self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
@@ -38,9 +38,17 @@ class Program:
         homes = {outputs[i]: home for i, home in self._homes.items() if outputs.count(outputs[i]) == 1 and home not in outputs}
         self.backend = "llvm" if backend == "auto" and find_spec("llvmlite") is not None else backend.replace("auto", "numpy")
         self._emit = lambda: emit(self.graph, names, homes)
-        if self.backend == "llvm":
+        made: Any
+        if backend != "auto" and (backend == "cuda") != (trace.device is not None):
+            raise ArgumentError(f"compile: expected backend 'cuda' for arrays on a GPU, and another for those on the cpu, "
+                                f"got {backend!r} for arrays on {trace.device or 'cpu'}. Use 'auto'.")
+        if trace.device is not None:
+            from gpugrad.flat.emit_cuda import emit as emit_launches
+            self.backend = "cuda"
+            made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, reuse_outputs)
+        elif self.backend == "llvm":
             from gpugrad.flat.emit_llvm import emit as emit_loops
-            made: Any = emit_loops(self.graph, homes)
+            made = emit_loops(self.graph, homes)
         else:
             made = self._emitted
         self._run = made.run
@@ -50,6 +58,8 @@ class Program:
         self._makers, self._build, self._returned = makers, build, returned
         self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
         self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(v, outputs[:i])]
+        if self.backend == "cuda":
+            self._shared = []                             # what a replay returns is its own
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
         self._overwritten = [inputs[home] for home in made.homes.values()]
         self._others = sorted(set(range(len(inputs))) - set(self._overwritten))
@@ -84,7 +94,7 @@ class Program:
 
     def _explained(self, error: Exception, inputs: list) -> Exception:
         """The error that the function itself would have raised: the same operation on the same arrays says it."""
-        if isinstance(error, GpugradError):
+        if isinstance(error, GpugradError) or self.backend == "cuda":
             return error
         arrays: dict[Value, Any] = {**dict(zip(self.graph.inputs, inputs, strict=True)), **self.graph.constants}
         for op in self.graph.ops:

@@ -41,7 +41,6 @@ class Symbol:
 
     __array_priority__ = 900
     base = None
-    device = "cpu"
     flags = FLAGS
 
     def __init__(self, array: numpy.ndarray, value: Value | None = None, fixed: bool = False):
@@ -56,6 +55,7 @@ class Symbol:
     size = property(lambda self: self.array.size)
     nbytes = property(lambda self: self.array.nbytes)
     itemsize = property(lambda self: self.array.itemsize)
+    device = property(lambda self: RUNNING[-1].device or "cpu" if RUNNING else "cpu")
     T = property(lambda self: Tensor(self).T._data)
     mT = property(lambda self: Tensor(self).mT._data)
     real = property(lambda self: self if self.dtype.kind != "c" else Tensor(self).real._data)
@@ -124,6 +124,9 @@ class Symbol:
 
     def item(self, *args: Any) -> Any:
         return self.known(".item()").item(*args)
+
+    def get(self) -> numpy.ndarray:
+        return self.known(".get()")
 
     def tolist(self) -> Any:
         return self.known(".tolist()").tolist()
@@ -208,7 +211,7 @@ class Symbolic:
         function = prim.impls[numpy.ndarray]
         if prim.name in WRITTEN_OUT and PRIMITIVES.get(prim.name) is prim:
             return lambda *args, **params: RUNNING[-1].written_out(prim, args, params)
-        return lambda *args, **params: RUNNING[-1].apply(prim.name, function, args, params, prim.outputs)
+        return lambda *args, **params: RUNNING[-1].apply(prim, function, args, params)
 
     def asarray(self, x: Any, dtype: Any = None) -> Symbol:
         if not isinstance(x, Symbol):

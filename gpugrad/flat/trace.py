@@ -13,18 +13,22 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array
+from gpugrad.arrays import Device, device_of, is_array
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol, user_line
 from gpugrad.graph.state import clock
 from gpugrad.graph.sweep import _sweep
 
+#: Primitives that stay whole for devices, which have kernels for them.
+KERNELS = frozenset({"linear", "softmax", "softmax_pull", "log_softmax", "log_softmax_pull"})
+
 
 class Trace:
     """A program in the making.
 
     inputs   (value, read): what `read(arguments)` gives at a run
+    device   where the arrays are, once one was met that is not NumPy's; the trace itself computes on copies of NumPy's
     checks   check(arguments): what must still be true for the program to serve another call
     before   what to do at each run before anything is read, such as to count an optimiser's steps
     writes   (symbol, write, home): `write(arguments, array)` puts a result where the function put it; array None to take it
@@ -35,7 +39,7 @@ class Trace:
     def __init__(self) -> None:
         self.inputs: list[tuple[Value, Callable]] = []
         self.constants: dict[Value, numpy.ndarray] = {}
-        self.known: dict[int, Symbol] = {}               # id of a bare array -> its constant; keeps the array alive
+        self.known: dict[int, tuple[Any, Symbol]] = {}   # id of a bare array -> itself, kept alive, and its constant
         self.ops: list[Op] = []
         self.ticks: list[int] = []                       # when each operation ran, by the clock that numbers nodes
         self.checks: list[Callable[[Sequence], bool]] = []
@@ -45,15 +49,28 @@ class Trace:
         self.writes: list[tuple[Any, Callable, Value | None]] = []
         self.numbers: dict[Any, Symbol] = {}             # the numbers of optimisers that are inputs already
         self.part: str | None = None                     # the primitive that is being written out
+        self.device: Device | None = None
+        self.primitives: dict[Any, Any] = {}             # NumPy's function -> the primitive, which knows other modules' too
         self.number = itertools.count().__next__
 
     # values --------------------------------------------------------------------------------------------------------------
 
-    def input(self, array: numpy.ndarray, read: Callable) -> Symbol:
+    def host(self, array: Any) -> numpy.ndarray:
+        """The array, or NumPy's copy of one that is on a device, which is then the program's."""
+        if isinstance(array, numpy.ndarray | numpy.generic):
+            return numpy.asarray(array)
+        device = device_of(array)
+        if self.device not in (None, device):
+            raise TraceError(f"compile: expected arrays on one device, got {self.device} and {device} at {user_line()}. "
+                             "Move them with .to(device).")
+        self.device = device
+        return array.get()
+
+    def input(self, array: Any, read: Callable) -> Symbol:
         """A Symbol for what `read(arguments)` will give at every run; `array` is what it gives now."""
         value = Value(self.number(), array.shape, array.dtype)
         self.inputs.append((value, read))
-        return Symbol(array, value)
+        return Symbol(self.host(array), value)
 
     def value(self, symbol: Symbol) -> Value:
         """The program's value of a Symbol; a constant becomes one at its first use."""
@@ -62,18 +79,24 @@ class Trace:
             self.constants[symbol.value] = symbol.array
         return symbol.value
 
-    def constant(self, array: numpy.ndarray) -> Symbol:
+    def constant(self, array: Any) -> Symbol:
         """A bare array that the function uses: it is part of the program as it is now."""
-        found = self.known.get(id(array))
-        if found is None or found.array is not array:
-            found = self.known[id(array)] = Symbol(array, fixed=True)
+        known, found = self.known.get(id(array), (None, None))
+        if found is None or known is not array:
+            found = Symbol(self.host(array), fixed=True)
+            self.known[id(array)] = array, found
         return found
 
     # operations ----------------------------------------------------------------------------------------------------------
 
-    def apply(self, name: str, function: Callable, args: tuple, params: dict, outputs: int) -> Any:
-        """function(*args, **params) on the arrays of the Symbols, as Symbols; noted where it depends on an input."""
-        args = tuple([self.constant(x) if type(x) is numpy.ndarray else x for x in args])
+    def apply(self, prim: Any, function: Callable, args: tuple, params: dict) -> Any:
+        """function(*args, **params) on the arrays of the Symbols, as Symbols; noted where it depends on an input.
+
+        function   the primitive's on NumPy arrays
+        """
+        name, outputs = prim.name, prim.outputs
+        self.primitives[function] = prim
+        args = tuple([self.constant(x) if outside(x) else x for x in args])
         params = {name: static(name, v) for name, v in params.items()}
         y = function(*[x.array if type(x) is Symbol else x for x in args], **params)
         fixed = all(x.fixed for x in args if type(x) is Symbol)
@@ -104,6 +127,8 @@ class Trace:
 
     def written_out(self, prim: Any, args: tuple, params: dict) -> Any:
         """A primitive as the simpler ones that its twin is made of, once NumPy has said that the arguments are right."""
+        if self.device is not None and prim.name in KERNELS:
+            return self.apply(prim, prim.impls[numpy.ndarray], args, params)
         prim.impls[numpy.ndarray](*[x.array if type(x) is Symbol else x for x in args], **params)
         outer, self.part = self.part, self.part or prim.name
         try:
@@ -120,6 +145,11 @@ class Trace:
         return Graph([value for value, _ in self.inputs], self.constants, self.ops, outputs)
 
 
+def outside(x: Any) -> bool:
+    """Whether this is an array that no trace made."""
+    return type(x) is numpy.ndarray or (type(x) is not Symbol and is_array(x) and not isinstance(x, numpy.generic))
+
+
 def static(name: str, v: Any) -> Any:
     """A parameter, which is part of the program: arrays in it must be constants."""
     if isinstance(v, Symbol):
@@ -132,5 +162,5 @@ def as_symbol(x: Any) -> Symbol:
     if isinstance(x, Symbol):
         return x
     if is_array(x):
-        return RUNNING[-1].constant(numpy.asarray(x))
+        return RUNNING[-1].constant(x)
     raise TraceError(f"compile: expected arrays or Tensors as results, got {type(x).__name__}. Return them in a tree.")
