@@ -36,10 +36,11 @@ WORKSPACE_ALIGNMENT = 256
 class CublasLt:
     """The library's functions. `heuristics`, `products` and `streams` tell what was asked; `objects` are those not destroyed.
 
-    enqueue   enqueue(stream, work) runs or keeps work(), which multiplies: for a stream that is captured. By default it runs now.
+    enqueue   enqueue(stream, work, product) runs or keeps work(), which multiplies; product has the matrices a, b, c, d, their
+              `pointers`, and those of `vector` and `aux`. By default it runs now.
     """
 
-    def __init__(self, enqueue=lambda stream, work: work()):
+    def __init__(self, enqueue=lambda stream, work, product: work()):
         self.objects: dict[int, dict] = {}
         self.heuristics, self.products, self.made, self.enqueue = 0, 0, 0, enqueue
         self.streams: list[int] = []
@@ -136,7 +137,7 @@ class CublasLt:
         p.pointers = a.value, b.value, c.value, d.value
         self.products += 1
         self.streams.append(stream.value)
-        self.enqueue(stream.value, lambda: multiply(p))
+        self.enqueue(stream.value or 0, lambda: multiply(p), p)
         return 0
 
 

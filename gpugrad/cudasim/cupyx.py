@@ -3,7 +3,7 @@
 import numpy as _np
 
 from .cupy.array import ndarray, operand
-from .cupy.log import launched
+from .cupy.blocks import submit as _submit
 
 _ADDED = {"float16", "float32", "float64", "int32", "int64", "uint32", "uint64"}
 _ORDERED = {"float32", "float64", "int32", "int64", "uint32", "uint64"}
@@ -26,5 +26,7 @@ def _scatter(name, dtypes, a, slices, value):
         raise TypeError(f"cupyx.scatter_{name} only supports {', '.join(sorted(dtypes))} as data type, got {a.dtype}")
     items = slices if isinstance(slices, tuple) else (slices,)
     places = tuple([operand(i, a._number) if isinstance(i, ndarray) else i for i in items])
-    getattr(_np, name).at(a._host, places, operand(value, a._number))
-    launched(f"cupy_scatter_{name}", a._number, [a._host], [a._host])
+    value = operand(value, a._number)
+    reads = [x for x in (a._host, *places, value) if isinstance(x, _np.ndarray)]
+    _submit(f"cupy_scatter_{name}", a._number, [a._host], [a._host],
+            lambda: getattr(_np, name).at(a._host, places, value), holds=reads)

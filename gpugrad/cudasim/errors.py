@@ -48,6 +48,10 @@ class Uninitialised(MemoryFault):
     """The bytes were never written."""
 
 
+class StaleMemory(MemoryFault):
+    """A captured graph would touch memory that was freed and belongs to others now."""
+
+
 class ReadOnly(MemoryFault):
     """A store into memory that the kernel may only read."""
 

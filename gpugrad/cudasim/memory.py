@@ -62,6 +62,7 @@ class Allocation(Region):
     def __init__(self, owner, start, initialised=None):
         data = bytes_of(owner)
         super().__init__(data, start, owner.flags.writeable, describe(owner), initialised)
+        self.owner = weakref.ref(owner)
         self.poison = None if initialised is None else data.copy()
 
     def notice_host_writes(self):
@@ -145,6 +146,11 @@ def empty(shape, dtype=np.float32):
         bytes_of(array)[:] = pattern
     SPACE.register(array, initialised=np.zeros(array.nbytes, np.uint8))
     return array
+
+
+def raw_bytes(owner):
+    """The bytes of an array whose memory is one piece, as a view that belongs to it."""
+    return owner if owner.dtype == np.uint8 and owner.ndim == 1 else owner.ravel(order="K").view(np.uint8)
 
 
 def owner_of(array):

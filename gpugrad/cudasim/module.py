@@ -139,6 +139,10 @@ class Kernel:
         """
         return Launch(self, grid, block, args, shared, checks or Checks()).run()
 
+    def check(self, grid, block, args, shared=0):
+        """ArgumentError where `launch` would refuse these."""
+        Launch(self, grid, block, args, shared, Checks())
+
 
 class Launch:
     """One launch: its arguments in the parameter buffer, its counters, its batches."""

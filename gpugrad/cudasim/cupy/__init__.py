@@ -14,8 +14,9 @@ import numpy as _np
 
 from gpugrad.cudasim.cublaslt import CublasLt as _CublasLt
 
-from . import cuda, functions
+from . import cuda, functions, random
 from .array import ndarray
+from .blocks import enqueue_product as _enqueue_product
 from .creation import (
     array,
     asanyarray,
@@ -42,6 +43,7 @@ from .creation import (
 from .functions import ufunc
 from .log import TOTAL as _TOTAL
 from .log import recording
+from .pool import get_default_memory_pool
 from .raw import RawKernel, RawModule
 
 __version__ = "14.2.0"
@@ -54,7 +56,7 @@ uint8, uint16, uint32, uint64, intp = _np.uint8, _np.uint16, _np.uint32, _np.uin
 integer, floating, inexact, complexfloating = _np.integer, _np.floating, _np.inexact, _np.complexfloating
 promote_types, issubdtype, isdtype, broadcast_shapes = _np.promote_types, _np.issubdtype, _np.isdtype, _np.broadcast_shapes
 
-cublaslt = _CublasLt()
+cublaslt = _CublasLt(_enqueue_product)
 
 functions.install(globals())
 

@@ -1,14 +1,15 @@
 """The stand-in's `ndarray`: NumPy memory that counts as a device's, with CuPy's refusals."""
 
 import operator
-from types import SimpleNamespace
 
 import numpy as np
 
 from gpugrad.cudasim import memory
 
-from . import log
+from .blocks import MemoryPointer, UnownedMemory, submit
 from .device import Device, current
+from .pool import allocate
+from .streams import copied, get_current_stream, waited
 
 NUMBERS = (bool, int, float, complex, np.generic)
 
@@ -26,13 +27,18 @@ class Flags:
 
 
 class ndarray:
-    """Device memory of one type and shape. `base` owns the memory of a view."""
+    """Device memory of one type and shape. `base` owns the memory of a view; `_memory` is what the allocator gave."""
 
-    __slots__ = ("__weakref__", "_host", "_number", "base")
+    __slots__ = ("__weakref__", "_host", "_memory", "_number", "base")
     __array_priority__ = 100
 
     def __init__(self, shape, dtype=float, memptr=None, strides=None, order="C"):
-        self._host, self._number, self.base = memory.empty(shape, dtype), current(), None
+        self._number, self.base = current() if memptr is None else memptr.device_id, None
+        if memptr is None:
+            host = memory.empty(shape, dtype) if order in (None, "C") else np.empty(shape, dtype, order)
+            self._host, self._memory = placed(host, self._number, written=False)
+        else:
+            self._host, self._memory = np.ndarray(shape, dtype, memptr.bytes(), 0, strides, order), memptr
 
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
@@ -55,7 +61,11 @@ class ndarray:
 
     @property
     def data(self):
-        return SimpleNamespace(ptr=memory.address(self._host) if self.size else 0, device_id=self._number)
+        """A MemoryPointer to the first element."""
+        pointer = self._memory
+        if not self.size:
+            return MemoryPointer(pointer.mem, 0)
+        return MemoryPointer(pointer.mem, memory.address(self._host) - pointer.mem.ptr)
 
     @property
     def real(self):
@@ -63,17 +73,19 @@ class ndarray:
 
     @real.setter
     def real(self, value):
-        self._host.real = operand(value, self._number)
-        log.launched("cupy_real_set", self._number, [self._host], [self._host])
+        self.real[...] = value
 
     @property
     def imag(self):
-        return view(self, self._host.imag) if self.dtype.kind == "c" else wrap(np.zeros(self.shape, self.dtype), self._number)
+        if self.dtype.kind == "c":
+            return view(self, self._host.imag)
+        return done("cupy_zeros", self._number, [], lambda: np.zeros(self.shape, self.dtype))
 
     @imag.setter
     def imag(self, value):
-        self._host.imag = operand(value, self._number)
-        log.launched("cupy_imag_set", self._number, [self._host], [self._host])
+        if self.dtype.kind != "c":
+            raise TypeError("cannot set imag part of a real array")
+        self.imag[...] = value
 
     @property
     def __cuda_array_interface__(self):
@@ -84,26 +96,26 @@ class ndarray:
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         """The one way to a NumPy array."""
-        log.copied("to_host")
+        copied("to_host")
         if out is None:
             return np.array(self._host, order=order)
         out[...] = self._host
         return out
 
     def set(self, arr, stream=None):
-        log.copied("to_device")
+        copied("to_device")
         self._host[...] = arr
 
     def item(self):
-        log.copied("to_host")
+        copied("to_host")
         return self._host.item()
 
     def tolist(self):
-        log.copied("to_host")
+        copied("to_host")
         return self._host.tolist()
 
     def tobytes(self, order="C"):
-        log.copied("to_host")
+        copied("to_host")
         return self._host.tobytes(order)
 
     def __array__(self, dtype=None, copy=None):
@@ -111,7 +123,7 @@ class ndarray:
                         "explicitly.")
 
     def __bool__(self):
-        log.copied("to_host")
+        copied("to_host")
         return bool(self._host)
 
     def __float__(self):
@@ -160,23 +172,24 @@ class ndarray:
         dtype = np.dtype(dtype)
         if not copy and dtype == self.dtype:
             return self
-        return done("cupy_astype", self._number, [self._host], self._host.astype(dtype, order=order, casting=casting or "unsafe"))
+        return done("cupy_astype", self._number, [self._host],
+                    lambda: self._host.astype(dtype, order=order, casting=casting or "unsafe"))
 
     def copy(self, order="C"):
-        return done("cupy_copy", current(), [self._host], self._host.copy(order))
+        return done("cupy_copy", current(), [self._host], lambda: self._host.copy(order))
 
     def view(self, dtype=None, type=None):
         return view(self, self._host.view() if dtype is None or dtype is ndarray else self._host.view(dtype))
 
     def reshape(self, *shape, order="C", copy=None):
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
-        return result("cupy_reshape", self, self._host.reshape(shape, order=order))
+        return result("cupy_reshape", self, lambda: self._host.reshape(shape, order=order))
 
     def ravel(self, order="C"):
-        return result("cupy_ravel", self, self._host.ravel(order))
+        return result("cupy_ravel", self, lambda: self._host.ravel(order))
 
     def flatten(self, order="C"):
-        return done("cupy_flatten", self._number, [self._host], self._host.flatten(order))
+        return done("cupy_flatten", self._number, [self._host], lambda: self._host.flatten(order))
 
     def transpose(self, *axes):
         return view(self, self._host.transpose(*axes))
@@ -193,18 +206,18 @@ class ndarray:
         return view(self, made)
 
     def fill(self, value):
-        self._host.fill(operand(value, self._number))
-        log.launched("cupy_fill", self._number, [], [self._host])
+        value = operand(value, self._number)
+        submit("cupy_fill", self._number, [], [self._host], lambda: self._host.fill(value))
 
     def sort(self, axis=-1, kind=None):
-        self._host.sort(axis, kind="stable")
-        log.launched("cupy_sort", self._number, [self._host], [self._host])
+        submit("cupy_sort", self._number, [self._host], [self._host], lambda: self._host.sort(axis, kind="stable"))
 
     def clip(self, min=None, max=None, out=None):
-        return result("cupy_clip", self, self._host.clip(operand(min, self._number), operand(max, self._number)))
+        low, high = operand(min, self._number), operand(max, self._number)
+        return result("cupy_clip", self, lambda: self._host.clip(low, high))
 
     def argsort(self, axis=-1, kind=None):
-        return done("cupy_argsort", self._number, [self._host], self._host.argsort(axis, kind="stable"))
+        return done("cupy_argsort", self._number, [self._host], lambda: self._host.argsort(axis, kind="stable"))
 
     # indices ------------------------------------------------------------------------------------------------------------------
 
@@ -213,16 +226,17 @@ class ndarray:
         made = self._host[index]
         if not gathers:
             return view(self, made if isinstance(made, np.ndarray) else self._host[(*_tuple(index), ...)])
-        return done("cupy_take", self._number, [made], np.asarray(made))
+        return finished("cupy_take", self._number, [np.asarray(made)], [made], lambda: [self._host[index]],
+                        [self._host, *indices(index)])[0]
 
     def __setitem__(self, index, value):
         index, _ = resolved(self, index)
         if isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         value = operand(value, self._number)
-        self._host[index] = value
-        part = self._host[index]
-        log.launched("cupy_setitem", self._number, [x for x in (value,) if isinstance(x, np.ndarray)], [np.asarray(part)])
+        reads = [x for x in (value,) if isinstance(x, np.ndarray)]
+        submit("cupy_setitem", self._number, reads, [np.asarray(self._host[index])],
+               lambda: self._host.__setitem__(index, value), holds=[self._host, *indices(index)])
 
     # protocols ------------------------------------------------------------------------------------------------------------
 
@@ -280,13 +294,35 @@ def from_interface(x):
     if not np.prod(shape):
         return np.empty(shape, dtype)
     allocation = memory.SPACE.find(start)
-    offset = start - allocation.start
-    return np.ndarray(shape, dtype, allocation.data, offset, said.get("strides"))
+    return np.ndarray(shape, dtype, memory.raw_bytes(allocation.owner()), start - allocation.start, said.get("strides"))
 
 
 def wrap(host, number=None):
+    """A new array of this NumPy memory, which counts as what the allocator gave."""
     made = object.__new__(ndarray)
-    made._host, made._number, made.base = host, current() if number is None else number, None
+    made._number, made.base = current() if number is None else number, None
+    made._host, made._memory = placed(host, made._number)
+    return made
+
+
+def placed(host, number, written=True):
+    """(new NumPy memory, what the allocator gives for it); moved, where that is a piece of memory that it had already."""
+    pointer = allocate(host.nbytes, number)
+    if pointer.mem.host is None and not pointer.offset:
+        pointer.mem.adopt(host)
+        return host, pointer
+    moved = np.ndarray(host.shape, host.dtype, pointer.bytes(), strides=host.strides)
+    if written:
+        moved[...] = host
+    return moved, pointer
+
+
+def borrowed(x):
+    """An array of the memory that another object says it has, and keeps."""
+    host = from_interface(x)
+    made = object.__new__(ndarray)
+    made._host, made._number, made.base = host, current(), None
+    made._memory = MemoryPointer(UnownedMemory(memory.address(host) if host.size else 0, host.nbytes, x), 0)
     return made
 
 
@@ -294,27 +330,60 @@ def view(array, host):
     """A view of an array's memory, which it keeps alive."""
     made = object.__new__(ndarray)
     made._host, made._number, made.base = host, array._number, array if array.base is None else array.base
+    made._memory = array._memory
     return made
 
 
-def done(name, number, reads, host):
-    """A new array that one launch has written."""
-    host = np.asarray(host)
-    if host.base is not None:
-        host = host.copy()
-    log.launched(name, number, reads, [host])
-    return wrap(host, number)
+def done(name, number, reads, compute, holds=None, kind="cupy"):
+    """A new array that one launch has written: compute() is its value. holds: what memory the launch knows, if not reads."""
+    return finished(name, number, reads, [compute()], lambda: [compute()], holds, kind)[0]
 
 
-def result(name, array, host):
-    """A view where NumPy made one of the array's memory, else a new array."""
+def finished(name, number, reads, hosts, compute, holds=None, kind="cupy"):
+    """New arrays that one launch has written with these values; again, by compute(), where the launch is captured."""
+    hosts = [np.asarray(host) for host in hosts]
+    if get_current_stream().capture_for_work() is None:
+        made = [wrap(host if host.base is None else host.copy(order="K"), number) for host in hosts]
+        submit(name, number, reads, [x._host for x in made], _nothing, kind)
+        return made
+    made = [unwritten(host, number) for host in hosts]
+    outs = [x._host for x in made]
+
+    def work():
+        with np.errstate(all="ignore"):
+            for out, value in zip(outs, compute(), strict=True):
+                out[...] = value
+    submit(name, number, reads, outs, work, kind, holds=holds)
+    return made
+
+
+def unwritten(like, number):
+    """A new array of a NumPy array's shape and order whose elements count as never written."""
+    host = memory.empty(like.shape, like.dtype) if like.flags.c_contiguous else np.empty_like(like)
+    made = object.__new__(ndarray)
+    made._number, made.base = number, None
+    made._host, made._memory = placed(host, number, written=False)
+    return made
+
+
+def _nothing():
+    """Work that is done already."""
+
+
+def result(name, array, compute):
+    """A view where NumPy makes one of the array's memory, else a new array."""
+    host = compute()
     if memory.owner_of(host) is memory.owner_of(array._host):
         return view(array, host)
-    return done(name, array._number, [array._host], host)
+    return done(name, array._number, [array._host], compute)
+
+
+def indices(index):
+    return [x for x in _tuple(index) if isinstance(x, np.ndarray)]
 
 
 def _asarray(host):
-    log.copied("to_device")
+    copied("to_device")
     return wrap(np.array(host))
 
 
@@ -330,11 +399,11 @@ def resolved(array, index):
     for item in items:
         if isinstance(item, ndarray | list | np.ndarray):
             if not isinstance(item, ndarray):
-                log.copied("to_device")
+                copied("to_device")
             item = item._host if isinstance(item, ndarray) else np.asarray(item, None if len(item) else int)
             gathers = True
             if item.dtype == bool:
-                log.waited()
+                waited()
             elif item.dtype.kind in "iu" and axis < array.ndim and array.shape[axis]:
                 item = item % array.shape[axis]
         elif isinstance(item, bool | np.bool_):

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from gpugrad.cudasim import memory
-
-from . import log
-from .array import done, from_interface, ndarray, operand, wrap
+from .array import borrowed, done, ndarray, operand, unwritten, wrap
+from .blocks import submit
 from .device import current
+from .streams import copied, library_called
 
 
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
@@ -14,13 +13,13 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
         same = dtype is None or np.dtype(dtype) == obj.dtype
         if not copy and same and obj.ndim >= ndmin and obj._number == current():
             return obj
-        return done("cupy_copy", current(), [obj._host], np.array(obj._host, dtype, order=order, ndmin=ndmin))
+        return done("cupy_copy", current(), [obj._host], lambda: np.array(obj._host, dtype, order=order, ndmin=ndmin))
     if hasattr(obj, "__cuda_array_interface__"):
-        return array(wrap(from_interface(obj)), dtype, copy, order, subok, ndmin)
+        return array(borrowed(obj), dtype, copy, order, subok, ndmin)
     made = np.array(stacked(obj), dtype, order=order, ndmin=ndmin)
     if made.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {made.dtype}")
-    log.copied("to_device")
+    copied("to_device")
     return wrap(made)
 
 
@@ -56,20 +55,17 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
 
 
 def empty(shape, dtype=float, order="C"):
-    if order not in (None, "C"):
-        return wrap(np.empty(shape, dtype, order))
-    return wrap(memory.empty(shape, dtype))
+    return ndarray(shape, dtype, order=order)
 
 
 def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    made = np.empty_like(prototype._host, dtype, order, shape=shape)
-    return wrap(made if not made.flags.c_contiguous else memory.empty(made.shape, made.dtype))
+    return unwritten(np.empty_like(prototype._host, dtype, order, shape=shape), current())
 
 
 def copyto(dst, src, casting="same_kind", where=None):
     value, mask = operand(src, dst._number), True if where is None else operand(where, dst._number)
-    np.copyto(dst._host, value, casting=casting, where=mask)
-    log.launched("cupy_copyto", dst._number, [x for x in (value, mask) if isinstance(x, np.ndarray)], [dst._host])
+    submit("cupy_copyto", dst._number, [x for x in (value, mask) if isinstance(x, np.ndarray)], [dst._host],
+           lambda: np.copyto(dst._host, value, casting=casting, where=mask))
 
 
 def matmul(x1, x2, /, out=None, **options):
@@ -78,14 +74,12 @@ def matmul(x1, x2, /, out=None, **options):
         if not isinstance(x, ndarray) and not hasattr(x, "__cuda_array_interface__"):
             raise TypeError(f"Unsupported type {type(x)}")
     a, b = operand(x1, number), operand(x2, number)
-    made = np.matmul(a, b)
+    library_called("cuBLAS")
     if out is not None:
-        np.copyto(out._host, made, casting="same_kind")
-        log.launched("cublas_gemm", number, [a, b], [out._host], "gemm")
+        submit("cublas_gemm", number, [a, b], [out._host],
+               lambda: np.copyto(out._host, np.matmul(a, b), casting="same_kind"), "gemm")
         return out
-    made = np.asarray(made, order="C")
-    log.launched("cublas_gemm", number, [a, b], [made], "gemm")
-    return wrap(made, number)
+    return done("cublas_gemm", number, [a, b], lambda: np.asarray(np.matmul(a, b), order="C"), kind="gemm")
 
 
 def shape(a):

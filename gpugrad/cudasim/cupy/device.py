@@ -1,13 +1,13 @@
-"""Devices, streams and events: which device is current, and what may not happen while a stream is captured."""
+"""Devices: which one is current, their errors and properties."""
 from __future__ import annotations
 
 import os
 import threading
-import time
-from types import SimpleNamespace
+from typing import Any
 
 from . import log
 
+TOTAL_BYTES = 80 << 30                 # of one device
 COUNT = int(os.environ.get("GPUGRAD_SIM_DEVICES", "2"))
 _local = threading.local()
 
@@ -54,7 +54,7 @@ class Device:
         use(self.before.pop())
 
     def synchronize(self):
-        log.waited()
+        synchronize(self.id)
 
     def __int__(self):
         return self.id
@@ -73,82 +73,20 @@ class Device:
         return "90"
 
 
-class Stream:
-    """A stream. All work is done at once, so streams order nothing; the current one is this thread's."""
-
-    made = 16
-    null: Stream
-
-    def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
-        if null:
-            self.ptr = 0
-        else:
-            Stream.made += 16
-            self.ptr = Stream.made
-        self.before = []
-
-    def use(self):
-        _local.stream = self
-        return self
-
-    def __enter__(self):
-        self.before.append(get_current_stream())
-        return self.use()
-
-    def __exit__(self, *exc):
-        self.before.pop().use()
-
-    def synchronize(self):
-        log.waited()
-
-    def record(self, event=None):
-        event = event or Event()
-        event.record(self)
-        return event
-
-    def wait_event(self, event):
-        pass
-
-    @property
-    def done(self):
-        return True
+#: Captures of streams that have begun and not ended, on any device.
+CAPTURES: list[Any] = []
 
 
-Stream.null = Stream(null=True)
-
-
-def get_current_stream(device_id=None):
-    return getattr(_local, "stream", Stream.null)
-
-
-class Event:
-    """A moment on the host's clock, since work is done at once."""
-
-    def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self.time = None
-
-    def record(self, stream=None):
-        self.time = time.perf_counter()
-
-    def synchronize(self):
-        log.waited()
-
-    @property
-    def done(self):
-        return True
-
-
-def get_elapsed_time(start_event, end_event):
-    """Milliseconds of the host between two events: how long the simulation took, not what a GPU would take."""
-    return 1e3 * (end_event.time - start_event.time)
+def synchronize(number):
+    """Wait for all streams of a device, which a capture on one of them forbids."""
+    for capture in CAPTURES:
+        if capture.origin.device_id == number:
+            raise capture.refuse("cudaErrorStreamCaptureUnsupported")
+    log.waited()
 
 
 def properties(device):
-    return {"name": b"simulated CUDA device", "major": 9, "minor": 0, "multiProcessorCount": 132, "totalGlobalMem": 80 << 30,
+    return {"name": b"simulated CUDA device", "major": 9, "minor": 0, "multiProcessorCount": 132, "totalGlobalMem": TOTAL_BYTES,
             "sharedMemPerBlock": 48 << 10, "sharedMemPerBlockOptin": 227 << 10, "warpSize": 32, "clockRate": 1980000,
             "memoryClockRate": 2619000, "memoryBusWidth": 5120, "l2CacheSize": 50 << 20, "regsPerBlock": 65536}
 
-
-runtime = SimpleNamespace(getDeviceCount=lambda: COUNT, getDevice=current, setDevice=use, getDeviceProperties=properties,
-                          driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, is_hip=False,
-                          deviceSynchronize=log.waited, CUDARuntimeError=CUDARuntimeError)

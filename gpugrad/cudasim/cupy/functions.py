@@ -7,14 +7,18 @@ import numpy as np
 
 from gpugrad.cudasim import memory
 
-from . import log
-from .array import NUMBERS, done, foreign, ndarray, operand, view, wrap
+from .array import NUMBERS, done, finished, foreign, ndarray, operand, view
+from .blocks import submit
 from .device import current
+from .streams import library_called, waited
 from .surface import FUNCTIONS, LIKE_UFUNCS, UFUNCS
 
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "extract", "compress", "union1d", "intersect1d",
            "setdiff1d", "setxor1d", "bincount", "allclose", "histogram"}
 GEMMS = {"dot", "matmul", "tensordot", "einsum", "inner", "vdot", "kron"}
+IN_PLACE = {"fill_diagonal", "put", "put_along_axis"}
+SOLVERS = {"cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd"}
+LIBRARIES = {**dict.fromkeys({*GEMMS, "linalg.matrix_power"}, "cuBLAS"), **{f"linalg.{name}": "cuSOLVER" for name in SOLVERS}}
 PLAIN_OPERANDS = {"searchsorted", "pad", "select"}
 
 
@@ -46,17 +50,17 @@ class ufunc:
             if not all(isinstance(x, ndarray) for x in outs):
                 raise TypeError(f"return arrays must be of ArrayType, got {[type(x) for x in outs]}")
             how["out"] = tuple([operand(x, number) for x in outs]) if len(outs) > 1 else operand(out, number)
-        with np.errstate(all="ignore"):
-            made = self.function(*values, **how)
         reads = [x for x in values if isinstance(x, np.ndarray)]
+
+        def run():
+            with np.errstate(all="ignore"):
+                made = self.function(*values, **how)
+            return [np.asarray(y, order="C") for y in (made if self.nout > 1 else (made,))]
         if out is not None:
-            log.launched(self.name, number, reads, [x._host for x in outs])
+            submit(self.name, number, reads, [x._host for x in outs], run)
             return out
-        if self.nout > 1:
-            made = [np.asarray(y, order="C") for y in made]
-            log.launched(self.name, number, reads, made)
-            return tuple([wrap(y, number) for y in made])
-        return done(self.name, number, reads, np.asarray(made, order="C"))
+        made = finished(self.name, number, reads, run(), run)
+        return tuple(made) if self.nout > 1 else made[0]
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
         return self._method("reduce", array, axis=axis, dtype=dtype, keepdims=keepdims, out=out)
@@ -73,16 +77,19 @@ class ufunc:
         number = a._number
         places = tuple([operand(i, number) if isinstance(i, ndarray) else i for i in indices]) if isinstance(indices, tuple) \
             else operand(indices, number) if isinstance(indices, ndarray) else indices
-        self.function.at(a._host, places, operand(b, number))
-        log.launched(f"{self.name}_at", number, [a._host], [a._host])
+        value = operand(b, number)
+        held = [x for x in (a._host, *(places if isinstance(places, tuple) else (places,)), value) if isinstance(x, np.ndarray)]
+        submit(f"{self.name}_at", number, [a._host], [a._host], lambda: self.function.at(a._host, places, value), holds=held)
 
     def _method(self, method, array, out=None, **how):
         if self.__name__ not in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or"):
             raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
-        made = getattr(self.function, method)(operand(array, array._number), **how)
+        def run():
+            return getattr(self.function, method)(host, **how)
+        host, name = operand(array, array._number), f"{self.name}_{method}"
         if out is None:
-            return done(f"{self.name}_{method}", array._number, [array._host], made)
-        out._host[...] = made
+            return done(name, array._number, [host], run)
+        submit(name, array._number, [host], [out._host], lambda: np.copyto(out._host, run(), casting="unsafe"))
         return out
 
 
@@ -113,15 +120,23 @@ def function(path, signature):
         if name in ("sort", "argsort"):
             options["kind"] = "stable"
         options.pop("blocking", None)
-        with np.errstate(all="ignore"):
-            made = calm(numpys, hosts, options, name)
+        reads = [x._host for x in arrays]
+        library = LIBRARIES.get(path)
+        if library:
+            library_called(library)
         if name in WAITING:
-            log.waited()
+            waited()
+
+        def compute():
+            with np.errstate(all="ignore"):
+                return calm(numpys, hosts, options, name)
+        if name in IN_PLACE:
+            submit(f"cupy_{name}", number, reads, reads[:1], compute)
+            return None
         if out is not None:
-            np.copyto(out._host, made, casting="unsafe")
-            log.launched(f"cupy_{name}", number, [x._host for x in arrays], [out._host])
+            submit(f"cupy_{name}", number, reads, [out._host], lambda: np.copyto(out._host, compute(), casting="unsafe"))
             return out
-        return wrapped(made, number, arrays, name)
+        return wrapped(compute, number, arrays, name)
 
     run.__name__ = run.__qualname__ = name
     setattr(run, "__signature__", signature)  # noqa: B010 - a function's type has no such attribute
@@ -172,27 +187,42 @@ def unwrapped(value, number, arrays, name):
     return value
 
 
-def wrapped(made, number, arrays, name):
-    """The result with our arrays in the place of NumPy's: views of what went in, or new memory that a launch wrote."""
-    if isinstance(made, tuple | list):
-        made_of = [wrapped(y, number, arrays, name) for y in made]
-        if hasattr(made, "_fields"):
-            return type(made)(*made_of)
-        return type(made)(made_of)
-    if not isinstance(made, (np.ndarray, *NUMBERS)):
-        return made
-    made = np.asarray(made)
+def wrapped(compute, number, arrays, name):
+    """The results with our arrays in the place of NumPy's: views of what went in, or new memory that one launch wrote."""
+    made = compute()
+    ours = [view_of(y, arrays, name) for y in parts(made)]
+    written = [i for i, y in enumerate(ours) if y is None]
+    if written:
+        kind, shown = ("gemm", "cublas_gemm") if name in GEMMS else ("cupy", f"cupy_{name}")
+        new = finished(shown, number, [x._host for x in arrays], [parts(made)[i] for i in written],
+                       lambda: [parts(compute())[i] for i in written], kind=kind)
+        for i, y in zip(written, new, strict=True):
+            ours[i] = y
+    rest = iter(ours)
+
+    def rebuilt(y):
+        if isinstance(y, tuple | list):
+            return type(y)(*map(rebuilt, y)) if hasattr(y, "_fields") else type(y)(map(rebuilt, y))
+        return next(rest) if isinstance(y, (np.ndarray, *NUMBERS)) else y
+    return rebuilt(made)
+
+
+def parts(made):
+    """The arrays and numbers of a result, in order."""
+    return [y for y in leaves(made) if isinstance(y, (np.ndarray, *NUMBERS))]
+
+
+def view_of(made, arrays, name):
+    """A view of the array whose memory NumPy's result is in, or None."""
+    if not isinstance(made, np.ndarray) or not made.size:
+        return None
     owner = memory.owner_of(made)
     for x in arrays:
-        if memory.owner_of(x._host) is owner and made.size:
+        if memory.owner_of(x._host) is owner:
             if not made.flags.writeable and name in ("diagonal", "diag"):
                 made.flags.writeable = True
             return view(x, made)
-    kind = "gemm" if name in GEMMS else "cupy"
-    if made.base is not None:
-        made = made.copy()
-    log.launched("cublas_gemm" if name in GEMMS else f"cupy_{name}", number, [x._host for x in arrays], [made], kind)
-    return wrap(made, number)
+    return None
 
 
 def install(namespace):

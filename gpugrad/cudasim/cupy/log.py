@@ -8,7 +8,7 @@ BLOCK = 128                        # threads of CuPy's elementwise kernels
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One launch. `kind` is "cupy", "gemm" or "kernel" (a RawKernel)."""
+    """One launch. `kind` is "cupy", "gemm", "kernel" (a RawKernel), "graph" or "host"; `below` are the launches in a graph."""
 
     name: str
     kind: str
@@ -17,11 +17,12 @@ class Launch:
     block: tuple
     bytes_read: int
     bytes_written: int
+    below: tuple = ()
 
 
 @dataclass
 class Log:
-    """Totals since it was opened, and the launches in order where `keeps` is set."""
+    """Totals since it was opened, and the launches in order where `keeps` is set. `mallocs`: what no pool could serve."""
 
     keeps: bool = True
     launches: list = field(default_factory=list)
@@ -29,6 +30,7 @@ class Log:
     to_device: int = 0
     to_host: int = 0
     waits: int = 0
+    mallocs: int = 0
 
     def names(self):
         return [launch.name for launch in self.launches]
@@ -49,15 +51,23 @@ def recording():
         OPEN[:] = [one for one in OPEN if one is not log]
 
 
-def launched(name, device, reads, writes, kind="cupy", grid=None, block=None):
-    """Count one launch over these NumPy arrays."""
-    read, written = sum(x.nbytes for x in reads), sum(x.nbytes for x in writes)
+def described(name, device, reads, writes, kind="cupy", grid=None, block=None):
+    """A Launch over these NumPy arrays, in the shape that CuPy gives its elementwise kernels unless one is given."""
+    size = max((x.size for x in writes), default=0)
+    return Launch(name, kind, device, grid or (max(1, -(-size // BLOCK)), 1, 1), block or (BLOCK, 1, 1),
+                  sum(x.nbytes for x in reads), sum(x.nbytes for x in writes))
+
+
+def launched(*what, **shape):
+    """Count one launch, described as `described` takes it."""
+    add(described(*what, **shape) if len(OPEN) > 1 else None)
+
+
+def add(launch):
     for log in OPEN:
         log.count += 1
         if log.keeps:
-            size = max((x.size for x in writes), default=0)
-            log.launches.append(Launch(name, kind, device, grid or (max(1, -(-size // BLOCK)), 1, 1), block or (BLOCK, 1, 1),
-                                       read, written))
+            log.launches.append(launch)
 
 
 def copied(where, waits=True):
@@ -70,3 +80,9 @@ def copied(where, waits=True):
 def waited():
     for log in OPEN:
         log.waits += 1
+
+
+def allocated():
+    """Count an allocation that reached the driver."""
+    for log in OPEN:
+        log.mallocs += 1

@@ -1,12 +1,15 @@
 """`RawModule`: kernels compiled by NVRTC, launched on the simulated device with CuPy's argument rules."""
 
+import ctypes
 from typing import Any
+
+import numpy as np
 
 from gpugrad.cudasim import CompileError, compile_cuda
 
 from .array import ndarray
+from .blocks import submit
 from .device import CompileException, CUDADriverError, current
-from .log import launched
 
 ARCH = "sm_90"
 CUPY_ADDS = ("-ftz=true", "--device-as-default-execution-space")
@@ -52,6 +55,15 @@ class RawKernel:
         for x in args:
             if isinstance(x, ndarray) and x.device.id != current():
                 raise CUDADriverError(f"CUDA_ERROR_ILLEGAL_ADDRESS: an array of device {x.device.id} in a launch on {current()}")
-        hosts = [x._host if isinstance(x, ndarray) else x for x in args]
-        self.kernel.launch(grid, block, hosts, shared_mem)
-        launched(self.kernel.name, current(), [x for x in hosts if hasattr(x, "nbytes")], [], "kernel", tuple(grid), tuple(block))
+        hosts = [x._host if isinstance(x, ndarray) else frozen(x) for x in args]
+        arrays = [x._host for x in args if isinstance(x, ndarray)]
+        self.kernel.check(grid, block, hosts, shared_mem)
+        submit(self.kernel.name, current(), [x for x in hosts if hasattr(x, "nbytes")], [],
+               lambda: self.kernel.launch(grid, block, hosts, shared_mem), "kernel", tuple(grid), tuple(block), holds=arrays)
+
+
+def frozen(value):
+    """The value as it is now, as the bytes of a launch's arguments are: a graph repeats them."""
+    if isinstance(value, ctypes.Structure | ctypes.Array | ctypes._SimpleCData):
+        return type(value).from_buffer_copy(value)
+    return value.copy() if isinstance(value, np.void | np.ndarray) else value
