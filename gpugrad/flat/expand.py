@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays.levelled import layout, row_numbers
 from gpugrad.flat.elements import fusable, ours
+from gpugrad.flat.fuse import REDUCTIONS, implied, reduced
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels.cross_entropy import check_labels
 
@@ -22,8 +24,8 @@ SMALL = 8192
 class Writer:
     """Makes operations in place of one: w.add(x, y) is the Value of a sum. `give` names the results of the whole."""
 
-    def __init__(self, number: Iterator[int], op: Op):
-        self.number, self.op = number, op
+    def __init__(self, number: Iterator[int], op: Op, shared: dict[Any, Value]):
+        self.number, self.op, self.shared = number, op, shared
         self.ops: list[Op] = []
         self.results: dict[Value, Value] = {}
 
@@ -53,6 +55,13 @@ class Writer:
 
     def cast(self, x: Value, dtype: Any) -> Value:
         return x if x.dtype == dtype else self.make("astype", (x,), x.shape, dtype, dtype=dtype)
+
+    def once(self, name: str, args: tuple, shape: tuple, dtype: Any, /, **params: Any) -> Value:
+        """What an operation before has made of the same, else a new operation."""
+        key = name, args, *params.values()
+        if key not in self.shared:
+            self.shared[key] = self.make(name, args, shape, dtype, **params)
+        return self.shared[key]
 
     def maker(self, value: Value) -> Op:
         return next(op for op in self.ops if value in op.outputs)
@@ -115,17 +124,104 @@ def standardize_pull(w: Writer, g: Value, n: Value, r: Value, axis: tuple, centr
     w.give(w.multiply(dx, r))
 
 
-RULES: dict[str, Callable[..., None]] = {rule.__name__: rule for rule in (
-    cross_entropy, cross_entropy_pull, standardize, standardize_pull)}
+# index arrays ----------------------------------------------------------------------------------------------------------
+
+def joined_rows(shape: tuple[int, ...], index: tuple, arrays: tuple) -> tuple[int, int, int, tuple, tuple] | None:
+    """(before, rows, behind, index items, their lengths): the axes that arrays name as one, and those before and behind."""
+    items = [item for item in index if item is not None]
+    named = [i for i, item in enumerate(items) if not isinstance(item, slice)]
+    apart = named[-1] - named[0] + 1 != len(named)
+    if apart or layout(index)[0] or any(isinstance(x, slice) and x != slice(None) for x in items):
+        return None
+    lengths = shape[named[0]:named[-1] + 1]
+    rest = iter(arrays)
+    places = tuple([items[i] if isinstance(items[i], int) else next(rest) for i in named])
+    rows = math.prod(lengths)
+    if rows < 2 or math.prod(numpy.broadcast_shapes(*[x.shape for x in arrays])) < 2:
+        return None
+    return math.prod(shape[:named[0]]), rows, math.prod(shape[named[-1] + 1:]), places, lengths
+
+
+def rows_for(w: Writer, places: tuple, lengths: tuple[int, ...]) -> Value:
+    """One int64 number for each row that is named, checked to be there."""
+    shape = numpy.broadcast_shapes(*[x.shape for x in places if isinstance(x, Value)])
+    return w.once("row_numbers", places, shape, numpy.int64, lengths=lengths)
+
+
+def gather(w: Writer, x: Value, *arrays: Value, index: tuple) -> None:
+    before, n, behind, places, lengths = joined_rows(x.shape, index, arrays)  # type: ignore[misc] - `expandable` has asked
+    rows = rows_for(w, places, lengths)
+    w.give(w.make("gather_rows", (x, rows), w.op.outputs[0].shape, x.dtype, shape=(before, n, behind)))
+
+
+def scatter_add(w: Writer, g: Value, *arrays: Value, index: tuple, shape: tuple[int, ...]) -> None:
+    before, n, behind, places, lengths = joined_rows(shape, index, arrays)  # type: ignore[misc]
+    rows = rows_for(w, places, lengths)
+    chains = w.once("chains", (rows,), (n + rows.size,), numpy.int32, targets=n)
+    w.give(w.make("scatter_rows", (g, chains), shape, g.dtype, shape=(before, rows.size, behind), to=(before, n, behind)))
+
+
+# reductions and broadcasts that no loop does as they are ------------------------------------------------------------------
+
+def reduction(name: str) -> Callable[..., None]:
+    """First over the last axes, as what makes x can be in that loop; then over what is left."""
+    def write(w: Writer, x: Value, axis: tuple[int, ...], keepdims: bool) -> None:
+        last = []
+        for i in range(x.ndim - 1, -1, -1):
+            if i not in axis and x.shape[i] != 1:
+                break
+            if i in axis:
+                last.append(i)
+        rest = tuple([i for i in axis if i not in last])
+        if rest and any(x.shape[i] != 1 for i in last):
+            x, axis = w.reduce(name, x, tuple(sorted(last))), rest
+        shape = w.op.outputs[0].shape
+        y = w.make(name, (x,), shape, x.dtype, axis=axis, keepdims=keepdims)
+        if reduced(w.maker(y)) is None:
+            w.ops.pop()
+            y = w.make("fold", (x,), shape, x.dtype, axis=axis, how=name)
+        w.give(y)
+    return write
+
+
+RULES: dict[str, Callable[..., None]] = {
+    **{rule.__name__: rule for rule in (cross_entropy, cross_entropy_pull, standardize, standardize_pull, gather, scatter_add)},
+    **{name: reduction(name) for name in REDUCTIONS},
+}
 
 
 def expandable(op: Op) -> bool:
     values = list(op.values)
     floats = [x for x in values if x.dtype.kind != "i"]
-    return (op.name in RULES and ours(op) and all(x.size for x in (*values, *op.outputs))
-            and {x.dtype.name for x in floats} in ({"float32"}, {"float64"})
+    if op.name not in RULES or not ours(op) or not all(x.size for x in (*values, *op.outputs)):
+        return False
+    if op.name in REDUCTIONS:
+        x, y = values[0], op.outputs[0]
+        return (reduced(op) is None and x.dtype.name in ("float32", "float64") and y.dtype == x.dtype
+                and any(x.shape[i] != 1 for i in op.params["axis"]))
+    if op.name in ("gather", "scatter_add"):
+        shape = values[0].shape if op.name == "gather" else op.params["shape"]
+        return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype.name in ("float32", "float64")
+                and joined_rows(shape, op.params["index"], tuple(values[1:])) is not None)
+    return ({x.dtype.name for x in floats} in ({"float32"}, {"float64"})
             and (op.name in ("cross_entropy", "cross_entropy_pull") or len(floats) == len(values))
             and not (op.name == "standardize" and not op.params.get("centre", True)))
+
+
+def stretched(op: Op, number: Iterator[int]) -> list[Op]:
+    """The operation behind a `spread` of each operand that is broadcast in the middle: a loop reads that as a view."""
+    if not fusable(op) or op.name == "spread":
+        return [op]
+    y, before, args = op.outputs[0], [], list(op.args)
+    for i, x in enumerate(op.args):
+        if isinstance(x, Value) and x.size and y.size and implied(x.shape, y.shape) is None:
+            wide = Op("spread", (x,), {"shape": y.shape}, line=op.line, forward=op.forward)
+            wide.outputs = (Value(next(number), y.shape, x.dtype, wide),)
+            before.append(wide)
+            args[i] = wide.outputs[0]
+    if before:
+        op = Op(op.name, args, op.params, op.outputs, line=op.line, forward=op.forward, function=op.function)
+    return [*before, op]
 
 
 def expand(graph: Graph) -> Graph:
@@ -138,14 +234,15 @@ def expand(graph: Graph) -> Graph:
         if v.ndim and uniform(array):
             one[v] = Value(next(number), (), v.dtype)
             constants[one[v]] = numpy.array(array[(0,) * array.ndim])
+    shared: dict[Any, Value] = {}
     for op in graph.ops:
+        made = [op]
         if expandable(op):
-            w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward))
+            w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward), shared)
             RULES[op.name](w, *op.args, **op.params)
             made = w.ops
-        else:
-            made = [op]
-        ops += [narrowed(o, one) for o in made] if one else made
+        for o in made:
+            ops += stretched(narrowed(o, one) if one else o, number)
     return Graph(graph.inputs, constants, ops, graph.outputs)
 
 
@@ -171,5 +268,9 @@ def numpy_check_labels(labels: numpy.ndarray, classes: int) -> None:
     check_labels(numpy, labels, classes)
 
 
+def numpy_row_numbers(*places: Any, lengths: tuple[int, ...]) -> numpy.ndarray:
+    return row_numbers(numpy, list(places), list(lengths)).astype(numpy.int64, copy=False)
+
+
 #: What the operations that only programs have do in NumPy.
-OWN = {"one_hot": numpy_one_hot, "check_labels": numpy_check_labels}
+OWN = {"one_hot": numpy_one_hot, "check_labels": numpy_check_labels, "row_numbers": numpy_row_numbers}

@@ -5,6 +5,7 @@ has one of four roles in it, by how its elements lie along that order:
 
     F  one element for each of n         R  one for each row
     C  one for each column               S  one for all
+    A  read where the operation says (reads.py), perhaps also as F; never made in the group
 
 A row reduction turns F into R, and what reads it runs in a later pass over the same row: softmax is three passes because its
 two reductions wait for each other. A sum over rows (C) or over everything (S) is known only after the loop, so its readers
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from gpugrad.flat.elements import fusable
 from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.reads import VIEWS, Placed, Reading, Triangle, columns, reading
 
 REDUCTIONS = frozenset(("sum", "max", "min"))
 LOOKS = frozenset(("reshape", "transpose"))
@@ -63,6 +66,8 @@ class Group:
     roles   of every value it reads or makes
     level   the pass in which a value is known: 0, or one more than that of the row reductions it waits for
     late    values that are known only after the loop
+    readings  how those of its operations that read elsewhere do it
+    closed  takes no other operation
     """
 
     def __init__(self, n: int):
@@ -73,10 +78,27 @@ class Group:
         self.late: set[Value] = set()
         self.roles: dict[Value, str] = {}
         self.level: dict[Value, int] = {}
+        self.readings: dict[Op, Reading] = {}
+        self.closed = False
 
-    def fit(self, op: Op) -> tuple[int, dict[Value, str]] | None:
+    def fit(self, op: Op, how: Reading | None = None) -> tuple[int, dict[Value, str]] | None:
         """(cols, roles) that this group would have with the operation; None where it does not belong here."""
+        if self.closed:
+            return None
+        if how is not None:
+            return self.fit_reading(op, how)
         return self.fit_reduction(op) if op.name in REDUCTIONS else self.fit_elements(op)
+
+    def fit_reading(self, op: Op, how: Reading) -> tuple[int, dict[Value, str]] | None:
+        """As it reads what is complete, only the order of its result counts: rows of its own, or parts of them."""
+        if op.outputs[0].size != self.n:
+            return None
+        own = isinstance(how, Placed) and how.rest is None or isinstance(how, Triangle)      # argument 0 at its own place
+        wanted = [(x, "F" if own and x is op.args[0] else "A") for x in op.values]
+        cols = columns(how)
+        if cols and self.cols and cols % self.cols == 0 and not isinstance(how, Triangle):
+            cols = 0
+        return self.agree(cols, [*wanted, (op.outputs[0], "F")])
 
     def fit_reduction(self, op: Op) -> tuple[int, dict[Value, str]] | None:
         found = reduced(op)
@@ -107,13 +129,18 @@ class Group:
             return None
         new: dict[Value, str] = {}
         for x, role in wanted:
-            if new.get(x, role) != role or self.roles.get(x, role) != role or x in self.late:
+            have = new.get(x) or self.roles.get(x, role)
+            if have != role and {have, role} == {"A", "F"}:
+                have = role = "A"
+            if have != role or x in self.late or (role == "A" and x in self.made):
                 return None
             new[x] = role
         return self.cols or cols, new
 
-    def take(self, op: Op, fitted: tuple[int, dict[Value, str]]) -> None:
+    def take(self, op: Op, fitted: tuple[int, dict[Value, str]], how: Reading | None = None) -> None:
         self.cols, roles = fitted
+        if how is not None:
+            self.readings[op] = how
         self.roles |= roles
         self.ops.append(op)
         y = op.outputs[0]
@@ -142,21 +169,45 @@ class Group:
         return self.n // self.cols if self.cols else self.n
 
 
-def started(op: Op) -> Group:
+def started(op: Op, how: Reading | None) -> Group:
     """A group of one operation, which can start one."""
-    group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
-    fitted = group.fit(op)
-    assert fitted is not None
-    group.take(op, fitted)
+    if op.name == "chains":
+        group = Group(op.params["targets"])
+        group.closed = True
+        fitted: Any = (0, {op.args[0]: "A", op.outputs[0]: "F"})
+    else:
+        group = Group((op.args[0] if op.name in REDUCTIONS else op.outputs[0]).size)
+        fitted = group.fit(op, how)
+        assert fitted is not None
+    group.take(op, fitted, how)
     return group
 
 
-def can_start(op: Op) -> bool:
+def can_start(op: Op, how: Reading | None = None) -> bool:
+    if how is not None or op.name == "chains":
+        return True
     if any(x.size == 0 for x in (*op.values, *op.outputs)):
         return False
     if op.name in REDUCTIONS:
         return reduced(op) is not None
     return op.name == "one_hot" or (fusable(op) and Group(op.outputs[0].size).fit(op) is not None)
+
+
+def readings_in(graph: Graph) -> dict[Op, Reading]:
+    """How operations that read elsewhere do it in loops. A view stays NumPy's unless all that read it are in loops too."""
+    found: dict[Op, Reading] = {}
+    uses = graph.uses()
+    for op in reversed(graph.ops):
+        if op.name in VIEWS:
+            readers = uses.get(op.outputs[0], ())
+            if not readers or not all(reader in found or can_start(reader) or reshapes(reader) for reader in readers):
+                continue
+            if op.name == "spread" and can_start(op):
+                continue
+        how = reading(op)
+        if how is not None:
+            found[op] = how
+    return found
 
 
 def reshapes(op: Op) -> bool:
@@ -169,17 +220,16 @@ def fuse(graph: Graph) -> list[Group | Op]:
     steps: list[Group | Op] = []
     looks: dict[int, list[Op]] = {}                      # step -> reshapes and transposes of what it makes; -1: of inputs
     where: dict[Value, int] = {}
+    readings = readings_in(graph)
     for op in graph.ops:
-        place = position(op, steps, where)
-        if place is None and op.name in LOOKS:
+        how = readings.get(op)
+        place = position(op, steps, where, how)
+        if place is None and op.name in LOOKS and how is None:
             place = where.get(op.args[0], -1)
             looks.setdefault(place, []).append(op)
         elif place is None:
             place = len(steps)
-            if can_start(op):
-                steps.append(started(op))
-            else:
-                steps.append(op)
+            steps.append(started(op, how) if can_start(op, how) else op)
         for y in op.outputs:
             where[y] = place
     for step in steps:
@@ -191,7 +241,7 @@ def fuse(graph: Graph) -> list[Group | Op]:
     return ordered
 
 
-def position(op: Op, steps: list, where: dict[Value, int]) -> int | None:
+def position(op: Op, steps: list, where: dict[Value, int], how: Reading | None) -> int | None:
     """The step that takes the operation in: the first that fits and does not come before its arguments."""
     if reshapes(op):
         x, y = op.args[0], op.outputs[0]
@@ -200,7 +250,7 @@ def position(op: Op, steps: list, where: dict[Value, int]) -> int | None:
             return None
         group.take(op, (group.cols, {y: group.roles[x]}))
         return where[x]
-    if not can_start(op):
+    if op.name == "chains" or not can_start(op, how):
         return None
     earliest = 0
     for x in op.values:
@@ -211,9 +261,9 @@ def position(op: Op, steps: list, where: dict[Value, int]) -> int | None:
     for place in range(earliest, len(steps)):
         group = steps[place]
         if isinstance(group, Group) and len(group.ops) < MOST_OPS:
-            fitted = group.fit(op)
+            fitted = group.fit(op, how)
             if fitted is not None and len({*group.roles, *op.values} - group.made) <= MOST_ARRAYS:
-                group.take(op, fitted)
+                group.take(op, fitted, how)
                 return place
     return None
 

@@ -7,7 +7,6 @@ kept in float64.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,12 +14,12 @@ from gpugrad.flat.elements import converted, written
 from gpugrad.flat.fuse import REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
+from gpugrad.flat.read_loops import START, chains, read
 from gpugrad.flat.vector_math import FUNCTIONS
 
 LANES = 16
 SHORT = 4096                # loops up to this length are written without the part that they do not need
 MOST_COPIES = 24            # of exp, tanh and their like in one loop; with more, compiling takes longer than running
-START = {"sum": 0.0, "max": -math.inf, "min": math.inf}
 
 
 class Nest(NamedTuple):
@@ -52,6 +51,8 @@ def partial_element(op: Op) -> str:
 
 def nest(group: Group, kept: set[Value], module: Module) -> Nest:
     """Write the group's function; `kept` are the values that someone else reads."""
+    if group.closed:
+        return chain_nest(group, module)
     made_by = {op.outputs[0]: op for op in group.ops}
     made = [op.outputs[0] for op in group.ops]
     waits = waiting(group)
@@ -61,11 +62,32 @@ def nest(group: Group, kept: set[Value], module: Module) -> Nest:
     arrays = [*read, *[y for y in made if y in kept or y in group.late], *scratch]
     b = Body(module, inlines=sum(map(is_heavy, group.ops)) <= MOST_COPIES)
     Writer(b, group, made_by, {x: i for i, x in enumerate(dict.fromkeys(arrays))}, kept, set(scratch)).write()
+    return Nest(named(b), list(dict.fromkeys(arrays)), scratch, partial)
+
+
+def named(b: Body) -> str:
+    """The name under which the module has the body: the same for the same text."""
     b.do("ret void")
     name = "nest_" + hashlib.sha256("\n".join(b.lines).encode()).hexdigest()[:16]
-    if name not in module.parts:
-        module.function(name, "void", "ptr %p, i64 %begin, i64 %end", b)
-    return Nest(name, list(dict.fromkeys(arrays)), scratch, partial)
+    if name not in b.module.parts:
+        b.module.function(name, "void", "ptr %p, i64 %begin, i64 %end", b)
+    return name
+
+
+def chain_nest(group: Group, module: Module) -> Nest:
+    """Chains of equal row numbers, by the ranges of rows that the threads get."""
+    b, (op,) = Body(module), group.ops
+    arrays = [op.args[0], op.outputs[0]]
+    chains(b, *[pointer(b, slot) for slot in range(2)], op.args[0].size, group.n)
+    return Nest(named(b), arrays, [], [])
+
+
+def pointer(b: Body, slot: int) -> str:
+    """What the table holds at `slot`."""
+    place, array = "%" + b.fresh("slot"), "%" + b.fresh("array")
+    b.do(f"{place} = getelementptr ptr, ptr %p, i64 {slot}")
+    b.do(f"{array} = load ptr, ptr {place}")
+    return array
 
 
 def turn(group: Group, op: Op) -> int:
@@ -89,6 +111,8 @@ def is_full(group: Group, op: Op) -> bool:
 class Writer:
     """Writes the loops of one group into a body."""
 
+    lanes = LANES
+
     def __init__(self, b: Body, group: Group, made_by: dict[Value, Op], slots: dict[Value, int], kept: set[Value],
                  scratch: set[Value]):
         self.b, self.group, self.made_by, self.slots, self.kept, self.scratch = b, group, made_by, slots, kept, scratch
@@ -96,15 +120,12 @@ class Writer:
         self.row: dict[Value, Node] = {}                     # R and S values
         self.totals: dict[Value, Node] = {}                  # S results so far
         self.mask: Node | None = None                        # which lanes there are, in the vector that is not full
+        self.row_index: Node | None = None
         self.begin, self.end = Node(b, "%begin", "i64", 1), Node(b, "%end", "i64", 1)
 
     def write(self) -> None:
         b, g = self.b, self.group
-        for x, slot in self.slots.items():
-            place = b.fresh("slot")
-            self.pointers[x] = "%" + b.fresh("array")
-            b.do(f"%{place} = getelementptr ptr, ptr %p, i64 {slot}")
-            b.do(f"{self.pointers[x]} = load ptr, ptr %{place}")
+        self.pointers = {x: pointer(b, slot) for x, slot in self.slots.items()}
         for x in self.slots:
             if x not in g.made and g.roles[x] == "S":
                 self.row[x] = self.load(x, b.constant(0, "i64"), 1)
@@ -128,6 +149,7 @@ class Writer:
     def one_row(self, index: Node) -> None:
         g, b = self.group, self.b
         base = index * g.cols
+        self.row_index = index
         for x in self.slots:
             if x not in g.made and g.roles[x] == "R":
                 self.row[x] = self.load(x, index, 1)
@@ -173,7 +195,7 @@ class Writer:
         for op in sums:
             y, x = op.outputs[0], across(b, op, values[op.outputs[0]])
             if g.roles[y] == "S":
-                self.totals[y] = combine(b, op, self.totals[y], x)
+                self.totals[y] = combine(b, op.name, self.totals[y], x)
             else:
                 self.row[y] = x
 
@@ -197,16 +219,18 @@ class Writer:
                 if y in carried:
                     x = converted(get(op.args[0]), carried[y].element)
                     x = x if self.mask is None else self.mask.where(x, START[op.name])
-                    loop.update(carried[y], combine(b, op, carried[y], x))
+                    loop.update(carried[y], combine(b, op.name, carried[y], x))
                 elif op.name in REDUCTIONS:                  # C: added to what the array holds
                     self.store(y, self.load(y, loop.index, LANES) + get(op.args[0]), loop.index)
                 else:
-                    found[y] = self.full(op, get, loop.index)
+                    found[y] = self.full(op, get, loop.index, place)
                     if y in self.slots:
                         self.store(y, found[y], loop.index if y in self.scratch else place)
         return carried
 
-    def full(self, op: Op, get: Callable[[Value], Node], column: Node) -> Node:
+    def full(self, op: Op, get: Callable[[Value], Node], column: Node, place: Node) -> Node:
+        if op in self.group.readings:
+            return read(self, op, self.group.readings[op], get, column, place)
         if op.name == "reshape":
             return get(op.args[0])
         if op.name == "one_hot":
@@ -230,16 +254,46 @@ class Writer:
         self.b.do(f"{name} = getelementptr {type_text(stored_element(x), 1)}, ptr {self.pointers[x]}, {index}")
         return name
 
-    def load(self, x: Value, index: Node, lanes: int) -> Node:
+    def load(self, x: Value, index: Node, lanes: int, mask: Node | None = None) -> Node:
+        """x.flat[index], x.flat[index + 1], …; with a mask, of its lanes only."""
         kind, at, size = stored_element(x), self.address(x, index), x.dtype.itemsize
         whole = type_text(kind, lanes)
-        if self.mask is None or lanes == 1:
+        mask = self.there(mask)
+        if mask is None or lanes == 1:
             y = self.b.write(f"load {whole}, ptr {at}, align {size}", kind, lanes)
         else:
             function = f"@llvm.masked.load.v{lanes}{kind}.p0"
-            self.b.module.declare(f"declare {whole} {function}(ptr, i32, {self.mask.type}, {whole})")
-            y = self.b.write(f"call {whole} {function}(ptr {at}, i32 {size}, {self.mask}, {whole} zeroinitializer)", kind, lanes)
+            self.b.module.declare(f"declare {whole} {function}(ptr, i32, {mask.type}, {whole})")
+            y = self.b.write(f"call {whole} {function}(ptr {at}, i32 {size}, {mask}, {whole} zeroinitializer)", kind, lanes)
         return y.compare("ne", 0) if x.dtype == bool else y
+
+    def pick(self, x: Value, places: Node, mask: Node | None = None, rest: int = 0) -> Node:
+        """x.flat at a vector of places; `rest` where there is a mask and it is not set."""
+        b, kind, lanes, size = self.b, stored_element(x), places.lanes, x.dtype.itemsize
+        pointers, whole, bits = f"<{lanes} x ptr>", type_text(kind, lanes), f"<{lanes} x i1>"
+        at = "%" + b.fresh("at")
+        b.do(f"{at} = getelementptr {type_text(kind, 1)}, ptr {self.pointers[x]}, {places}")
+        function = f"@llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
+        b.module.declare(f"declare {whole} {function}({pointers}, i32, {bits}, {whole})")
+        mask = self.there(mask) or b.constant(1, "i1", lanes)
+        y = b.write(f"call {whole} {function}({pointers} {at}, i32 {size}, {mask}, {b.constant(rest, kind, lanes)})", kind, lanes)
+        return y.compare("ne", 0) if x.dtype == bool else y
+
+    def there(self, mask: Node | None) -> Node | None:
+        return self.mask if mask is None else mask if self.mask is None else mask & self.mask
+
+    def any(self, mask: Node) -> Node:
+        if mask.lanes == 1:
+            return mask
+        function = f"@llvm.vector.reduce.or.v{mask.lanes}i1"
+        self.b.module.declare(f"declare i1 {function}({mask.type})")
+        return self.b.write(f"call i1 {function}({mask})", "i1")
+
+    def kind(self, x: Value) -> str:
+        return element(x)
+
+    def combine(self, name: str, x: Node, y: Node) -> Node:
+        return combine(self.b, name, x, y)
 
     def store(self, x: Value, y: Node, index: Node) -> None:
         if x.dtype == bool:
@@ -257,8 +311,8 @@ def stored_element(x: Value) -> str:
     return "i8" if x.dtype == bool else element(x)
 
 
-def combine(b: Body, op: Op, x: Node, y: Node) -> Node:
-    return x + y if op.name == "sum" else b.intrinsic("maximum" if op.name == "max" else "minimum", x, y)
+def combine(b: Body, name: str, x: Node, y: Node) -> Node:
+    return x + y if name == "sum" else b.intrinsic("maximum" if name == "max" else "minimum", x, y)
 
 
 def across(b: Body, op: Op, x: Node) -> Node:
@@ -267,6 +321,6 @@ def across(b: Body, op: Op, x: Node) -> Node:
         half = x.lanes // 2
         low, high = (b.write(f"shufflevector {x}, {x.type} poison, <{half} x i32> <{', '.join(f'i32 {k}' for k in part)}>",
                              x.element, half) for part in (range(half), range(half, x.lanes)))
-        x = combine(b, op, low, high)
+        x = combine(b, op.name, low, high)
     first, second = (b.write(f"extractelement {x}, i32 {k}", x.element) for k in (0, 1))
-    return combine(b, op, first, second)
+    return combine(b, op.name, first, second)

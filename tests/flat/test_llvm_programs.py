@@ -58,6 +58,7 @@ def mlp(w1, b1, w2, b2, x, labels):
     return gg.mean(m.cross_entropy(m.linear(m.relu(m.linear(x, w1, b1)), w2, b2), labels)[0])
 
 
+ROWS = RNG.integers(-40, 40, 100)
 LABELS = RNG.integers(0, 10, 37)
 TABLE = {
     "chain": (gg.value_and_grad(lambda x: gg.sum(gg.sin(gg.tanh(x * x + x) * x))), draw(1000)),
@@ -91,6 +92,30 @@ TABLE = {
     "powers": (lambda x: (x ** 2, x ** 3, x ** 4, abs(x) ** 0.5, x ** -1), draw(45)),
     "input is output": (lambda x: (x, x + 1, x.reshape(3, 15)), draw(45)),
     "empty": (lambda x: (gg.exp(x) + 1, gg.sum(x, axis=0)), draw(0, 5)),
+    "slices": (gg.value_and_grad(lambda x: gg.sum((x[1:] - x[:-1] ** 2) ** 2)), draw(300)),
+    "slices of rows": (gg.value_and_grad(lambda x: gg.sum(gg.tanh(x[1:, 2:-1] * x[:-1, :-3]) * x[3, 3:])), draw(12, 40)),
+    "slices of a middle axis": (gg.value_and_grad(lambda x: gg.sum(x[:, 1:4] ** 2 * x[:, ::-1][:, :3])), draw(5, 6, 7)),
+    "steps": (lambda x: (x[::2] * 2, x[:, ::-3] + 1, x[..., None, 3] * 1), draw(7, 20)),
+    "transposed twice": (lambda x, y: gg.exp(x.T) * y + x.T, draw(12, 17), draw(17, 12)),
+    "pads": (lambda x: np.pad(x * 2, ((1, 2), (0, 3))) + 1, draw(5, 9)),
+    "concatenated": (gg.value_and_grad(lambda x, y: gg.sum(gg.concatenate([x, y, x], axis=1) ** 2), argnums=(0, 1)),
+                     draw(9, 4), draw(9, 33)),
+    "stacked": (gg.value_and_grad(lambda x, y: gg.sum(gg.stack([x, y, x * y], axis=1) ** 3), argnums=(0, 1)),
+                draw(9, 14), draw(9, 14)),
+    "middle broadcast": (gg.value_and_grad(lambda x, y: gg.sum(gg.tanh(x * y)), argnums=(0, 1)), draw(5, 6, 17), draw(5, 1, 17)),
+    "outer and inner sums": (lambda x: (gg.sum(x, axis=(0, 2)), gg.max(x, axis=1), gg.min(x, axis=(0, 1)), gg.max(x, axis=0)),
+                             draw(5, 6, 7)),
+    "softmax of a middle axis": (gg.value_and_grad(lambda x: gg.sum(m.softmax(x, axis=(1,)) ** 2)), draw(5, 6, 17)),
+    "rows by number": (gg.value_and_grad(lambda t, b: gg.sum(gg.tanh(t[ROWS] + b)), argnums=(0, 1)), draw(40, 23), draw(23)),
+    "elements by number": (gg.value_and_grad(lambda t: gg.sum(gg.tanh(t[ROWS]) * 2)), draw(40)),
+    "columns by number": (gg.value_and_grad(lambda t: gg.sum(gg.tanh(t[:, ROWS]) * 2)), draw(6, 40)),
+    "middle by number": (gg.value_and_grad(lambda t: gg.sum(gg.tanh(t[:, ROWS]) * 2)), draw(3, 40, 5)),
+    "pairs by number": (gg.value_and_grad(lambda t: gg.sum(t[ROWS, ROWS % 7] ** 2)), draw(40, 7)),
+    "grid of rows": (gg.value_and_grad(lambda t: gg.sum(t[ROWS.reshape(25, 4)] ** 2)), draw(40, 16)),
+    "along an axis": (gg.value_and_grad(lambda x: gg.sum(np.take_along_axis(x, ROWS[:30].reshape(3, 10) % 8, 1) ** 2)),
+                      draw(3, 8)),
+    "triangles": (gg.value_and_grad(lambda x: gg.sum(gg.tril(x * 2) ** 2 + gg.triu(x, 1))), draw(3, 18, 18)),
+    "set": (lambda x, v: gg.where(x > 0, np.concatenate([v, v]), x), draw(40), draw(20)),
     "hvp": (lambda x, v: gg.hvp(lambda x: gg.sum(gg.tanh(x) * x * x), x, v), draw(33), draw(33)),
 }
 
@@ -136,12 +161,24 @@ def test_random_gradients(seed):
           rtol=1e-10 if seed % 2 else 1e-3, atol=1e-12 if seed % 2 else 2e-5)
 
 
-@pytest.mark.parametrize(("name", "groups"), [("softmax last", 1), ("four gradients", 1), ("log_softmax", 1)])
-def test_is_one_loop(name, groups):
+@pytest.mark.parametrize(("name", "groups", "alone"), [
+    ("softmax last", 1, 0), ("four gradients", 1, 0), ("log_softmax", 1, 0), ("transposed twice", 1, 0), ("triangles", 1, 0),
+    ("slices", 2, 0), ("middle broadcast", 2, 0), ("rows by number", 3, 1), ("columns by number", 3, 1)])
+def test_is_in_loops(name, groups, alone):
+    """`alone` operations are NumPy's: the check of row numbers."""
     f, *args = TABLE[name]
     found = steps(f, *args)
-    assert len(found) == groups
-    assert all(isinstance(s, Group) for s in found)
+    assert len([s for s in found if isinstance(s, Group)]) == groups
+    assert len(found) == groups + alone
+
+
+def test_row_numbers_are_checked():
+    f = gg.compile(lambda t, rows: t[rows] * 2, backend="llvm")
+    t = draw(5, 3)
+    np.testing.assert_array_equal(f(t, np.array([0, -5, 4])), t[[0, 0, 4]] * 2)
+    for wrong in (5, -6):
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds"):
+            f(t, np.array([0, wrong, 4]))
 
 
 def test_outputs_are_the_callers():
