@@ -80,23 +80,33 @@ class Arena:
         if (addresses != self.sent).any():
             self.addresses.set(addresses)
             self.sent = addresses
+        self.send(lr, step)
+        if not self.launch(kernel, gradients, kinds, self.addresses, *options):
+            self.step_sent = step
+
+    def send(self, lr: float, step: int) -> None:
+        """Put the rate and the count of steps where the kernels read them, before one step, which counts itself."""
         if lr != self.lr_sent:
             self.lr.fill(lr)
             self.lr_sent = lr
         if step != self.step_sent:
             self.step.fill(step)
+        self.step_sent = step + 1
+
+    def launch(self, kernel: str, gradients: Sequence[Any], kinds: Sequence[str | None], addresses: Any, *options: Any) -> bool:
+        """One step with what is on the device: the rate, the count, and the gradients' addresses. False where none has elements."""
         weights = self.whole("weights")
         present = [g for g in gradients if g is not None and g.size]
         if not present:
-            return
+            return False
         width = pack_width(weights, *present, length=0)
         moved = sum(g.nbytes for g in present)
         states = [None if kind is None else self.whole(kind) for kind in kinds]
         kept = moved * (1 + sum(s is not None for s in states))
         launch(OPTIM, kernel, (self.real, width), int(self.bounds[-1]) // CHUNK, 256,
-               (self.addresses, self.starts, self.lengths, self.lr, weights, *states, self.step, self.ticket, len(self.shapes),
+               (addresses, self.starts, self.lengths, self.lr, weights, *states, self.step, self.ticket, len(self.shapes),
                 *options), reads=[moved + kept], writes=[kept])
-        self.step_sent = step + 1
+        return True
 
 
 def sgd_together(arena: Arena, gradients: Sequence[Any], step: int, *, lr: float, momentum: float, dampening: float,

@@ -12,6 +12,7 @@ import numpy
 
 from gpugrad.arrays.memory import owner
 from gpugrad.flat.cuda_graph import Replay
+from gpugrad.flat.cuda_steps import Joint
 from gpugrad.flat.expand import OWN
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.graph.namespace import PRIMITIVES
@@ -128,5 +129,8 @@ def launched(op: Op, context: Context) -> Callable[[Env], None]:
 
 def on_device(op: Op, context: Context) -> Callable:
     """What the operation is on the device's arrays."""
+    if isinstance(op.function, Joint):
+        context.after.append(op.function.after_capture)
+        return op.function
     prim = context.primitives.get(op.function) or PRIMITIVES.get(op.name)
     return OWN[op.name] if prim is None else prim.impls[context.xp.ndarray]

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays import CPU, move
 from gpugrad.errors import TraceError
+from gpugrad.flat.cuda_steps import step_together
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol
 from gpugrad.optim import SGD, Adam, Optimizer, Slot
 
@@ -18,20 +20,25 @@ def traced_step(doors: Any, optimiser: Optimizer) -> None:
         raise TraceError(f"compile: expected SGD, Adam or AdamW, got {type(optimiser).__name__} with an update of its own. "
                          "Step it outside the compiled function.")
     update = adam if kind is Adam else sgd
-    for group in optimiser.groups:
+    for number, group in enumerate(optimiser.groups):
         options = {name: v for name, v in group.items() if name not in ("params", "lr")}
         RUNNING[-1].checks.append(lambda _, group=group, options=options: all(group.get(k) == v for k, v in options.items()))
+        together: set[Slot] = step_together(optimiser, number, group) if on_device(group["params"]) else set()
         for tensor in group["params"]:
-            grad = tensor.grad
-            if grad is None:
+            grad, slot = tensor.grad, optimiser._slots[tensor]
+            if grad is None or slot in together:
                 continue
-            slot = optimiser._slots[tensor]
             RUNNING[-1].undo.append(lambda slot=slot, step=slot.step: setattr(slot, "step", step))
             RUNNING[-1].before.append(lambda slot=slot: setattr(slot, "step", slot.step + 1))
             if tensor.dtype.kind == "c":
                 raise TraceError(f"compile: expected real parameters, got {tensor.dtype}. Step complex ones outside.")
             slot.step += 1
             update(slot, tensor._data, grad._data, group, options, getattr(optimiser, "decoupled", False))
+
+
+def on_device(params: list) -> bool:
+    """Whether the program is one for a GPU: the parameters show it, once their arrays have been looked at."""
+    return any([tensor._data is not None for tensor in params]) and RUNNING[-1].device is not None
 
 
 def number(w: Symbol, compute: Any, of: Any) -> Symbol:
@@ -46,15 +53,16 @@ def number(w: Symbol, compute: Any, of: Any) -> Symbol:
 def state(slot: Slot, name: str, w: Symbol) -> Symbol:
     """An array that the optimiser keeps. One that is not there yet begins at zero."""
     trace = RUNNING[-1]
+    shape, dtype, device = w.shape, w.dtype, trace.device or CPU
     array = slot.arrays.get(name)
     if array is None:
         trace.undo.append(lambda: slot.arrays.pop(name, None))
-        array = slot.arrays[name] = numpy.zeros(w.shape, w.dtype)
+        array = slot.arrays[name] = move(numpy.zeros(shape, dtype), device)
 
-    def read(_: Any) -> numpy.ndarray:
+    def read(_: Any) -> Any:
         found = slot.arrays.get(name)
         if found is None:
-            found = slot.arrays[name] = numpy.zeros(w.shape, w.dtype)
+            found = slot.arrays[name] = move(numpy.zeros(shape, dtype), device)
         return found
     symbol = trace.input(array, read)
 

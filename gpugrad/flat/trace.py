@@ -109,10 +109,14 @@ class Trace:
             op = Op(name, [self.value(x) if type(x) is Symbol else x for x in args], params, several=several, forward=forward,
                     line=forward.line if forward is not None else user_line(), function=function, part=self.part)
             op.outputs = tuple([Value(self.number(), v.shape, v.dtype, op, i) for i, v in enumerate(arrays)])
-            self.ops.append(op)
-            self.ticks.append(clock())
+            self.note(op)
             symbols = [Symbol(v, value) for v, value in zip(arrays, op.outputs, strict=True)]
         return tuple(symbols) if several else symbols[0]
+
+    def note(self, op: Op) -> None:
+        """The next operation of the program."""
+        self.ops.append(op)
+        self.ticks.append(clock())
 
     def forward_op(self) -> Op | None:
         """The operation whose rule is running: that of the node at which the innermost sweep stands."""
