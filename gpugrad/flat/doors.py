@@ -109,8 +109,9 @@ class Doors:
         """The first sight of a Tensor from outside: its array becomes an input of the program."""
         node = tensor._node
         if node is not None and type(node) is not Leaf:
-            raise TraceError(f"compile: expected leaves from outside the function, got the result of {node.prim.name}, of shape "
-                             f"{tensor.shape}. Pass what it was computed from, or its .detach().")
+            origin = f"the result of {node.prim.name}" if node.prim is not None else "one of several results"
+            raise TraceError(f"compile: expected leaves from outside the function, got {origin}, of shape {array.shape}. "
+                             "Pass what it was computed from, or its .detach().")
         kind = type(tensor)
 
         def put_back() -> None:
