@@ -2,14 +2,22 @@
 from __future__ import annotations
 
 import keyword
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpugrad.arrays.levelled import ARRAY, filled
+from gpugrad.arrays.memory import owner
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.plan import Plan, last_uses, plan, writes_out
+from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target
+from gpugrad.flat.threads import WORKERS, in_tiles
+from gpugrad.flat.tiles import Step, Tile, grouped, lead
+
+#: An array in a thread's scratch: its first byte, shape and dtype.
+Place = tuple[int, tuple[int, ...], Any]
 
 
 class Emitted(NamedTuple):
@@ -20,6 +28,8 @@ class Emitted(NamedTuple):
     constants name -> array
     plan     the memory plan
     homes    output -> the input in whose memory it is made
+    scratch  name in the text -> the arrays of a group
+    results  name in the text -> output that every run makes in the same memory
     """
 
     run: Callable
@@ -29,6 +39,12 @@ class Emitted(NamedTuple):
     buffers: dict[str, tuple[int, Value]]
     plan: Plan
     homes: dict[Value, Value]
+    scratch: dict[str, list[Place]]
+    results: dict[str, Value]
+
+
+#: Names of buffers, groups, their arrays and parameters without a text.
+RESERVED = re.compile(r"(b|t|p|tile_|scratch_)\d+")
 
 
 class Raw(str):
@@ -52,7 +68,9 @@ def indexed(x: str, index: Any) -> str:
 
 
 def reduction(name: str) -> Callable:
-    return lambda x, axis, keepdims: f"{x}.{name}(axis={axis}{', keepdims=True' if keepdims else ''})"
+    def text(x: str, axis: Any, keepdims: bool, out: str | None = None) -> str:
+        return f"{x}.{name}(axis={axis}{', keepdims=True' if keepdims else ''}{f', out={out}' if out else ''})"
+    return text
 
 
 #: Operations with NumPy text of their own. The others are calls of NumPy's functions or of helpers.
@@ -88,36 +106,61 @@ TEXTS: dict[str, Callable[..., str]] = {
 }
 
 
-def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | None = None) -> Emitted:
+def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | None = None, reuse: bool = False) -> Emitted:
     """The program as a function of a list of arrays.
 
     names  what to call the inputs, where there is a name
     homes  output -> the input that it is to overwrite; it is made there where nothing reads the input any more
+    reuse  whether a run makes its outputs where the run before made them
     """
-    called = Names(graph, names)
-    memory, homes = plan(graph), at_home(graph, homes or {})
-    helpers: dict[str, Callable] = {}
-    buffers: dict[str, tuple[int, Value]] = {}
-    body, last_line, ends = [], None, deaths(graph, memory)
-    for i, op in enumerate(graph.ops):
-        where = op.line if op.forward is None else f"backward of {op.forward.name}: {op.line}"
-        if where != last_line:
-            body.append(f"    # {where}")
-            last_line = where
-        body.append("    " + statement(op, called, memory, homes, helpers, buffers))
-        if ends[i]:
-            body[-1] += f"; del {', '.join(called[v] for v in ends[i])}"
+    steps = grouped(graph)
+    memory, homes = plan(graph, steps), at_home(steps, graph, homes or {})
+    writer = Writer(Names(graph, names), memory, homes, set(graph.outputs) if reuse else set())
+    ends = deaths(steps, graph, memory)
+    for step, dead in zip(steps, ends, strict=True):
+        if isinstance(step, Tile):
+            writer.tile(step)
+        else:
+            writer.comment(step)
+            writer.line(writer.statement(step) + (f"; del {', '.join([writer.called[v] for v in dead])}" if dead else ""))
+    called = writer.called
     inputs = ", ".join([called[v] for v in graph.inputs])
     head = [f"    {inputs}{',' if len(graph.inputs) == 1 else ''} = inputs"] if graph.inputs else []
     constants = {called[v]: array for v, array in graph.constants.items()}
     tail = f"    return [{', '.join([called[v] for v in graph.outputs])}]"
-    source = "\n".join(["def run(inputs):", *head, *body, tail]) + "\n"
-    scope: dict[str, Any] = {"np": numpy, "nan": numpy.nan, "inf": numpy.inf, **helpers, **constants}
-    block = numpy.empty(memory.nbytes, numpy.uint8)
-    for name, (start, v) in buffers.items():
-        scope[name] = block[start:start + v.nbytes].view(v.dtype).reshape(v.shape)
+    source = "\n".join(["def run(inputs):", *head, *writer.lines, tail]) + "\n"
+    scope: dict[str, Any] = {"np": numpy, "nan": numpy.nan, "inf": numpy.inf, **writer.helpers, **constants}
+    scope |= arrays(memory, writer.buffers, writer.scratch)
+    kept = {name: numpy.empty(v.shape, v.dtype) for name, v in writer.results.items()}
+    scope |= kept
+    if writer.scratch:
+        scope["in_tiles"] = in_tiles
     exec(compile(source, "<program>", "exec"), scope)
-    return Emitted(scope["run"], source, helpers, constants, buffers, memory, homes)
+    run = scope["run"] if not kept else apart(scope["run"], list(kept.values()))
+    return Emitted(run, source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results)
+
+
+def apart(run: Callable, kept: list[numpy.ndarray]) -> Callable:
+    """run on copies of those inputs that are, or view, results of the run before: it writes its own there."""
+    def checked(inputs: list) -> list:
+        mine = {id(array) for array in kept}
+        return run([x.copy() if id(owner(x)) in mine else x for x in inputs])
+    return checked
+
+
+def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, list[Place]]) -> dict[str, Any]:
+    """The arrays that the text names: parts of the arena, and for each group those of each thread."""
+    arena = numpy.empty(memory.nbytes, numpy.uint8)
+    found: dict[str, Any] = {name: part(arena, start, v.shape, v.dtype) for name, (start, v) in buffers.items()}
+    threads = [numpy.empty(memory.thread, numpy.uint8) for _ in range(WORKERS if scratch else 0)]
+    found |= {name: [tuple([part(own, *where) for where in places]) for own in threads] for name, places in scratch.items()}
+    return found
+
+
+def part(block: numpy.ndarray, start: int, shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
+    """An array that begins at a byte of a block."""
+    dtype = numpy.dtype(dtype)
+    return block[start:start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 class Names(dict):
@@ -125,10 +168,10 @@ class Names(dict):
 
     def __init__(self, graph: Graph, names: Sequence[str]):
         super().__init__()
-        used = {"np", "nan", "inf", "inputs", "run"}
+        used = {"np", "nan", "inf", "inputs", "run", "in_tiles", "i", "j"}
         for i, v in enumerate(graph.inputs):
             name = names[i] if i < len(names) and names[i].isidentifier() else f"s{i}"
-            while name in used or keyword.iskeyword(name):
+            while name in used or keyword.iskeyword(name) or RESERVED.fullmatch(name):
                 name += "_"
             used.add(name)
             self[v] = name
@@ -146,55 +189,163 @@ class Names(dict):
         return name
 
 
-def deaths(graph: Graph, memory: Plan) -> list[list[Value]]:
-    """The values that no later operation needs, after each operation; what is in the arena stays."""
-    last = last_uses(graph)
-    found: list[list[Value]] = [[] for _ in graph.ops]
-    for op in graph.ops:
-        for v in op.outputs:
+def deaths(steps: Sequence[Step], graph: Graph, memory: Plan) -> list[list[Value]]:
+    """The values that no later step needs, after each step; what is in the arena stays."""
+    last = last_uses(steps, graph)
+    found: list[list[Value]] = [[] for _ in steps]
+    for step in steps:
+        for v in step.outputs:
             end = last.get(v)
-            if v not in memory.place and end is not None and end < len(graph.ops) and v.nbytes > 1 << 16:
+            if v not in memory.place and end is not None and end < len(steps) and v.nbytes > 1 << 16:
                 found[end].append(v)
     return found
 
 
-def at_home(graph: Graph, homes: dict[Value, Value]) -> dict[Value, Value]:
-    """The outputs that can be made in the memory of an input: no later operation reads it."""
-    last, found = last_uses(graph), {}
-    for i, op in enumerate(graph.ops):
-        y = op.outputs[0]
-        home = homes.get(y)
-        if (home is not None and writes_out(op) and op.name != "matmul" and last.get(home, i) <= i
-                and home.shape == y.shape and home.dtype == y.dtype):
-            found[y] = home
+def at_home(steps: Sequence[Step], graph: Graph, homes: dict[Value, Value]) -> dict[Value, Value]:
+    """The outputs that can be made in the memory of an input: no later step reads it."""
+    last, found = last_uses(steps, graph), {}
+    for i, step in enumerate(steps):
+        for y in step.outputs:
+            home = homes.get(y)
+            if home is not None and last.get(home, i) <= i and (home not in step.values or may_replace(step, y, home)) and (
+                    home.shape == y.shape and home.dtype == y.dtype) and (isinstance(step, Tile) or in_place(step)):
+                found[y] = home
     return found
 
 
-def statement(op: Op, called: Names, memory: Plan, homes: dict, helpers: dict, buffers: dict) -> str:
-    """One line of source."""
-    args = [called[x] if isinstance(x, Value) else repr(x)
-            for x in op.args]
-    y = ", ".join([called[v] for v in op.outputs]) + ("," if op.several and len(op.outputs) == 1 else "")
-    out = op.outputs[0] if not op.several else None
-    if op.name == "matmul" and all(x.ndim == 2 for x in op.values):
-        name = "np.matmul"
-    elif isinstance(op.function, numpy.ufunc):
-        name = f"np.{op.function.__name__}"
-    else:
-        name = ""
-    if out is not None and (out in memory.place or out in homes):
-        target = called[homes[out]] if out in homes else f"b{out.number}"
-        if out not in homes:
-            buffers[target] = memory.place[out], out
-        return f"{y} = {name or 'np.matmul'}({', '.join(args)}, out={target})"
-    if op.name in TEXTS and not holds_arrays(op.params.get("index")):
-        text = TEXTS[op.name](*args, **op.params)
-    else:
-        given = ", ".join([*args, *[f"{k}={parameter(v, helpers)}" for k, v in op.params.items()]])
-        text = f"{name or function_name(op, helpers)}({given})"
-    if out is not None and not op.outputs[0].shape:
-        text = f"np.asarray({text})"
-    return f"{y} = {text}"
+class Writer:
+    """The lines of the program, and what they name.
+
+    helpers  name -> function that is not NumPy's own
+    buffers  name -> (byte in the arena, value)
+    scratch  name -> the arrays of a group
+    results  name -> output among `reused`
+    """
+
+    def __init__(self, called: Names, memory: Plan, homes: dict[Value, Value], reused: set[Value]):
+        self.called, self.memory, self.homes, self.reused = called, memory, homes, reused
+        self.results: dict[str, Value] = {}
+        self.lines: list[str] = []
+        self.helpers: dict[str, Callable] = {}
+        self.buffers: dict[str, tuple[int, Value]] = {}
+        self.scratch: dict[str, list[Place]] = {}
+        self.indent, self.last = "    ", ""
+
+    def line(self, text: str) -> None:
+        self.lines.append(self.indent + text)
+
+    def comment(self, op: Op) -> None:
+        """The user's line, where it is another one than before."""
+        where = (op.line or "") if op.forward is None else f"backward of {op.forward.name}: {op.line}"
+        if where and where != self.last:
+            self.line(f"# {where}")
+        self.last = where
+
+    def place(self, v: Value | None) -> str | None:
+        """The array in which the value is to be made, if that is known before the run."""
+        if v is None:
+            return None
+        if v in self.homes:
+            return self.called[self.homes[v]]
+        name = f"b{v.number}"
+        if v in self.memory.place:
+            self.buffers[name] = self.memory.place[v], v
+        elif v in self.reused:
+            self.results[name] = v
+        else:
+            return None
+        return name
+
+    def statement(self, op: Op) -> str:
+        """One line of source."""
+        y = ", ".join([self.called[v] for v in op.outputs]) + ("," if op.several and len(op.outputs) == 1 else "")
+        place = self.place(target(op))
+        text = self.call(op, [self.called[x] if isinstance(x, Value) else repr(x) for x in op.args], place)
+        if place is None and not op.several and not op.outputs[0].shape:
+            text = f"np.asarray({text})"
+        return f"{y} = {text}"
+
+    def call(self, op: Op, args: list[str], out: str | None) -> str:
+        """The operation as an expression; its target is made in `out`."""
+        if op.name == "matmul" and (out or all(x.ndim == 2 for x in op.values)):
+            name = "np.matmul"
+        elif isinstance(op.function, numpy.ufunc):
+            name = f"np.{op.function.__name__}"
+        else:
+            name = ""
+        if not name and op.name in TEXTS and not holds_arrays(op.params.get("index")):
+            return TEXTS[op.name](*args, **op.params, **({"out": out} if out else {}))
+        given = [*args, *[f"{k}={parameter(v, self.helpers)}" for k, v in op.params.items()], *([f"out={out}"] if out else [])]
+        return f"{name or function_name(op, self.helpers)}({', '.join(given)})"
+
+    def tile(self, tile: Tile) -> None:
+        """The function of a group, after what it fills and before what goes through its rows."""
+        tiles = Tiles(self, tile)
+        for v in tile.outputs:
+            if v in tile.parts:
+                continue
+            self.line(f"{self.called[v]} = {self.place(v) or f'np.empty({v.shape}, {str(v.dtype)!r})'}")
+        for parts in tile.parts.values():
+            self.called[parts] = self.place(parts) or ""
+        outer, body = self.lines, list[str]()
+        self.lines, self.indent, self.last = body, "        ", ""
+        for op in tile.ops:
+            self.comment(op)
+            self.line(tiles.statement(op))
+        self.lines, self.indent, self.last = outer, "    ", ""
+        name = f"tile_{len(self.scratch) + 1}"
+        self.line(f"def {name}({', '.join(['i', 'j', *tiles.scratch])}):    # rows i to j")
+        self.lines += body
+        self.scratch[f"scratch_{len(self.scratch) + 1}"] = list(tiles.scratch.values())
+        self.line(f"in_tiles({name}, {tile.rows}, {tile.step}, scratch_{len(self.scratch)})")
+        for v, parts in tile.parts.items():
+            assert v.op is not None
+            place = self.place(v)
+            text = TEXTS[v.op.name](self.called[parts], 0, False, out=place)
+            self.line(f"{self.called[v]} = {text if v.shape or place else f'np.asarray({text})'}")
+
+
+class Tiles:
+    """The lines in a group's function. A name followed by [i:j] is an array of all rows; a name alone is the tile's own."""
+
+    def __init__(self, writer: Writer, tile: Tile):
+        self.writer, self.group = writer, tile
+        self.outside = {*tile.values, *tile.outputs}
+        self.scratch: dict[str, Place] = {}
+
+    def rows(self, v: Value) -> str:
+        return f"{self.writer.called[v]}[{':, ' * lead(v)}i:j]"
+
+    def argument(self, op: Op, x: Any) -> str:
+        if not isinstance(x, Value):
+            return repr(x)
+        return self.rows(x) if x in self.outside and x in self.group.roles[op].by_row else self.writer.called[x]
+
+    def statement(self, op: Op) -> str:
+        args = [self.argument(op, x) for x in op.args]
+        if self.group.roles[op].partial:
+            y = op.outputs[0]
+            text = self.writer.call(op, args, None)
+            return f"{self.writer.called[self.group.parts[y]]}[i // {self.group.step}] = {text}"
+        out = target(op)
+        place = None if out is None else self.rows(out) if out in self.outside else self.own(out)
+        if op.name == "reshape":
+            shape = list(op.params["shape"])
+            shape[lead(op.outputs[0])] = Raw("j - i")
+            text = f"{args[0]}.reshape({', '.join(map(str, shape))})"
+        else:
+            text = self.writer.call(op, args, place)
+        if place is not None and not op.several and out in self.outside:
+            return text
+        y = ", ".join([self.rows(v) if v in self.outside else self.writer.called[v] for v in op.outputs])
+        return f"{y} = {text}"
+
+    def own(self, v: Value) -> str:
+        """The value's place in the scratch of the thread."""
+        at = lead(v)
+        shape = (*v.shape[:at], self.group.step, *v.shape[at + 1:])
+        self.scratch[f"t{v.number}"] = self.writer.memory.scratch[v], shape, v.dtype
+        return f"t{v.number}[{':, ' * at}:j - i]"
 
 
 def holds_arrays(index: Any) -> bool:

@@ -94,7 +94,7 @@ class Program:
 
     def _explained(self, error: Exception, inputs: list) -> Exception:
         """The error that the function itself would have raised: the same operation on the same arrays says it."""
-        if isinstance(error, GpugradError) or self.backend == "cuda":
+        if self.backend == "cuda" or (isinstance(error, GpugradError) and self.backend != "numpy"):     # NumPy's may be of a tile
             return error
         arrays: dict[Value, Any] = {**dict(zip(self.graph.inputs, inputs, strict=True)), **self.graph.constants}
         for op in self.graph.ops:

@@ -5,6 +5,7 @@ import ast
 import base64
 import functools
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
                                 "Write it with gpugrad's functions.")
         made[helper] = factory
     parts.constants.update(emitted.constants)
+    if emitted.scratch:
+        parts.take("gpugrad.flat.threads", "in_tiles")
     inputs = [f"    {label.strip():<12} {v.dtype} {v.shape}" for label, v in
               zip(emitted.source.split("\n")[1].split("=")[0].split(","), graph.inputs, strict=False)]
     outputs = ", ".join(f"{v.dtype} {v.shape}" for v in graph.outputs)
@@ -63,11 +66,21 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
     if made:                                               # all are made before the names change hands
         lines += [f"({', '.join(made)},) = ({', '.join(f'{factory}(np)' for factory in made.values())},)"]
     lines += [f"{label} = {written(array)}" for label, array in parts.constants.items()]
+    lines += [f"{label} = np.empty({v.shape}, '{v.dtype}')" for label, v in emitted.results.items()]
     if emitted.buffers:
         lines += [f"arena = np.empty({emitted.plan.nbytes}, np.uint8)"]
         lines += [f"{label} = arena[{start}:{start + v.nbytes}].view('{v.dtype}').reshape({v.shape})"
                   for label, (start, v) in emitted.buffers.items()]
+    for label, places in emitted.scratch.items():
+        lines += ["", f"{label} = []", "for _ in range(WORKERS):", f"    own = np.empty({emitted.plan.thread}, np.uint8)",
+                  f"    {label}.append(({''.join(f'{view(place)}, ' for place in places)}))"]
     return "\n".join([*lines, "", "", emitted.source])
+
+
+def view(place: tuple[int, tuple, Any]) -> str:
+    """An array in a thread's own memory."""
+    start, shape, dtype = place
+    return f"own[{start}:{start + math.prod(shape) * dtype.itemsize}].view('{dtype}').reshape({shape})"
 
 
 class Parts:
