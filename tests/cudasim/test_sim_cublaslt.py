@@ -94,7 +94,8 @@ def test_a_workspace_stands_at_256_bytes():
 def test_a_captured_stream_keeps_the_work():
     a, b, d = squares()
     before, graph = d.copy(), []
-    multiply(CublasLt(enqueue=lambda stream, work, product: graph.append(work)), [address(x) for x in (a, b, d, d)], SQUARE, beta=1.0)
+    keeping = CublasLt(enqueue=lambda stream, work, product: graph.append(work))
+    multiply(keeping, [address(x) for x in (a, b, d, d)], SQUARE, beta=1.0)
     numpy.testing.assert_array_equal(d, before)
     for _ in range(2):
         graph[0]()

@@ -5,10 +5,11 @@ import operator
 import numpy as np
 
 from gpugrad.cudasim import memory
+from gpugrad.cudasim.errors import OutOfBounds
 
 from .blocks import MemoryPointer, UnownedMemory, submit
 from .device import Device, current
-from .pool import allocate
+from .pool import UNIT, allocate
 from .streams import copied, get_current_stream, waited
 
 NUMBERS = (bool, int, float, complex, np.generic)
@@ -38,7 +39,7 @@ class ndarray:
             host = memory.empty(shape, dtype) if order in (None, "C") else np.empty(shape, dtype, order)
             self._host, self._memory = placed(host, self._number, written=False)
         else:
-            self._host, self._memory = np.ndarray(shape, dtype, memptr.bytes(), 0, strides, order), memptr
+            self._host, self._memory = over(memptr, shape, dtype, strides, order), memptr
 
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
@@ -222,21 +223,23 @@ class ndarray:
     # indices ------------------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index):
-        index, gathers = resolved(self, index)
-        made = self._host[index]
-        if not gathers:
+        now, places, masked = resolved(self, index)
+        if masked:
+            waited()
+        made = self._host[now()]
+        if not places and not any(isinstance(item, bool | np.bool_) for item in _tuple(index)):
             return view(self, made if isinstance(made, np.ndarray) else self._host[(*_tuple(index), ...)])
-        return finished("cupy_take", self._number, [np.asarray(made)], [made], lambda: [self._host[index]],
-                        [self._host, *indices(index)])[0]
+        return finished("cupy_take", self._number, [np.asarray(made)], [made], lambda: [self._host[now()]],
+                        [self._host, *places])[0]
 
     def __setitem__(self, index, value):
-        index, _ = resolved(self, index)
+        now, places, _ = resolved(self, index)
         if isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         value = operand(value, self._number)
         reads = [x for x in (value,) if isinstance(x, np.ndarray)]
-        submit("cupy_setitem", self._number, reads, [np.asarray(self._host[index])],
-               lambda: self._host.__setitem__(index, value), holds=[self._host, *indices(index)])
+        submit("cupy_setitem", self._number, reads, [np.asarray(self._host[now()])],
+               lambda: self._host.__setitem__(now(), value), holds=[self._host, *places, *reads])
 
     # protocols ------------------------------------------------------------------------------------------------------------
 
@@ -308,13 +311,21 @@ def wrap(host, number=None):
 def placed(host, number, written=True):
     """(new NumPy memory, what the allocator gives for it); moved, where that is a piece of memory that it had already."""
     pointer = allocate(host.nbytes, number)
-    if pointer.mem.host is None and not pointer.offset:
+    if pointer.mem.host is None and 0 <= pointer.mem.size - host.nbytes < UNIT:
         pointer.mem.adopt(host)
         return host, pointer
-    moved = np.ndarray(host.shape, host.dtype, pointer.bytes(), strides=host.strides)
+    moved = over(pointer, host.shape, host.dtype, host.strides)
     if written:
         moved[...] = host
     return moved, pointer
+
+
+def over(pointer, shape, dtype, strides=None, order="C"):
+    """The NumPy array of this layout in the memory from a pointer on."""
+    found = pointer.bytes()
+    if not found.size and np.prod(shape):                  # NumPy does not check strides against no bytes at all
+        raise OutOfBounds(f"ndarray: memory for {shape} of {dtype} was expected, got a pointer to its end. Allocate more.")
+    return np.ndarray(shape, dtype, found, 0, strides, order)
 
 
 def borrowed(x):
@@ -378,10 +389,6 @@ def result(name, array, compute):
     return done(name, array._number, [array._host], compute)
 
 
-def indices(index):
-    return [x for x in _tuple(index) if isinstance(x, np.ndarray)]
-
-
 def _asarray(host):
     copied("to_device")
     return wrap(np.array(host))
@@ -392,25 +399,28 @@ def _tuple(index):
 
 
 def resolved(array, index):
-    """(the index for NumPy, whether it gathers). Index arrays wrap around where they are out of bounds."""
+    """(a function to the index for NumPy as it stands, its arrays, whether a mask is among them)."""
     items = _tuple(index)
     taken = sum(_axes(i) for i in items)
-    found, axis, gathers = [], 0, False
+    found, axis, masked = [], 0, False
     for item in items:
+        size = 0
         if isinstance(item, ndarray | list | np.ndarray):
             if not isinstance(item, ndarray):
                 copied("to_device")
             item = item._host if isinstance(item, ndarray) else np.asarray(item, None if len(item) else int)
-            gathers = True
-            if item.dtype == bool:
-                waited()
-            elif item.dtype.kind in "iu" and axis < array.ndim and array.shape[axis]:
-                item = item % array.shape[axis]
-        elif isinstance(item, bool | np.bool_):
-            gathers = True
+            masked = masked or item.dtype == bool
+            if item.dtype.kind in "iu" and axis < array.ndim:
+                size = array.shape[axis]
         axis = axis + array.ndim - taken if item is Ellipsis else axis + _axes(item)
-        found.append(item)
-    return (tuple(found) if isinstance(index, tuple) else found[0]), gathers
+        found.append((item, size))
+    one = not isinstance(index, tuple)
+
+    def now():
+        """Index arrays wrap around where they are out of bounds."""
+        made = tuple([item % size if size else item for item, size in found])
+        return made[0] if one else made
+    return now, [item for item, _ in found if isinstance(item, np.ndarray)], masked
 
 
 def _axes(item):

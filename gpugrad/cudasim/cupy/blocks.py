@@ -204,7 +204,10 @@ def refuse_synchronous():
 # work --------------------------------------------------------------------------------------------------------------------------
 
 def submit(name, number, reads, writes, work, kind="cupy", grid=None, block=None, stream=None, holds=None):
-    """Do `work()`, one launch over these NumPy arrays; or keep it where the stream is captured. holds: what it has addresses of."""
+    """Do `work()`, one launch over these NumPy arrays; or keep it where the stream is captured.
+
+    holds   the arrays whose addresses the work has, beside those it writes: `reads` by default
+    """
     capture = (stream or streams.get_current_stream()).capture_for_work()
     if capture is None:
         work()

@@ -11,7 +11,8 @@ from .streams import copied, library_called
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
     if isinstance(obj, ndarray):
         same = dtype is None or np.dtype(dtype) == obj.dtype
-        if not copy and same and obj.ndim >= ndmin and obj._number == current():
+        laid_out = {"C": obj.flags.c_contiguous, "F": obj.flags.f_contiguous}.get(order, True)
+        if not copy and same and laid_out and obj.ndim >= ndmin and obj._number == current():
             return obj
         return done("cupy_copy", current(), [obj._host], lambda: np.array(obj._host, dtype, order=order, ndmin=ndmin))
     if hasattr(obj, "__cuda_array_interface__"):

@@ -198,13 +198,15 @@ def wrapped(compute, number, arrays, name):
                        lambda: [parts(compute())[i] for i in written], kind=kind)
         for i, y in zip(written, new, strict=True):
             ours[i] = y
-    rest = iter(ours)
+    return rebuilt(made, iter(ours))
 
-    def rebuilt(y):
-        if isinstance(y, tuple | list):
-            return type(y)(*map(rebuilt, y)) if hasattr(y, "_fields") else type(y)(map(rebuilt, y))
-        return next(rest) if isinstance(y, (np.ndarray, *NUMBERS)) else y
-    return rebuilt(made)
+
+def rebuilt(made, ours):
+    """NumPy's result with these arrays in the place of its own."""
+    if isinstance(made, tuple | list):
+        parts = [rebuilt(y, ours) for y in made]
+        return type(made)(*parts) if hasattr(made, "_fields") else type(made)(parts)
+    return next(ours) if isinstance(made, (np.ndarray, *NUMBERS)) else made
 
 
 def parts(made):
@@ -219,7 +221,7 @@ def view_of(made, arrays, name):
     owner = memory.owner_of(made)
     for x in arrays:
         if memory.owner_of(x._host) is owner:
-            if not made.flags.writeable and name in ("diagonal", "diag"):
+            if name in ("diagonal", "diag") and not made.flags.writeable:
                 made.flags.writeable = True
             return view(x, made)
     return None

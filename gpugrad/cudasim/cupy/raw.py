@@ -10,6 +10,7 @@ from gpugrad.cudasim import CompileError, compile_cuda
 from .array import ndarray
 from .blocks import submit
 from .device import CompileException, CUDADriverError, current
+from .streams import get_current_stream
 
 ARCH = "sm_90"
 CUPY_ADDS = ("-ftz=true", "--device-as-default-execution-space")
@@ -57,7 +58,8 @@ class RawKernel:
                 raise CUDADriverError(f"CUDA_ERROR_ILLEGAL_ADDRESS: an array of device {x.device.id} in a launch on {current()}")
         hosts = [x._host if isinstance(x, ndarray) else frozen(x) for x in args]
         arrays = [x._host for x in args if isinstance(x, ndarray)]
-        self.kernel.check(grid, block, hosts, shared_mem)
+        if get_current_stream().capture is not None:
+            self.kernel.check(grid, block, hosts, shared_mem)
         submit(self.kernel.name, current(), [x for x in hosts if hasattr(x, "nbytes")], [],
                lambda: self.kernel.launch(grid, block, hosts, shared_mem), "kernel", tuple(grid), tuple(block), holds=arrays)
 
