@@ -156,7 +156,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             pulled = pulls[prim](m, g, want, y, xs, node.params)
         else:
             pulled = gx = old = None                           # the last node's, which would count as holders
-            pulled = prim.pull_into(m, owned(grads, want, g.dtype), g, want, y, xs, node.params)
+            pulled = prim.pull_into(m, owned(grads, want, g), g, want, y, xs, node.params)
         if careful:
             check_gradients(node, pulled)
         for parent, gx in zip(want, pulled):
@@ -173,9 +173,11 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
     return found
 
 
-def owned(grads: dict, want: Sequence, dtype: Any) -> list:
-    """For each parent the sum so far of its cotangents where the sweep alone holds it, so that more may be added in place."""
+def owned(grads: dict, want: Sequence, g: Any) -> list:
+    """For each parent the sum so far of its cotangents where the sweep alone holds it, so that more of g's dtype may be added in
+    place. Of several outputs g is a dict."""
     found: list = []
+    dtype = (next(iter(g.values())) if type(g) is dict else g).dtype
     for parent in want:
         total = None if parent is None else grads.get(parent)
         found.append(total if total is not None and total.dtype == dtype and exclusive(total, 2) else None)
