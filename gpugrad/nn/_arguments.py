@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpugrad.arrays import module_of
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
@@ -35,6 +36,12 @@ def reduced(op: str, loss: Tensor, reduction: str) -> Tensor:
     if reduction != "none":
         raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}. Choose one of them.")
     return loss
+
+
+def in_one_launch(*tensors: Tensor | None) -> bool:
+    """Whether these, None apart, are float32 or float64 arrays where kernels are compiled, and no jvp or vmap looks at them."""
+    return all(t is None or (type(t) is Tensor and t.dtype.char in "fd" and hasattr(module_of(t._data), "RawModule"))
+               for t in tensors)
 
 
 def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:

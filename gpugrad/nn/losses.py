@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import module_of
 from gpugrad.errors import DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import real, reduced, require, same_shape
+from gpugrad.nn._arguments import in_one_launch, real, reduced, require, same_shape
 from gpugrad.nn.layers import cosine_similarity, pairwise_distance
 from gpugrad.numpy._arguments import as_tensor, one_axis
 
@@ -52,7 +51,7 @@ def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, ignore_index:
         valid = labels != ignore_index
         labels = T.where(valid, labels, 0)
     if weight is None:
-        if reduction == "mean" and valid is None and labels.size and kernels_take(x):
+        if reduction == "mean" and valid is None and labels.size and in_one_launch(x):
             return T.mean_cross_entropy(x, labels, smoothing=label_smoothing)[0]
         loss = T.cross_entropy(x, labels, smoothing=label_smoothing)[0]
         return reduced("cross_entropy", loss, reduction) if valid is None else weighted(
@@ -66,12 +65,6 @@ def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, ignore_index:
         loss = (1 - label_smoothing) * counts * loss + label_smoothing * spread
         return weighted("cross_entropy", loss, counts, valid, reduction, scaled=True)
     return weighted("cross_entropy", loss, counts, valid, reduction)
-
-
-def kernels_take(x: Tensor) -> bool:
-    """Whether x lies where loss and gradient are one launch. Half precision is not taken: there (p - t) / n, before it is scaled
-    by the cotangent, may vanish."""
-    return type(x) is Tensor and x.dtype.itemsize > 2 and hasattr(module_of(x._data), "RawModule")
 
 
 def soft_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:

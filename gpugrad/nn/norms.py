@@ -12,7 +12,7 @@ from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import real, require
+from gpugrad.nn._arguments import in_one_launch, real, require
 from gpugrad.numpy._arguments import normalize_axis
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
@@ -26,16 +26,14 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
     """
     x = real("layer_norm", x)
     axes = trailing("layer_norm", x, weight if weight is not None else bias, axis)
-    n, _, _ = T.standardize(x, axis=axes, eps=positive("layer_norm", eps))
-    return affine("layer_norm", n, weight, bias, axes)
+    return over_last("layer_norm", x, weight, bias, axes, positive("layer_norm", eps), True)
 
 
 def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) over the axes, times the weight. Source: Zhang & Sennrich 2019."""
     x = real("rms_norm", x)
     axes = trailing("rms_norm", x, weight, axis)
-    n, _, _ = T.standardize(x, axis=axes, eps=positive("rms_norm", eps), centre=False)
-    return affine("rms_norm", n, weight, None, axes)
+    return over_last("rms_norm", x, weight, None, axes, positive("rms_norm", eps), False)
 
 
 def batch_norm(x: Any, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Any = None,
@@ -118,6 +116,16 @@ def trailing(op: str, x: Tensor, weight: Any, axis: Any) -> tuple[int, ...]:
         raise ShapeError(f"{op}: expected at least one element to normalise over, got shape {x.shape} and "
                          f"axes {axes}. Check x.")
     return axes
+
+
+def over_last(op: str, x: Tensor, weight: Any, bias: Any, axes: tuple[int, ...], eps: float, centre: bool) -> Tensor:
+    """Normalised, times the weight, plus the bias: in one launch where the axes are the last ones and kernels are compiled."""
+    if axes == tuple(range(x.ndim - len(axes), x.ndim)):
+        weight, bias = (placed(op, p, x, axes) for p in (weight, bias))
+        if in_one_launch(x, weight, bias):
+            return T.layer_norm(x, weight, bias, axes=len(axes), eps=eps, centre=centre)[0]
+    n, _, _ = T.standardize(x, axis=axes, eps=eps, centre=centre)
+    return affine(op, n, weight, bias, axes)
 
 
 def affine(op: str, n: Tensor, weight: Any, bias: Any, axes: tuple[int, ...] | None) -> Tensor:

@@ -7,9 +7,8 @@ import math
 from gpugrad.arrays import is_one
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
-from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax, standardize
+from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax
 from gpugrad.kernels.matmul import linear_gradients, multiply
-from gpugrad.rules.reduce import count
 from gpugrad.rules.shape import all_batched, next_axes
 
 
@@ -190,15 +189,8 @@ def mean_cross_entropy_jvp(m, ts, y, x, labels, smoothing=0.0):
             over_rows(m, ts[0], shares(m, y[1], labels, smoothing)))
 
 
-def mean_cross_entropy_batch(m, size, batched, x, labels, smoothing=0.0):
-    x, labels = all_batched(m, size, batched, (x, labels))
-    loss, p = m.cross_entropy(x, labels, smoothing=smoothing)
-    return (m.mean(loss, axis=tuple(range(1, loss.ndim)), keepdims=False),
-            (p - m.class_target(p, labels, smoothing=smoothing)) / math.prod(labels.shape[1:]))
-
-
 Primitive("mean_cross_entropy", mean_cross_entropy_vjp, mean_cross_entropy_jvp, outputs=2,
-          keep=("y labels", ""), batch=mean_cross_entropy_batch, impl=cross_entropy.mean_cross_entropy)
+          keep=("y labels", ""), impl=cross_entropy.mean_cross_entropy)
 constant("class_target", impl=cross_entropy.class_target, batch=by_rows("class_target"))
 
 # layers ----------------------------------------------------------------------------------------------------------------
@@ -259,44 +251,3 @@ Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_ba
 Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),
           keep="kept", batch=aligned("dropout"), impl=dropout.dropout)
-
-# standardisation: (n, r, mean); the pullback reads n and r ----------------------------------------------------------------
-
-
-def standardize_vjp(m, g, want, y, x, axis, eps, centre=True):
-    n, r, _ = y
-    gn, gr, gm = g
-    return (plus(None if gn is None else m.standardize_pull(gn, n, r, axis=axis, centre=centre),
-                 None if gr is None else n * (gr * r * r / -count(x, axis)),
-                 None if gm is None or not centre else m.spread(gm / count(x, axis), shape=x.shape)),)
-
-
-def standardize_jvp(m, ts, y, x, axis, eps, centre=True):
-    n, r, _ = y
-    t = ts[0]
-    return (m.standardize_pull(t, n, r, axis=axis, centre=centre), -r * r * m.mean(n * t, axis=axis, keepdims=True),
-            m.mean(t, axis=axis, keepdims=True) if centre else None)
-
-
-def standardize_pull_vjp(m, h, want, y, g, n, r, axis, centre=True):
-    """y = r (g - mean g - n mean(g n)), symmetric in g."""
-    def bent():
-        return -r * (h * m.mean(g * n, axis=axis, keepdims=True) + g * m.mean(h * n, axis=axis, keepdims=True))
-    return (m.standardize_pull(h, n, r, axis=axis, centre=centre) if want[0] is not None else None,
-            bent() if want[1] is not None else None,
-            along(m, h, y, axis) / r if want[2] is not None else None)
-
-
-def standardize_pull_jvp(m, ts, y, g, n, r, axis, centre=True):
-    tg, tn, tr = ts
-    return plus(None if tg is None else m.standardize_pull(tg, n, r, axis=axis, centre=centre),
-                None if tn is None else -r * (tn * m.mean(g * n, axis=axis, keepdims=True)
-                                              + n * m.mean(g * tn, axis=axis, keepdims=True)),
-                None if tr is None else y * (tr / r))
-
-
-Primitive("standardize", standardize_vjp, standardize_jvp, outputs=3, keep="y", batch=over_next_axes("standardize"),
-          impl=standardize.standardize)
-Primitive("standardize_pull", standardize_pull_vjp, standardize_pull_jvp, keep=("n r", "g n r", "y r"),
-          batch=over_next_axes("standardize_pull"), impl=standardize.standardize_pull)
-elementwise("scale_shift", lambda m, y, n, a, b: a, lambda m, y, n, a, b: n, 1, impl=standardize.scale_shift)

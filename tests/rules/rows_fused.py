@@ -67,6 +67,29 @@ def standardize_pull(g, n, r, axis, centre=True):
     return r * (g - centre * g.mean(axis=axis, keepdims=True) - n * np.mean(g * n, axis=axis, keepdims=True))
 
 
+def layer_norm(x, w=1, b=0, axes=1, eps=1e-3, centre=True):
+    n, r, mean = standardize(x, tuple(range(x.ndim - axes, x.ndim)), eps, centre)
+    return n * w + b, mean, r
+
+
+def layer_norm_pull(g, x, w, mean, r, axes=1, centre=True):
+    front, over = tuple(range(x.ndim - axes)), tuple(range(x.ndim - axes, x.ndim))
+    n = (x - mean) * r
+    return standardize_pull(g * w, n, r, over, centre), np.sum(g * n, axis=front), np.sum(g, axis=front)
+
+
+def scaled_rows(*shape, axes=1, weights=2):
+    return lambda rng: (rng.normal(size=shape), *(rng.normal(size=shape[-axes:]) for _ in range(weights)))
+
+
+def normalised(*shape, axes=1):
+    def args(rng):
+        x = rng.normal(size=shape)
+        _, r, mean = standardize(x, tuple(range(x.ndim - axes, x.ndim)), 1e-3)
+        return rng.normal(size=shape), x, rng.normal(size=shape[-axes:]), mean, r
+    return args
+
+
 def logits(*shape, classes=4):
     return lambda rng: (rng.normal(size=(*shape, classes)), rng.integers(0, classes, size=shape))
 
@@ -143,6 +166,13 @@ ROWS = [
                                        ("empty", (0, 3), (1,), {}), ("uncentred", (3, 5), (1,), {"centre": False})]],
     Row("standardize_pull", args=standardized, params={"axis": (1,)}, ref=standardize_pull),
     Row("standardize_pull", label="uncentred", args=standardized, params={"axis": (1,), "centre": False}, ref=standardize_pull),
+    *[Row("layer_norm", label=label, args=args, params={"eps": 1e-3, **more}, ref=layer_norm)
+      for label, args, more in [("", scaled_rows(3, 5), {}), ("one", scaled_rows(5), {}), ("deep", scaled_rows(2, 3, 8), {}),
+                                ("axes", scaled_rows(3, 2, 4, axes=2), {"axes": 2}), ("bare", scaled_rows(3, 5, weights=0), {}),
+                                ("rms", scaled_rows(3, 5, weights=1), {"centre": False})]],
+    *[Row("layer_norm_pull", label=label, args=args, params=more, ref=layer_norm_pull)
+      for label, args, more in [("", normalised(3, 5), {}), ("axes", normalised(3, 2, 4, axes=2), {"axes": 2}),
+                                ("uncentred", normalised(3, 8), {"centre": False})]],
     Row("scale_shift", shapes=[(5,), ((3, 4), (4,), (4,)), ((2, 3, 4), (3, 1), (3, 1)), ((0, 3), (3,), (3,))],
         ref=lambda n, a, b: n * a + b),
 ]
