@@ -61,8 +61,19 @@ elementwise("sigmoid", lambda m, y, x: y * (1 - y), impl=activations.sigmoid)
 elementwise("softplus", lambda m, y, x: m.sigmoid(x), impl=activations.softplus)
 elementwise("silu", lambda m, y, x: m.silu_slope(x), impl=activations.silu)
 elementwise("erf", lambda m, y, x: m.exp(-x * x) * (2 / math.sqrt(math.pi)), impl=erf.erf)
-elementwise("gelu", lambda m, y, x: m.gelu_slope(x), impl=gelu.gelu)
-elementwise("gelu_tanh", lambda m, y, x: m.gelu_tanh_slope(x), impl=gelu.gelu_tanh)
+exact = elementwise("gelu", lambda m, y, x: m.gelu_slope(x), impl=gelu.gelu)
+tanh_form = elementwise("gelu_tanh", lambda m, y, x: m.gelu_tanh_slope(x), impl=gelu.gelu_tanh)
+
+
+def gelu_into(prim, tanh):
+    """The pullback in one launch."""
+    def pull(m, totals, g, want, y, xs, params):
+        gx = gelu.pull(g, *xs, tanh)
+        return prim.pull(m, g, want, y, xs, params) if gx is None else (gx,)
+    return pull
+
+
+exact.pull_into, tanh_form.pull_into = gelu_into(exact, False), gelu_into(tanh_form, True)
 
 
 def silu_curvature(m, y, x):

@@ -17,8 +17,8 @@ def labelled(x, **how):
 
 FUNCTIONS = {
     "relu": (gg.nn.relu, ["relu"], ["relu_pull"]),
-    "gelu": (gg.nn.gelu, ["gelu"], ["gelu_pull", None]),
-    "gelu_tanh": (lambda x: gg.nn.gelu(x, approximate="tanh"), ["gelu"], ["gelu_pull", None]),
+    "gelu": (gg.nn.gelu, ["gelu"], ["gelu_pull"]),
+    "gelu_tanh": (lambda x: gg.nn.gelu(x, approximate="tanh"), ["gelu"], ["gelu_pull"]),
     "softmax": (gg.nn.softmax, ["softmax_row"], ["softmax_row_pull"]),
     "log_softmax": (gg.nn.log_softmax, ["softmax_row"], ["softmax_row_pull"]),
     "softmax of columns": (lambda x: gg.nn.softmax(x, axis=0), ["softmax_row"], ["softmax_row_pull"]),
