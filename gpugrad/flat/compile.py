@@ -195,7 +195,7 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         graph = trace.graph(returned)
     if len(results) == 1 and results[0] is out:
         build = first
-    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, len(returned), backend,
+    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, returned, backend,
                    reuse_outputs)
 
 

@@ -20,6 +20,7 @@ from gpugrad.flat.fuse import Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
+from gpugrad.flat.results import maker
 from gpugrad.flat.runtime import WORKERS, blas, runtime
 from gpugrad.graph.primitive import PRIMITIVES
 
@@ -350,16 +351,16 @@ class Steps:
     def runner(self) -> Callable[[list], list]:
         self.flush()
         finds = [self.look_at(y) for y in self.graph.outputs]
-        template, count, todo, makes, fixed = self.env, len(self.graph.inputs), tuple(self.todo), tuple(self.makes), self.fixed
+        template, count, todo, fixed = self.env, len(self.graph.inputs), tuple(self.todo), self.fixed
+        makes = [(i, maker(shape, dtype)) for i, shape, dtype in self.makes]
         shared = [i for i, y in enumerate(self.graph.outputs) if self.roots[y] & self.given and y not in self.homes]
         one_at_a_time = Lock()                               # the buffers are the program's
-        empty = numpy.empty
 
         def run(arrays: list) -> list:
             env = template.copy()
             env[:count] = arrays
-            for i, shape, dtype in makes:
-                env[i] = empty(shape, dtype)
+            for i, make in makes:
+                env[i] = make()
             with one_at_a_time:
                 for step in todo:
                     step(env)

@@ -28,13 +28,13 @@ class Program:
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: int, backend: str, reuse_outputs: bool = False):
+                 returned: list, backend: str, reuse_outputs: bool = False):
         self.name = getattr(f, "__name__", "program")
         self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
         written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
         outputs = self.graph.outputs
-        self._homes = {i: home for i, (_, home) in enumerate(written, returned) if home is not None}
+        self._homes = {i: home for i, (_, home) in enumerate(written, len(returned)) if home is not None}
         homes = {outputs[i]: home for i, home in self._homes.items() if outputs.count(outputs[i]) == 1 and home not in outputs}
         self.backend = "llvm" if backend == "auto" and find_spec("llvmlite") is not None else backend.replace("auto", "numpy")
         self._emit = lambda: emit(self.graph, names, homes)
@@ -55,9 +55,11 @@ class Program:
         self._checks = trace.checks
         self._before = trace.before
         self._reads = [read for _, read in trace.inputs]
-        self._makers, self._build, self._returned = makers, build, returned
+        self._makers, self._build, self._returned = makers, build, len(returned)
         self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
-        self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(v, outputs[:i])]
+        symbols = [*returned, *[symbol for symbol, _ in written]]            # one twice, a gradient that is returned, is one array
+        self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(
+            v, [w for w, symbol in zip(outputs[:i], symbols, strict=False) if symbol is not symbols[i]])]
         if self.backend == "cuda":
             self._shared = []                             # what a replay returns is its own
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
@@ -153,7 +155,8 @@ def may_be_shared(v: Value, others: list[Value]) -> bool:
 
 
 #: Operations that always make a new array, and where the functions live that do.
-FRESH = frozenset({"sum", "max", "min", "prod", "mean", "astype", "concatenate", "stack", "gather", "pad", "var"})
+FRESH = frozenset({"sum", "max", "min", "prod", "mean", "astype", "concatenate", "stack", "gather", "pad", "var",
+                   "scatter", "scatter_add", "scatter_set", "setitem", "cumsum", "cumprod"})
 OURS = ("gpugrad.kernels",)
 
 
