@@ -16,7 +16,7 @@ import numpy
 from gpugrad.flat.driver import Env, Segment, Spot, as_rows
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
-from gpugrad.flat.fuse import Group, fuse, operations, stored
+from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
@@ -30,6 +30,8 @@ PARALLEL = 1 << 19
 FRESH = frozenset(("matmul", "einsum", "concatenate", "stack", "scatter", "scatter_add", "gather", "cumsum", "cumprod"))
 #: Operations that only look in another way at memory, or copy it: `function(x, **params)` tells which.
 LOOKS = frozenset(("reshape", "transpose", "alias", "matrix_transpose", "getitem", "spread", "flip"))
+#: Operations in straight code from which compiling it well takes longer than it saves.
+MANY_LINES = 1000
 #: A batch of more products is left to NumPy.
 MOST_PRODUCTS = 256
 
@@ -38,13 +40,11 @@ class Loops(NamedTuple):
     """run    list of input arrays -> list of output arrays
     steps  what it does, in order: groups, and operations that NumPy does
     homes  output -> the input in whose memory it is made
-    text   of all loops, as LLVM reads it
     """
 
     run: Callable[[list], list]
     steps: list[Group | Op]
     homes: dict[Value, Value]
-    text: str
 
 
 def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
@@ -53,14 +53,19 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     steps = fuse(graph)
     homes = at_home(steps, graph, homes or {})
     kept = stored(steps, graph.outputs)
-    module = Module()
-    nests = {i: nest(step, kept, module) for i, step in enumerate(steps) if isinstance(step, Group)}
-    text = module.text()
-    library = Library(text) if nests else None
-    made = Steps(graph, steps, kept, homes, library)
+    straight = sum([len(step.ops) for step in steps if isinstance(step, Group) and step.n <= STRAIGHT])
+    loops = Module()
+    lines = Module(quick=True) if straight > MANY_LINES else loops
+    nests: dict[int, tuple[Nest, Module]] = {}
     for i, step in enumerate(steps):
-        made.add(step, nests.get(i))
-    return Loops(made.runner(), steps, homes, text)
+        if isinstance(step, Group):
+            module = lines if step.n <= STRAIGHT else loops
+            nests[i] = nest(step, kept, module), module
+    libraries = {module: Library(module.text(), module.quick) for module in {module for _, module in nests.values()}}
+    made = Steps(graph, steps, kept, homes)
+    for i, step in enumerate(steps):
+        made.add(step, *((nests[i][0], libraries[nests[i][1]]) if i in nests else ()))
+    return Loops(made.runner(), steps, homes)
 
 
 def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
@@ -101,8 +106,8 @@ class Steps:
     calls write before it starts (`makes`), and views only where a step of Python's or the caller asks for the object.
     """
 
-    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value], library: Any):
-        self.graph, self.kept, self.homes, self.library = graph, kept, homes, library
+    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value]):
+        self.graph, self.kept, self.homes = graph, kept, homes
         values = [*graph.inputs, *graph.constants]
         self.fixed = len(values)
         self.given = frozenset(values)
@@ -183,10 +188,10 @@ class Steps:
 
     # steps -----------------------------------------------------------------------------------------------------------------
 
-    def add(self, step: Group | Op, n: Nest | None) -> None:
+    def add(self, step: Group | Op, n: Nest | None = None, library: Library | None = None) -> None:
         if isinstance(step, Group):
-            assert n is not None
-            self.group(step, n)
+            assert n is not None and library is not None
+            self.group(step, n, library)
         elif not (ours_alone(step) and (self.look(step) or self.native(step))):
             self.single(step)
         for block in self.dying.pop(self.now, ()):
@@ -294,7 +299,7 @@ class Steps:
         self.segment.checks[len(self.segment.calls)] = lambda env: function(look(env), **params)
         return True
 
-    def group(self, group: Group, n: Nest) -> None:
+    def group(self, group: Group, n: Nest, library: Library) -> None:
         workers = workers_for(group, n)
         made_by = {op.outputs[0]: op for op in group.ops}
         words: list[list[Any]] = [[] for _ in range(workers)]
@@ -310,8 +315,8 @@ class Steps:
                 table.append(spot)
         spans = bounds(group.rows, workers, 1 if group.cols else 64)
         work = work_of(group, n)
-        function = self.library[n.name]
-        self.segment.alive.append(self.library)
+        function = library[n.name]
+        self.segment.alive.append(library)
         if workers == 1:
             self.segment.call(function, words[0], *spans[0], work=work)
         else:

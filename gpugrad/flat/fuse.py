@@ -24,6 +24,8 @@ from gpugrad.flat.reads import VIEWS, Placed, Reading, Triangle, columns, readin
 REDUCTIONS = frozenset(("sum", "max", "min"))
 LOOKS = frozenset(("reshape", "transpose"))
 MOST_OPS, MOST_ARRAYS = 300, 24
+#: Groups of so few elements are straight code: an array is read once, and no loop keeps its address.
+STRAIGHT, MOST_STRAIGHT_OPS, MOST_STRAIGHT_ARRAYS = 16, 1000, 200
 
 
 def implied(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[str, int] | None:
@@ -151,6 +153,11 @@ class Group:
         if reduction and roles[y] != "R":
             self.late.add(y)
 
+    def has_room(self, op: Op) -> bool:
+        ops, arrays = (MOST_OPS, MOST_ARRAYS) if self.n > STRAIGHT else (MOST_STRAIGHT_OPS, MOST_STRAIGHT_ARRAYS)
+        new = sum([x not in self.roles for x in set(op.values)])
+        return len(self.ops) < ops and len(self.roles) - len(self.made) + new <= arrays
+
     def settle(self) -> None:
         """Move each F value to the pass of its first reader, so that fewer wait in memory for a later pass."""
         first: dict[Value, int] = {}
@@ -260,9 +267,9 @@ def position(op: Op, steps: list, where: dict[Value, int], how: Reading | None) 
             earliest = max(earliest, where[x] + (not known))
     for place in range(earliest, len(steps)):
         group = steps[place]
-        if isinstance(group, Group) and len(group.ops) < MOST_OPS:
+        if isinstance(group, Group) and group.has_room(op):
             fitted = group.fit(op, how)
-            if fitted is not None and len({*group.roles, *op.values} - group.made) <= MOST_ARRAYS:
+            if fitted is not None:
                 group.take(op, fitted, how)
                 return place
     return None

@@ -220,9 +220,10 @@ class Loop:
 
 
 class Module:
-    """Text of functions, each written once, and the declarations they need."""
+    """Text of functions, each written once, and the declarations they need. `quick`: compiled soon rather than well."""
 
-    def __init__(self):
+    def __init__(self, quick: bool = False):
+        self.quick = quick
         self.parts: dict[str, str] = {}
 
     def declare(self, text: str) -> None:
@@ -242,14 +243,14 @@ class Module:
 class Library:
     """Compiled text. `library[name]` is the address of a function; the code lives as long as the library."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, quick: bool = False):
         binding = llvm_binding()
         machine, mark = target(binding)
-        path = cache_folder() / (hashlib.sha256((mark + text).encode()).hexdigest()[:32] + ".o")
+        path = cache_folder() / (hashlib.sha256(f"{mark}{quick}\n{text}".encode()).hexdigest()[:32] + ".o")
         try:
             code = path.read_bytes()
         except OSError:
-            code = compile_object(binding, machine, text)
+            code = compile_object(binding, machine, text, quick)
             keep(path, code)
         self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self.engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
@@ -283,10 +284,10 @@ def target(binding: Any) -> tuple[Any, str]:
     return machine, f"{binding.llvm_version_info} {cpu} {features}\n"
 
 
-def compile_object(binding: Any, machine: Any, text: str) -> bytes:
+def compile_object(binding: Any, machine: Any, text: str, quick: bool) -> bytes:
     module = binding.parse_assembly(text)
     module.verify()
-    tuning = binding.create_pipeline_tuning_options(speed_level=2)
+    tuning = binding.create_pipeline_tuning_options(speed_level=0 if quick else 2)
     tuning.loop_vectorization = tuning.slp_vectorization = False       # the text has its vectors already
     passes = binding.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)

@@ -60,7 +60,7 @@ def nest(group: Group, kept: set[Value], module: Module) -> Nest:
     partial = [y for y in made if y in group.late]
     scratch = [y for y in made if y in waits and y not in kept]
     arrays = [*read, *[y for y in made if y in kept or y in group.late], *scratch]
-    b = Body(module, inlines=sum(map(is_heavy, group.ops)) <= MOST_COPIES)
+    b = Body(module, inlines=not module.quick and sum(map(is_heavy, group.ops)) <= MOST_COPIES)
     Writer(b, group, made_by, {x: i for i, x in enumerate(dict.fromkeys(arrays))}, kept, set(scratch)).write()
     return Nest(named(b), list(dict.fromkeys(arrays)), scratch, partial)
 
