@@ -16,7 +16,7 @@ def one(xp: Any, dtype: Any) -> Any:
     if found is None:
         stream = xp.cuda.get_current_stream()
         found = xp.ones((), dtype=dtype)
-        if getattr(stream, "is_capturing", bool)():        # filled by each replay of that graph, and not before
+        if stream.is_capturing():                         # filled by each replay of that graph, and not before
             return found
         stream.synchronize()                              # once: other streams will read it
         _ONES[key] = found
