@@ -15,6 +15,14 @@ SCALE = 'extern "C" __global__ void scale(const float* x, float* y, float c, int
         ' int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) y[i] = c * x[i]; }'
 
 
+@pytest.fixture(autouse=True)
+def pool():
+    """Every test has a pool of its own: which free block is taken next depends on nothing else."""
+    made = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(made.malloc):
+        yield made
+
+
 @pytest.fixture
 def stream():
     """A stream for capturing, gpugrad knowing the simulated device; whatever a test left captured is given up."""
@@ -255,14 +263,14 @@ def test_host_functions_and_graphs_are_nodes(stream, x):
 # memory -------------------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("mode", ["Global", "ThreadLocal"])
-def test_the_driver_is_asked_for_memory_in_relaxed_captures_alone(stream, x, mode):
+def test_the_driver_is_asked_for_memory_in_relaxed_captures_alone(stream, mode):
     def run():
         return cupy.empty(5_000_000, "uint8")
-    cupy.get_default_memory_pool().free_all_blocks()
     with cupy.recording() as log:
         captured(stream, run)
+        captured(stream, run)
     assert log.mallocs == 1
-    cupy.get_default_memory_pool().free_all_blocks()
+    cupy.cuda.get_allocator().__self__.free_all_blocks()
     with pytest.raises(CUDA, match="cudaErrorStreamCaptureUnsupported"):
         captured(stream, run, getattr(cupy.cuda.runtime, f"streamCaptureMode{mode}"))
 
@@ -276,15 +284,15 @@ def test_replays_allocate_nothing(stream, x):
 
 
 def test_a_private_pool_keeps_what_was_freed_during_the_capture(stream, x):
-    pool = cupy.cuda.MemoryPool()
-    with cupy.cuda.using_allocator(pool.malloc):
+    private = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(private.malloc):
         y, graph = captured(stream, lambda: cupy.sqrt(cupy.exp(x * 2) + 1))
     others = [cupy.ones(6, "float32") for _ in range(8)]
     graph.launch()
     np.testing.assert_allclose(y.get(), np.sqrt(np.exp(x.get() * 2) + 1), rtol=1e-6)
-    assert pool.used_bytes() == 512 and all((o.get() == 1).all() for o in others)
-    pool.free_all_blocks()
-    assert pool.total_bytes() == 512
+    assert private.used_bytes() == 512 and all((o.get() == 1).all() for o in others)
+    private.free_all_blocks()
+    assert private.total_bytes() == 512
     with pytest.raises(StaleMemory, match="given it back to the driver"):
         graph.launch()
 
