@@ -48,7 +48,7 @@ class Step:
     profile: Profile
     saved: int  # bytes that the graph keeps between forward and backward
     repeats: bool  # two runs from one state give the same bits
-    error: float  # of loss and gradients against float64 on the CPU, relative to each one's largest
+    error: float  # of output and gradients against float64 on the CPU, relative to each one's largest
     scores: list[Score] = field(default_factory=list)
 
     @property
@@ -67,8 +67,7 @@ def take(work: Any, device: str) -> Step:
     """
     model = work.build(gg, device)
     model.step()
-    loss = model.loss()
-    saved = saved_bytes(loss, model.leaves + model.given)
+    saved = saved_bytes(model.output(), model.leaves + model.given)
     first, second = gradients(model), gradients(model)
     exact = work.build(gg, "cpu", "float64")
     exact.step()
@@ -84,9 +83,8 @@ def take(work: Any, device: str) -> Step:
 
 
 def gradients(model: Any) -> list[np.ndarray]:
-    """The loss and every gradient, on the host."""
-    loss = model.backward()
-    return [numbers(loss), *(numbers(leaf.grad) for leaf in model.leaves)]
+    """The output and every gradient, on the host."""
+    return [numbers(model.backward()), *(numbers(leaf.grad) for leaf in model.leaves)]
 
 
 def numbers(tensor: Any) -> np.ndarray:
@@ -94,11 +92,11 @@ def numbers(tensor: Any) -> np.ndarray:
     return np.array(data.get() if hasattr(data, "get") else data)
 
 
-def saved_bytes(loss: Any, given: Iterable) -> int:
-    """Bytes of the arrays that the graph of a loss keeps for its backward sweep, each buffer once, those of `given` apart."""
+def saved_bytes(output: Any, given: Iterable) -> int:
+    """Bytes of the arrays that the graph of an output keeps for its backward sweep, each buffer once, those of `given` apart."""
     own = {address(tensor.data) for tensor in given}
     kept: dict[int, int] = {}
-    todo, seen = [loss._node], set()
+    todo, seen = [output._node], set()
     while todo:
         node = todo.pop()
         if node is None or node in seen:

@@ -26,26 +26,30 @@ class Peer:
 
 @dataclass
 class Model:
-    """Leaves that get a gradient, what else is given, a loss, and the optimiser of the parameters, on one device."""
+    """Leaves that get a gradient, what else is given, the output, and the optimiser of the parameters, on one device.
+
+    gradient   of what is minimised to the output; None where the output is the loss itself
+    """
 
     leaves: list
     given: list
-    loss: Callable[[], Any]
+    output: Callable[[], Any]
     optimiser: Any
+    gradient: Any = None
 
     def backward(self) -> Any:
-        """Loss and fresh gradients."""
+        """The output, and fresh gradients."""
         for leaf in self.leaves:
             leaf.grad = None
-        loss = self.loss()
-        loss.backward()
-        return loss
+        output = self.output()
+        output.backward(self.gradient)
+        return output
 
     def step(self) -> Any:
-        """One training step; returns the loss."""
-        loss = self.backward()
+        """One training step; returns the output."""
+        output = self.backward()
         self.optimiser.step()
-        return loss
+        return output
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Block:
-    """Pre-LN transformer block: attention of H heads, GELU (tanh) MLP of 4 C, residuals, loss (y g).sum(), AdamW."""
+    """Pre-LN transformer block: attention of H heads, GELU (tanh) MLP of 4 C, residuals, AdamW; its output's gradient is given."""
 
     batch: int = 8
     time: int = 256
@@ -181,14 +185,13 @@ class Block:
 
         def attention(h):
             qkv = gg.linear(h, p["qkv"], p["qkv_b"]).reshape(self.batch, self.time, 3, heads, c // heads)
-            q, k, v = (gg.transpose(qkv[:, :, i], (0, 2, 1, 3)) for i in range(3))
-            weights = gg.softmax(q @ gg.transpose(k, (0, 1, 3, 2)) * (c // heads) ** -0.5, axis=-1)
-            mixed = gg.transpose(weights @ v, (0, 2, 1, 3)).reshape(self.batch, self.time, c)
+            q, k, v = (gg.transpose(part, (0, 2, 1, 3)) for part in gg.numpy.unstack(qkv, axis=2))
+            mixed = gg.transpose(gg.nn.dot_product_attention(q, k, v), (0, 2, 1, 3)).reshape(self.batch, self.time, c)
             return gg.linear(mixed, p["out"], p["out_b"])
 
-        def loss():
+        def output():
             y = x + attention(gg.layer_norm(x, p["g1"], p["b1"]))
             h = gg.gelu(gg.linear(gg.layer_norm(y, p["g2"], p["b2"]), p["up"], p["up_b"]), approximate="tanh")
-            return gg.sum((y + gg.linear(h, p["down"], p["down_b"])) * g)
+            return y + gg.linear(h, p["down"], p["down_b"])
 
-        return Model([x, *values], [g], loss, gg.optim.AdamW(list(values), lr=1e-3))
+        return Model([x, *values], [g], output, gg.optim.AdamW(list(values), lr=1e-3), g)
