@@ -156,9 +156,9 @@ def ours(op: Op) -> bool:
 def fusable(op: Op) -> bool:
     """Whether ELEMENTWISE has the operation, for its dtypes and parameters."""
     name, y = op.name, op.outputs[0] if len(op.outputs) == 1 else None
-    if y is None or name not in ELEMENTWISE or any(x.dtype.name not in ELEMENTS for x in (*op.values, y)):
+    if y is None or name not in ELEMENTWISE or any(x.dtype not in ELEMENTS for x in (*op.values, y)):
         return False
-    if set(op.params) - {"dtype", "shape"} or not any(True for _ in op.values) or not ours(op):
+    if (op.params and set(op.params) - {"dtype", "shape"}) or not op.values or not ours(op):
         return False
     kinds = {x.dtype.kind for i, x in enumerate(op.args) if isinstance(x, Value) and MASK_AT.get(name) != i}
     if name in MASK_AT:
@@ -191,7 +191,7 @@ def converted(x: Node, element: str) -> Node:
 
 def written(b: Body, op: Op, get: Callable[[Value], Node], lanes: int) -> Node:
     """The instructions of one operation; `get` finds the value of an argument with that many lanes."""
-    element = ELEMENTS[compute_dtype(op).name]
+    element = ELEMENTS[compute_dtype(op)]
     xs: list[Any] = []
     for i, x in enumerate(op.args):
         if isinstance(x, Value):

@@ -280,7 +280,7 @@ class Steps:
         out = self.output(y)
         shape = a.shape[-2], b.shape[-1]
         for index in numpy.ndindex(*batch):
-            self.segment.matmul(item(out, index, shape), item(a, index), item(b, index), ELEMENTS[y.dtype.name])
+            self.segment.matmul(item(out, index, shape), item(a, index), item(b, index), ELEMENTS[y.dtype])
         return True
 
     def factor(self, x: Value, first: bool) -> Spot:
@@ -294,7 +294,7 @@ class Steps:
         if x.dtype.name not in ("int32", "int64"):
             return False
         function, params = OWN[op.name], op.params
-        self.segment.check(self.contiguous(x), x.size, params["classes"], ELEMENTS[x.dtype.name])
+        self.segment.check(self.contiguous(x), x.size, params["classes"], ELEMENTS[x.dtype])
         look = self.look_at(x)
         self.segment.checks[len(self.segment.calls)] = lambda env: function(look(env), **params)
         return True
@@ -329,11 +329,11 @@ class Steps:
         y, role, kind = op.outputs[0], group.roles[op.outputs[0]], partial_element(op)
         length = group.cols if role == "C" else 1
         out = self.output(y)
-        narrow = role == "S" and kind != ELEMENTS[y.dtype.name]
+        narrow = role == "S" and kind != ELEMENTS[y.dtype]
         parts = self.blocks(workers - (not narrow), length, "f8" if narrow else y.dtype)
         parts = parts if narrow else [out, *parts]
         if role == "C":
-            kind = ELEMENTS[y.dtype.name]
+            kind = ELEMENTS[y.dtype]
             for spot in parts:
                 self.segment.zero(Spot.of((length,), y.dtype, spot))
 

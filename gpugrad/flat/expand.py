@@ -254,7 +254,7 @@ def uniform(array: numpy.ndarray) -> bool:
 
 
 def narrowed(op: Op, one: dict[Value, Value]) -> Op:
-    if not fusable(op) or not any(x in one for x in op.values):
+    if not any(x in one for x in op.values) or not fusable(op):
         return op
     args = tuple([one.get(x, x) if isinstance(x, Value) else x for x in op.args])
     return Op(op.name, args, op.params, op.outputs, line=op.line, forward=op.forward, function=op.function)

@@ -65,9 +65,9 @@ class Op:
         self.part = part
 
     @property
-    def values(self) -> Iterator[Value]:
+    def values(self) -> list[Value]:
         """The arguments that are values."""
-        return (x for x in self.args if isinstance(x, Value))
+        return [x for x in self.args if isinstance(x, Value)]
 
     def __repr__(self) -> str:
         parts = [repr(x) for x in self.args] + [f"{k}={v!r}" for k, v in self.params.items()]

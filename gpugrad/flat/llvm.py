@@ -18,7 +18,8 @@ import numpy
 from gpugrad.errors import MissingExtraError
 
 NAMES = {"f32": "float", "f64": "double"}
-ELEMENTS = {"float32": "f32", "float64": "f64", "bool": "i1", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
+ELEMENTS = {numpy.dtype(name): element for name, element in (
+    ("f4", "f32"), ("f8", "f64"), ("bool", "i1"), ("i1", "i8"), ("i2", "i16"), ("i4", "i32"), ("i8", "i64"))}
 
 
 def type_text(element: str, lanes: int) -> str:

@@ -36,7 +36,7 @@ class Nest(NamedTuple):
 
 
 def element(x: Value) -> str:
-    return ELEMENTS[x.dtype.name]
+    return ELEMENTS[x.dtype]
 
 
 def is_heavy(op: Op) -> bool:

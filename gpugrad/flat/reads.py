@@ -90,7 +90,7 @@ def reading(op: Op) -> Reading | None:
     """How a loop can do the operation; None where it cannot."""
     find = KINDS.get(op.name)
     values = (*op.values, *op.outputs)
-    if find is None or len(op.outputs) != 1 or any(x.dtype.name not in ELEMENTS or not x.size for x in values) or not ours(op):
+    if find is None or len(op.outputs) != 1 or any(x.dtype not in ELEMENTS or not x.size for x in values) or not ours(op):
         return None
     return find(op)
 
