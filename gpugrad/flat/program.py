@@ -57,9 +57,12 @@ class Program:
         self._reads = [read for _, read in trace.inputs]
         self._makers, self._build, self._returned = makers, build, len(returned)
         self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
-        symbols = [*returned, *[symbol for symbol, _ in written]]            # one twice, a gradient that is returned, is one array
-        self._shared = [i for i, v in enumerate(outputs) if i not in self._homes and may_be_shared(
-            v, [w for w, symbol in zip(outputs[:i], symbols, strict=False) if symbol is not symbols[i]])]
+        symbols = [id(symbol) for symbol in (*returned, *[symbol for symbol, _ in written])]
+        firsts = [symbols.index(symbol) for symbol in symbols]               # a gradient that is returned is one array
+        own = [i for i in range(len(outputs)) if i not in self._homes]
+        self._twins = {i: firsts[i] for i in own if firsts[i] != i and firsts[i] not in self._homes}
+        self._shared = [i for i in own if i not in self._twins and may_be_shared(
+            outputs[i], [outputs[j] for j in range(i) if j not in self._twins])]
         if self.backend == "cuda":
             self._shared = []                             # what a replay returns is its own
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
@@ -88,6 +91,8 @@ class Program:
             raise self._explained(error, inputs) from error
         for i in self._shared:
             outputs[i] = outputs[i].copy()
+        for i, first in self._twins.items():
+            outputs[i] = outputs[first]
         number = self._returned
         for write, has_array in self._writes:
             write(arguments, outputs[number] if has_array else None)
