@@ -19,6 +19,7 @@ from typing import Any
 
 from gpugrad.flat.elements import fusable
 from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.llvm import ELEMENTS
 from gpugrad.flat.reads import VIEWS, Placed, Reading, Triangle, columns, reading
 
 REDUCTIONS = frozenset(("sum", "max", "min"))
@@ -47,7 +48,7 @@ def implied(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[str, int] | 
 def reduced(op: Op) -> tuple[str, int] | None:
     """(role, cols) of the result of a reduction, in a group over its argument."""
     x = op.args[0]
-    if op.name not in REDUCTIONS or x.dtype.kind != "f" or op.outputs[0].dtype != x.dtype:
+    if op.name not in REDUCTIONS or x.dtype.kind != "f" or x.dtype not in ELEMENTS or op.outputs[0].dtype != x.dtype:
         return None
     gone = [i for i in op.params["axis"] if x.shape[i] != 1]
     live = [i for i, n in enumerate(x.shape) if n != 1 and i not in gone]
