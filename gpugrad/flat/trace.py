@@ -23,6 +23,9 @@ from gpugrad.graph.sweep import _sweep
 #: Primitives that stay whole for devices, which have kernels for them.
 KERNELS = frozenset({"linear", "softmax", "softmax_pull", "log_softmax", "log_softmax_pull"})
 
+#: Bytes of a constant from which it is worth a look whether it is one number.
+LARGE = 1 << 16
+
 
 class Trace:
     """A program in the making.
@@ -146,7 +149,18 @@ class Trace:
         """The program whose outputs are the results, then what is written back."""
         written = [symbol for symbol, _, _ in self.writes if symbol is not None]
         outputs = [self.value(s) for s in (*results, *written)]
-        return Graph([value for value, _ in self.inputs], self.constants, self.ops, outputs)
+        constants = {value: narrow(array) for value, array in self.constants.items()}
+        return Graph([value for value, _ in self.inputs], constants, self.ops, outputs)
+
+
+def narrow(array: numpy.ndarray) -> numpy.ndarray:
+    """An array that holds one number everywhere takes the memory of that number."""
+    if array.nbytes < LARGE or not any(array.strides):
+        return array
+    first = array[(slice(0, 1),) * array.ndim]
+    alike = array.dtype.kind in "biuf" and bool((array == first).all()) and (
+        array.dtype.kind != "f" or bool(first) or not numpy.signbit(array).any())          # -0 is equal to 0, and not 0
+    return numpy.broadcast_to(first.copy(), array.shape) if alike else array
 
 
 def outside(x: Any) -> bool:
