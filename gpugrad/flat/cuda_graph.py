@@ -1,6 +1,6 @@
 """One CUDA graph for a list of launches: captured once, replayed, captured anew when memory that it knows has moved.
 
-The launches run on a stream of their own, and take their memory from a pool of their own. The first run does the work, and by that
+The launches run on a stream of their own, and take their memory from a pool of their own. The first run does the work, and so
 compiles every kernel, asks every heuristic and gives the pool its blocks; the second only records. Nobody else allocates from
 the pool, so a replay is safe whatever was allocated since.
 """
@@ -19,7 +19,7 @@ STREAMS: dict[tuple[Any, int], list] = {}
 class Replay:
     """perform(arrays) -> (arrays to be returned, arrays written in place), run as a graph.
 
-    fixed    places among the arrays that are written in place: the graph knows their address, and is captured anew when it changes
+    fixed    places among the arrays that are written in place: where such an array has moved, a new graph is captured
     after    what is done once a graph is captured: uploads of what its launches read
     reuse    whether the results of a replay may lie where those before lay
     refused  why there is no graph: what the capture did not allow; None where there is one, or none was tried

@@ -47,7 +47,8 @@ class Joint:
     moving  places among the slots of those that have a gradient
     """
 
-    def __init__(self, optimiser: Optimizer, key: tuple, slots: list[Slot], moving: list[int], group: dict[str, Any], device: Any):
+    def __init__(self, optimiser: Optimizer, key: tuple, slots: list[Slot], moving: list[int], group: dict[str, Any],
+                 device: Any):
         self.optimiser, self.key, self.slots, self.moving, self.group, self.device = optimiser, key, slots, moving, group, device
         self.arena: Any = None
         self.table: Any = None                             # addresses of the gradients, on the device

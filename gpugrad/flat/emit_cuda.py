@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpugrad.arrays.memory import owner
+from gpugrad.flat.cuda_fuse import Group, fuse, operations
 from gpugrad.flat.cuda_graph import Replay
+from gpugrad.flat.cuda_kernels import kernel_of
 from gpugrad.flat.cuda_steps import Joint
 from gpugrad.flat.expand import OWN
+from gpugrad.flat.formulas import uniform
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.record import explained
@@ -21,15 +24,24 @@ from gpugrad.graph.record import explained
 Env = list[Any]
 
 
+class Step(NamedTuple):
+    """One piece of work: run(env) reads and makes values where `place` says. op: what errors are explained by, if it is one."""
+
+    run: Callable[[Env], None]
+    reads: tuple[Value, ...]
+    makes: tuple[Value, ...]
+    op: Op | None
+
+
 class Launches(NamedTuple):
     """run     list of input arrays, on the device or NumPy's -> list of output arrays
-    steps   what it does, in order
+    steps   what it does, in order: groups and single operations
     homes   none: what is written back is written by the launches
     replay  the graph that does it
     """
 
     run: Callable[[list], list]
-    steps: list
+    steps: list[Group | Op]
     homes: dict
     replay: Replay
 
@@ -47,16 +59,27 @@ class Context(NamedTuple):
 def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[Any, Any], reuse: bool) -> Launches:
     """The program as launches on a device. homes: which input the output of an index is written back to."""
     xp = device.xp
-    steps: list = list(graph.ops)
-    values = [*graph.inputs, *graph.constants, *(y for op in graph.ops for y in op.outputs)]
+    parts = fuse(graph)
+    values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
+    numbers = {v: number for v, c in graph.constants.items() if (number := uniform(c)) is not None}
+    kept = stored(parts, graph.outputs)
     with xp.cuda.Device(device.index):
         constants = [uploaded(xp, c) for c in graph.constants.values()]
-        todo = [launched(op, context) for op in steps]
-    perform = performer(graph, steps, todo, constants, homes, context)
+        steps = [launched(part, context) if isinstance(part, Op) else grouped(part, kept, numbers, context) for part in parts]
+    perform = performer(graph, steps, constants, homes, context)
     written = {context.place[home] for home in homes.values()}
     replay = Replay(xp, device.index, perform, written, context.after, reuse)
-    return Launches(replay, steps, {}, replay)
+    return Launches(replay, parts, {}, replay)
+
+
+def stored(parts: list[Group | Op], outputs: list[Value]) -> set[Value]:
+    """Values that are read by another part than one that makes them, or returned."""
+    kept = set(outputs)
+    for part in parts:
+        made = part.made if isinstance(part, Group) else {}
+        kept |= {x for op in operations(part) for x in op.values if x not in made}
+    return kept
 
 
 def uploaded(xp: Any, array: numpy.ndarray) -> Any:
@@ -66,7 +89,7 @@ def uploaded(xp: Any, array: numpy.ndarray) -> Any:
     return xp.asarray(array)
 
 
-def performer(graph: Graph, steps: list, todo: list[Callable[[Env], None]], constants: list, homes: dict[int, Value],
+def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int, Value],
               context: Context) -> Callable[[list], list]:
     """perform(input arrays) -> (array, whether it is to stay there) for each output."""
     place = context.place
@@ -74,46 +97,60 @@ def performer(graph: Graph, steps: list, todo: list[Callable[[Env], None]], cons
     writes = [(i, place[home]) for i, home in homes.items()]
     overwritten = {home for _, home in writes}
     early = [i for i in outputs if i in overwritten]          # read as they were
-    dying = last_places(steps, place, {*outputs, *(i for _, i in writes), *range(len(graph.inputs) + len(constants))})
+    dying = last_places(steps, place, {*outputs, *overwritten, *range(len(graph.inputs) + len(constants))})
+    todo = list(zip(steps, dying, strict=True))
     rest = [None] * (len(place) - len(graph.inputs) - len(constants))
 
     def perform(arrays: list) -> list:
         env: Env = [*arrays, *constants, *rest]
         before = {i: env[i].copy() for i in early}
-        at = 0
-        try:
-            for at, (step, dead) in enumerate(zip(todo, dying)):  # noqa: B007 - `at` says where an error came from
-                step(env)
-                for i in dead:
-                    env[i] = None
-        except Exception as error:
-            op = steps[at]
-            raise explained(error, op, [env[place[x]] if isinstance(x, Value) else x for x in op.args], op.params) from error
+        for step, dead in todo:
+            try:
+                step.run(env)
+            except Exception as error:
+                op = step.op
+                if op is None:
+                    raise
+                raise explained(error, op, [env[place[x]] if isinstance(x, Value) else x for x in op.args], op.params) from error
+            for i in dead:
+                env[i] = None
         results = [before.get(i, env[i]) for i in outputs]
         memory = {id(owner(env[i])) for i in overwritten}
         goals = {i: env[home] for i, home in writes}
         results = [y.copy() if id(owner(y)) in memory and y is not goals.get(i) else y for i, y in enumerate(results)]
-        for i, home in writes:
-            if results[i] is not env[home]:
-                env[home][...] = results[i]
-        for i, home in writes:
-            results[i] = env[home]
+        for i, goal in goals.items():
+            if results[i] is not goal:
+                goal[...] = results[i]
+                results[i] = goal
         return [(y, i in homes) for i, y in enumerate(results)]
     return perform
 
 
-def last_places(steps: list, place: dict[Value, int], kept: set[int]) -> list[list[int]]:
+def last_places(steps: list[Step], place: dict[Value, int], kept: set[int]) -> list[list[int]]:
     """The places that each step is the last to touch."""
     seen = set(kept)
     dying: list[list[int]] = []
-    for op in reversed(steps):
-        dead = {place[x] for x in (*op.values, *op.outputs)} - seen
+    for step in reversed(steps):
+        dead = {place[x] for x in (*step.reads, *step.makes)} - seen
         seen |= dead
         dying.append(sorted(dead))
     return dying[::-1]
 
 
-def launched(op: Op, context: Context) -> Callable[[Env], None]:
+def grouped(group: Group, kept: set[Value], numbers: dict[Value, float], context: Context) -> Step:
+    """A group as its generated kernel."""
+    makes = tuple([y for y in group.made if y in kept])
+    kernel = kernel_of(group, list(makes), numbers)
+    reads = [(x, context.place[x]) for x in group.read if x not in numbers]
+    ys = [context.place[y] for y in makes]
+
+    def run(env: Env) -> None:
+        for i, y in zip(ys, kernel({x: env[i] for x, i in reads}), strict=True):
+            env[i] = y
+    return Step(run, tuple(group.read), makes, None)
+
+
+def launched(op: Op, context: Context) -> Step:
     """An operation by the primitive's own function on the device."""
     function = on_device(op, context)
     places = [context.place[x] if isinstance(x, Value) else None for x in op.args]
@@ -121,10 +158,10 @@ def launched(op: Op, context: Context) -> Callable[[Env], None]:
     ys = [context.place[y] for y in op.outputs]
 
     def run(env: Env) -> None:
-        y: Any = function(*[x if i is None else env[i] for x, i in zip(given, places)], **params)
-        for i, v in zip(ys, y if several else (y,)):
+        y: Any = function(*[x if i is None else env[i] for x, i in zip(given, places, strict=True)], **params)
+        for i, v in zip(ys, y if several else (y,), strict=False):
             env[i] = v
-    return run
+    return Step(run, tuple(op.values), op.outputs, op)
 
 
 def on_device(op: Op, context: Context) -> Callable:

@@ -37,8 +37,8 @@ def traced_step(doors: Any, optimiser: Optimizer) -> None:
 
 
 def on_device(params: list) -> bool:
-    """Whether the program is one for a GPU: the parameters show it, once their arrays have been looked at."""
-    return any([tensor._data is not None for tensor in params]) and RUNNING[-1].device is not None
+    """Whether the program is one for a GPU: the first parameter shows it, once its array was looked at."""
+    return bool(params) and params[0]._data is not None and RUNNING[-1].device is not None
 
 
 def number(w: Symbol, compute: Any, of: Any) -> Symbol:

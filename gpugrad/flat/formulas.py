@@ -1,0 +1,108 @@
+"""Operations of a program as formulas with a CUDA text (kernels/expression.py)."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.flat.ir import Op, Value
+from gpugrad.kernels import gelu as gelu_kernel
+from gpugrad.kernels.expression import OPERATIONS, SYMBOLS, TRUTHS, Expression, Symbols
+
+FLOATS = "efd"
+ROOT_HALF, DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+Formula = Callable[..., Any]
+
+
+def same(x: Any) -> Any:
+    return x
+
+
+def normal_cdf(x: Any) -> Any:
+    return (SYMBOLS.erf(x * ROOT_HALF) + 1) * 0.5
+
+
+def gelu_slope(x: Any) -> Any:
+    return normal_cdf(x) + SYMBOLS.exp(x * x * -0.5) * DENSITY * x
+
+
+def tanh_part(x: Any) -> Any:
+    return SYMBOLS.tanh((x * x * (gelu_kernel.K * gelu_kernel.C) + gelu_kernel.K) * x)
+
+
+def gelu_tanh_slope(x: Any) -> Any:
+    t = tanh_part(x)
+    return (t + 1) * ((1 - t) * ((x * x * (3 * gelu_kernel.C * gelu_kernel.K) + gelu_kernel.K) * x) + 1) * 0.5
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    x = x if low is None else SYMBOLS.maximum(x, low)
+    return x if high is None else SYMBOLS.minimum(x, high)
+
+
+#: What SYMBOLS does not have under the primitive's name.
+MORE: dict[str, Formula] = {
+    "alias": same, "spread": same, "astype": same,
+    "relu": lambda x: SYMBOLS.where(x < 0, 0, x),
+    "relu_pull": lambda g, y: SYMBOLS.where(y > 0, g, 0),
+    "gelu": lambda x: normal_cdf(x) * x, "gelu_slope": gelu_slope,
+    "gelu_tanh": lambda x: (tanh_part(x) + 1) * x * 0.5, "gelu_tanh_slope": gelu_tanh_slope,
+    "clip": clip,
+    "bitwise_and": SYMBOLS.logical_and, "bitwise_or": SYMBOLS.logical_or, "bitwise_xor": SYMBOLS.logical_xor,
+    "invert": SYMBOLS.logical_not,
+}
+ON_TRUTHS = frozenset({"bitwise_and", "bitwise_or", "bitwise_xor", "invert", "logical_and", "logical_or", "logical_xor",
+                       "logical_not"})
+NOT_FORMULAS = frozenset({"conj", "real", "same", "like", "power"})       # names of SYMBOLS that are not operations by element
+
+
+def formula(name: str) -> Formula | None:
+    """The formula of a primitive; None where there is none."""
+    if name in MORE:
+        return MORE[name]
+    if name == "power" or name in OPERATIONS or (hasattr(Symbols, name) and name not in NOT_FORMULAS and name[0] != "_"):
+        return getattr(SYMBOLS, name)
+    return None
+
+
+def is_truth(op: Op) -> bool:
+    return op.outputs[0].dtype == bool
+
+
+def expressible(op: Op) -> bool:
+    """Whether the operation is by element, of floats of one dtype and truth values, and has a formula."""
+    y = op.outputs[0]
+    if formula(op.name) is None or set(op.params) - {"dtype", "shape"} or not any(True for _ in op.values):
+        return False
+    if any(x is not None and not isinstance(x, Value | bool | int | float) for x in op.args):
+        return False
+    floats = [x for x in (*op.values, y) if x.dtype != bool]
+    if any(x.dtype.char not in FLOATS or x.dtype != floats[0].dtype for x in floats):
+        return False
+    truths = [x for x in op.values if x.dtype == bool]
+    if op.name in ON_TRUTHS:
+        return not floats and all(isinstance(x, Value) for x in op.args)
+    if op.name in ("where", "masked"):
+        mask = op.args[0 if op.name == "where" else 1]
+        return truths == [mask] and y.dtype != bool
+    if op.name in ("equal", "not_equal") or not truths:
+        return not truths and (y.dtype != bool or op.name in TRUTHS)
+    return False
+
+
+def expression_of(op: Op, of: Callable[[Value], Expression]) -> Any:
+    """The operation's formula, `of` its arguments."""
+    function = formula(op.name)
+    assert function is not None
+    return function(*[of(x) if isinstance(x, Value) else x for x in op.args])
+
+
+def uniform(array: numpy.ndarray) -> float | None:
+    """The number that a constant consists of; None where it is no one number."""
+    if array.dtype.kind != "f" or not array.size:
+        return None
+    first = array[(0,) * array.ndim]
+    same_everywhere = not any(array.strides) or array.size == 1 or (array.size <= 8192 and bool((array == first).all()))
+    return float(first) if same_everywhere and numpy.isfinite(first) else None
