@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy
 
 from gpugrad.arrays.levelled import ARRAY, filled
-from gpugrad.arrays.memory import owner
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target
+from gpugrad.flat.results import LEAST, maker
 from gpugrad.flat.threads import WORKERS, in_tiles
 from gpugrad.flat.tiles import Step, Tile, grouped, lead
 
@@ -29,7 +29,7 @@ class Emitted(NamedTuple):
     plan     the memory plan
     homes    output -> the input in whose memory it is made
     scratch  name in the text -> the arrays of a group
-    results  name in the text -> output that every run makes in the same memory
+    results  name in the text of what gives memory for it -> output
     """
 
     run: Callable
@@ -44,7 +44,7 @@ class Emitted(NamedTuple):
 
 
 #: Names of buffers, groups, their arrays and parameters without a text.
-RESERVED = re.compile(r"(b|t|p|tile_|scratch_)\d+")
+RESERVED = re.compile(r"(b|t|p|new_|tile_|scratch_)\d+")
 
 
 class Raw(str):
@@ -106,16 +106,15 @@ TEXTS: dict[str, Callable[..., str]] = {
 }
 
 
-def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | None = None, reuse: bool = False) -> Emitted:
+def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | None = None) -> Emitted:
     """The program as a function of a list of arrays.
 
     names  what to call the inputs, where there is a name
     homes  output -> the input that it is to overwrite; it is made there where nothing reads the input any more
-    reuse  whether a run makes its outputs where the run before made them
     """
     steps = grouped(graph)
     memory, homes = plan(graph, steps), at_home(steps, graph, homes or {})
-    writer = Writer(Names(graph, names), memory, homes, set(graph.outputs) if reuse else set())
+    writer = Writer(Names(graph, names), memory, homes, set(graph.outputs))
     ends = deaths(steps, graph, memory)
     for step, dead in zip(steps, ends, strict=True):
         if isinstance(step, Tile):
@@ -131,21 +130,11 @@ def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | No
     source = "\n".join(["def run(inputs):", *head, *writer.lines, tail]) + "\n"
     scope: dict[str, Any] = {"np": numpy, "nan": numpy.nan, "inf": numpy.inf, **writer.helpers, **constants}
     scope |= arrays(memory, writer.buffers, writer.scratch)
-    kept = {name: numpy.empty(v.shape, v.dtype) for name, v in writer.results.items()}
-    scope |= kept
+    scope |= {name: maker(v.shape, v.dtype) for name, v in writer.results.items()}
     if writer.scratch:
         scope["in_tiles"] = in_tiles
     exec(compile(source, "<program>", "exec"), scope)
-    run = scope["run"] if not kept else apart(scope["run"], list(kept.values()))
-    return Emitted(run, source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results)
-
-
-def apart(run: Callable, kept: list[numpy.ndarray]) -> Callable:
-    """run on copies of those inputs that are, or view, results of the run before: it writes its own there."""
-    def checked(inputs: list) -> list:
-        mine = {id(array) for array in kept}
-        return run([x.copy() if id(owner(x)) in mine else x for x in inputs])
-    return checked
+    return Emitted(scope["run"], source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results)
 
 
 def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, list[Place]]) -> dict[str, Any]:
@@ -219,11 +208,11 @@ class Writer:
     helpers  name -> function that is not NumPy's own
     buffers  name -> (byte in the arena, value)
     scratch  name -> the arrays of a group
-    results  name -> output among `reused`
+    results  name of what gives memory for it -> output
     """
 
-    def __init__(self, called: Names, memory: Plan, homes: dict[Value, Value], reused: set[Value]):
-        self.called, self.memory, self.homes, self.reused = called, memory, homes, reused
+    def __init__(self, called: Names, memory: Plan, homes: dict[Value, Value], outputs: set[Value]):
+        self.called, self.memory, self.homes, self.outputs = called, memory, homes, outputs
         self.results: dict[str, Value] = {}
         self.lines: list[str] = []
         self.helpers: dict[str, Callable] = {}
@@ -242,7 +231,7 @@ class Writer:
         self.last = where
 
     def place(self, v: Value | None) -> str | None:
-        """The array in which the value is to be made, if that is known before the run."""
+        """Where the value is to be made: in the memory of an input, in the arena, or, where it is large, in memory got for it."""
         if v is None:
             return None
         if v in self.homes:
@@ -250,8 +239,9 @@ class Writer:
         name = f"b{v.number}"
         if v in self.memory.place:
             self.buffers[name] = self.memory.place[v], v
-        elif v in self.reused:
-            self.results[name] = v
+        elif v in self.outputs and v.nbytes >= LEAST:
+            self.results[f"new_{v.number}"] = v
+            return f"new_{v.number}()"
         else:
             return None
         return name

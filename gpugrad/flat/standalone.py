@@ -66,7 +66,8 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
     if made:                                               # all are made before the names change hands
         lines += [f"({', '.join(made)},) = ({', '.join(f'{factory}(np)' for factory in made.values())},)"]
     lines += [f"{label} = {written(array)}" for label, array in parts.constants.items()]
-    lines += [f"{label} = np.empty({v.shape}, '{v.dtype}')" for label, v in emitted.results.items()]
+    lines += [line for label, v in emitted.results.items()
+              for line in ("", f"def {label}():", f"    return np.empty({v.shape}, '{v.dtype}')")]
     if emitted.buffers:
         lines += [f"arena = np.empty({emitted.plan.nbytes}, np.uint8)"]
         lines += [f"{label} = arena[{start}:{start + v.nbytes}].view('{v.dtype}').reshape({v.shape})"
