@@ -123,6 +123,12 @@ class Batch:
 
     def run(self):
         """Run all threads of the batch to their end."""
+        try:
+            self.schedule()
+        finally:
+            self.everyone = self.barriers = self.pending = None       # they know the batch: a cycle would keep its memory
+
+    def schedule(self):
         functions, blocks = self.kernel.code.functions, self.kernel.blocks
         self.barriers = Barriers(self, self.kernel.code.barriers)
         pending = self.pending = {0: [self.everyone]}

@@ -37,10 +37,12 @@ def two_product(a, b):
 def odd_sum(a, b):
     """a + b in float64, rounded to odd: truncated, with the last bit set where the sum was inexact."""
     s, e = two_sum(a, b)
+    if not np.any(e):
+        return s
     bits = np.asarray(s).view(np.int64)
     inexact = (e != 0) & np.isfinite(s) & (bits & 1 == 0)
-    towards = np.where((e > 0) == (s > 0), np.int64(1), np.int64(-1))
-    return np.where(inexact, bits + towards, bits).view(np.float64)
+    # One step towards e: up in size where e has the sign of s, else down.
+    return (bits + inexact * (1 - 2 * ((e > 0) != (s > 0)))).view(np.float64)
 
 
 def nudge(nearest, error, mode):
@@ -127,7 +129,6 @@ def mul64(a, b, mode):
 
 def fma64(a, b, c, mode="rn"):
     """a * b + c rounded once; operands near the ends of the exponent range take an exact slow path."""
-    a, b, c = np.broadcast_arrays(a, b, c)
     p, pe = two_product(a, b)
     s, se = two_sum(p, c)
     out = s + odd_sum(se, pe)
@@ -135,8 +136,13 @@ def fma64(a, b, c, mode="rn"):
     if mode != "rn":
         _, rest = two_sum(s, odd_sum(se, pe))
         out = nudge(out, rest, mode)
+    size = np.abs(p)
+    high = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.maximum(np.abs(c), size))
+    # Mostly nothing is extreme: not huge, not infinite, not NaN, no product so small that its error underflows, no zero.
+    if high.max(initial=0) <= SAFE_HIGH and size.min(initial=1) >= SAFE_LOW and out.all():
+        return out
+    a, b, c, p, out, high = np.broadcast_arrays(a, b, c, p, out, high)
     plain = a * b + c
-    high = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.maximum(np.abs(c), np.abs(p)))
     extreme = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (
         (high > SAFE_HIGH) | ((a != 0) & (b != 0) & (np.abs(p) < SAFE_LOW)))
     out = np.where(np.isfinite(out) & (high <= SAFE_HIGH), out, plain)
