@@ -157,7 +157,7 @@ class Names(dict):
 
     def __init__(self, graph: Graph, names: Sequence[str]):
         super().__init__()
-        used = {"np", "nan", "inf", "inputs", "run", "in_tiles", "i", "j"}
+        used = {"np", "nan", "inf", "inputs", "run", "in_tiles", "i", "j", *[op.name for op in graph.ops]}
         for i, v in enumerate(graph.inputs):
             name = names[i] if i < len(names) and names[i].isidentifier() else f"s{i}"
             while name in used or keyword.iskeyword(name) or RESERVED.fullmatch(name):
