@@ -140,11 +140,11 @@ class Symbol:
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
         if function is numpy.array2string:                # in a message
-            return f"<traced, shape {self.shape}>"
+            return repr(self)
         return as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
-        return f"Symbol({self.value!r}, shape={self.shape}, dtype={self.dtype})"
+        return f"<traced, shape {self.shape}>"
 
 
 def binary(name: str) -> tuple[Callable, Callable, Callable]:
