@@ -141,7 +141,10 @@ class Symbol:
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
         if function is numpy.array2string:                # in a message
             return repr(self)
-        return as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
+        if only_constants((args, kwargs)):
+            return constants(function(*known(args), **known(kwargs)))
+        with entered(function.__name__):
+            return as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<traced, shape {self.shape}>"
