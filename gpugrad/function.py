@@ -164,7 +164,8 @@ class Call(Primitive):
         if self.outputs == 1:
             gs = [tensor_of(g)]
         else:                                             # g holds the cotangents of the outputs that were used
-            gs = [tensor_of(g[i]) if i in g else Tensor(filled_like(v, 0)) for i, v in enumerate(y)]
+            known = next(iter(g.values()))
+            gs = [tensor_of(g[i]) if i in g else Tensor(filled_like(v, 0, beside=known)) for i, v in enumerate(y)]
         got = self.function.backward(self.restored(y, xs), *gs)
         got = got if isinstance(got, tuple) else (got,)
         if len(got) != len(self.arguments):

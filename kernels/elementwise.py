@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import module_of
+from gpugrad.arrays import empty_beside
 from gpugrad.kernels.expression import SYMBOLS, Body, Expression, Leaf
 from gpugrad.kernels.launch import grid_for, launch, vector_width
 from gpugrad.kernels.load import Source
@@ -45,8 +45,7 @@ class Elementwise:
     def __call__(self, arrays: Mapping[str, Any], shape: tuple[int, ...]) -> list:
         """New arrays of `shape`, which every array read broadcasts to. All are of one dtype among FLOATS and on one device."""
         read = [arrays[name] for name in self.inputs]
-        xp, dtype = module_of(read[0]), read[0].dtype
-        outs = [xp.empty(shape, dtype) for _ in self.body[1]]
+        outs = [empty_beside(read[0], shape, read[0].dtype) for _ in self.body[1]]
         self.into(outs, read)
         return outs
 

@@ -1,9 +1,20 @@
 """Arrays and devices: the only place that imports cupy."""
-from gpugrad.arrays.devices import CPU, Device, default_device, device_of, move, new_array, short, synchronize
+from gpugrad.arrays.devices import (
+    CPU,
+    Device,
+    at_home,
+    default_device,
+    device_of,
+    empty_beside,
+    move,
+    new_array,
+    short,
+    synchronize,
+)
 from gpugrad.arrays.memory import LAST, changed_since, exclusive, mark_changed
 from gpugrad.arrays.modules import cuda_problem, cuda_usable, is_array, module_of, module_of_type
 from gpugrad.arrays.one import is_one, one
 
-__all__ = ["CPU", "LAST", "Device", "changed_since", "cuda_problem", "cuda_usable", "default_device", "device_of",
-           "exclusive", "is_array", "is_one", "mark_changed", "module_of", "module_of_type", "move", "new_array", "one", "short",
-           "synchronize"]
+__all__ = ["CPU", "LAST", "Device", "at_home", "changed_since", "cuda_problem", "cuda_usable", "default_device", "device_of",
+           "empty_beside", "exclusive", "is_array", "is_one", "mark_changed", "module_of", "module_of_type", "move", "new_array",
+           "one", "short", "synchronize"]

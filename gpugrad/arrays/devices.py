@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -107,6 +108,33 @@ def move(array: Any, device: Device) -> Any:
     cupy = device.xp
     with cupy.cuda.Device(device.index):
         return cupy.asarray(array)
+
+
+def at_home(function: Callable, xp: Any) -> Callable:
+    """The function with the device of its first array as the current one, where its results then lie too.
+
+    With one device there is nothing to choose, and it is the function itself.
+    """
+    if not hasattr(xp, "RawModule") or xp.cuda.runtime.getDeviceCount() < 2:
+        return function
+    array_type, current = xp.ndarray, xp.cuda.runtime.getDevice
+
+    def run(*args: Any, **params: Any) -> Any:
+        for x in args:
+            if type(x) is array_type:
+                number = x.device.id
+                if number == current():
+                    break
+                with xp.cuda.Device(number):
+                    return function(*args, **params)
+        return function(*args, **params)
+    return run
+
+
+def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Uninitialised memory on the device of a GPU's array."""
+    xp = module_of(array)
+    return at_home(lambda array: xp.empty(shape, dtype), xp)(array)
 
 
 def synchronize(device: Device | str | None = None) -> None:

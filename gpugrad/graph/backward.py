@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import device_of, exclusive, is_array, module_of, one, short
+from gpugrad.arrays import at_home, device_of, exclusive, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.layers import Layered
 from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Leaf, Tensor
 
@@ -46,13 +47,24 @@ def seed(y: Tensor) -> Any:
     return filled_like(y, 1)
 
 
-def filled_like(y: Any, value: float) -> Any:
-    """An array of the shape, dtype and module of y, which may be an array, a Tensor or `Shaped`."""
-    data = bare_array(y)
-    xp = module_of(data) if is_array(data) else numpy
-    if value == 1 and not data.shape and hasattr(xp, "RawModule"):
-        return one(xp, data.dtype)
-    return xp.full(data.shape, value, dtype=data.dtype)
+def filled_like(y: Any, value: float, beside: Any = None) -> Any:
+    """An array of the shape and dtype of y, where the array under `beside` lies; y may be `Shaped`, which lies nowhere."""
+    data, array = bare_array(y), array_under(y if beside is None else beside)
+    xp = module_of(array) if is_array(array) else numpy
+    return at_home(filled, xp)(array, xp, data.shape, data.dtype, value)
+
+
+def filled(array: Any, xp: Any, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
+    if value == 1 and not shape and hasattr(xp, "RawModule"):
+        return one(xp, dtype)
+    return xp.full(shape, value, dtype=dtype)
+
+
+def array_under(y: Any) -> Any:
+    """What the Tensor and its levels come down to."""
+    while isinstance(y, Tensor):
+        y = y._layer[1] if isinstance(y, Layered) else y._data
+    return y
 
 
 def cotangent(op: str, g: Any, y: Tensor) -> Any:

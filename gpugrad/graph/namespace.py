@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpugrad.arrays import module_of_type
+from gpugrad.arrays import at_home, module_of_type
 
 PRIMITIVES: dict[str, Any] = {}                 # name -> Primitive
 DERIVED: dict[str, Callable] = {}               # name -> function of m and its arguments, made of primitives
@@ -82,7 +82,7 @@ class Implementations(dict):
         elif hasattr(xp, "implementation"):               # a tracer's: it runs NumPy's and notes the operation
             function = xp.implementation(self.prim)
         else:
-            function = self.impl(xp)
+            function = at_home(self.impl(xp), xp)
         self[array_type] = function
         return function
 
