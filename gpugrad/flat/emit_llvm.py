@@ -52,6 +52,9 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     graph = expand(graph)
     steps = fuse(graph)
     homes = at_home(steps, graph, homes or {})
+    for step in steps:
+        if isinstance(step, Group):
+            step.passing -= homes.keys()                     # the memory of an input may begin anywhere
     kept = stored(steps, graph.outputs)
     straight = sum([len(step.ops) for step in steps if isinstance(step, Group) and step.n <= STRAIGHT])
     loops = Module()

@@ -14,7 +14,7 @@ are in later groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpugrad.flat.elements import fusable
@@ -25,6 +25,8 @@ from gpugrad.flat.reads import VIEWS, Placed, Reading, Triangle, columns, readin
 REDUCTIONS = frozenset(("sum", "max", "min"))
 LOOKS = frozenset(("reshape", "transpose"))
 MOST_OPS, MOST_ARRAYS = 300, 24
+#: Bytes of a result that nothing in the program reads, from which it is written past the caches.
+PASSING = 1 << 22
 #: Groups of so few elements are straight code: an array is read once, and no loop keeps its address.
 STRAIGHT, MOST_STRAIGHT_OPS, MOST_STRAIGHT_ARRAYS = 16, 1000, 200
 
@@ -71,6 +73,7 @@ class Group:
     late    values that are known only after the loop
     readings  how those of its operations that read elsewhere do it
     closed  takes no other operation
+    passing results so large that the caches are better off without them
     """
 
     def __init__(self, n: int):
@@ -83,6 +86,7 @@ class Group:
         self.level: dict[Value, int] = {}
         self.readings: dict[Op, Reading] = {}
         self.closed = False
+        self.passing: set[Value] = set()
 
     def fit(self, op: Op, how: Reading | None = None) -> tuple[int, dict[Value, str]] | None:
         """(cols, roles) that this group would have with the operation; None where it does not belong here."""
@@ -201,10 +205,19 @@ def can_start(op: Op, how: Reading | None = None) -> bool:
     return op.name == "one_hot" or (fusable(op) and Group(op.outputs[0].size).fit(op) is not None)
 
 
-def readings_in(graph: Graph) -> dict[Op, Reading]:
+def aligned(group: Group, y: Value) -> bool:
+    """Whether all rows of y begin at multiples of 16 bytes, if y does."""
+    return group.roles[y] == "F" and y.dtype.kind == "f" and group.cols * y.dtype.itemsize % 16 == 0
+
+
+def passes(group: Group, readers: Sequence[Op]) -> bool:
+    """Whether only operations beside the one that makes a value read it."""
+    return all(op in group.ops for op in readers) and (not readers or not any(group.level.values()))
+
+
+def readings_in(graph: Graph, uses: dict[Value, list[Op]]) -> dict[Op, Reading]:
     """How operations that read elsewhere do it in loops. A view stays NumPy's unless all that read it are in loops too."""
     found: dict[Op, Reading] = {}
-    uses = graph.uses()
     for op in reversed(graph.ops):
         if op.name in VIEWS:
             readers = uses.get(op.outputs[0], ())
@@ -228,7 +241,8 @@ def fuse(graph: Graph) -> list[Group | Op]:
     steps: list[Group | Op] = []
     looks: dict[int, list[Op]] = {}                      # step -> reshapes and transposes of what it makes; -1: of inputs
     where: dict[Value, int] = {}
-    readings = readings_in(graph)
+    uses = graph.uses()
+    readings = readings_in(graph, uses)
     for op in graph.ops:
         how = readings.get(op)
         place = position(op, steps, where, how)
@@ -240,9 +254,11 @@ def fuse(graph: Graph) -> list[Group | Op]:
             steps.append(started(op, how) if can_start(op, how) else op)
         for y in op.outputs:
             where[y] = place
+    leaving = {y for y in graph.outputs if y.nbytes >= PASSING}
     for step in steps:
         if isinstance(step, Group):
             step.settle()
+            step.passing = {y for y in step.made if y in leaving and aligned(step, y) and passes(step, uses.get(y, ()))}
     ordered: list[Group | Op] = list(looks.get(-1, ()))
     for i, step in enumerate(steps):
         ordered += [step, *looks.get(i, ())]

@@ -7,6 +7,7 @@ kept in float64.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -145,6 +146,8 @@ class Writer:
             self.totals = carried
         for y, total in self.totals.items():
             b.do(f"store {total}, ptr {self.pointers[y]}")
+        if g.passing:
+            b.do("fence seq_cst")                            # what passes the caches is there before anyone is told
 
     def one_row(self, index: Node) -> None:
         g, b = self.group, self.b
@@ -178,11 +181,13 @@ class Writer:
         if not ops:
             return
         sums = [op for op in ops if op.name in REDUCTIONS and g.roles[op.outputs[0]] in "RS"]
-        values: dict[Value, Node] = {}
+        values: dict[Value | Op, Node] = {}                  # by value, the results; by operation, where NaN was met
         for op in sums:
             y = op.outputs[0]
             kind = self.totals[y].element if g.roles[y] == "S" else element(y)
             values[y] = b.constant(START[op.name], kind, LANES)
+            if op.name != "sum":
+                values[op] = b.constant(0, "i1", LANES)
         if g.cols:
             whole = b.constant(g.cols // LANES * LANES, "i64")
         else:
@@ -193,14 +198,15 @@ class Writer:
         if not length or length % LANES:
             values = self.inner(ops, whole, end, base, values, rest=True)
         for op in sums:
-            y, x = op.outputs[0], across(b, op, values[op.outputs[0]])
+            y, x = op.outputs[0], values[op.outputs[0]]
+            x = across(b, op, x if op.name == "sum" else values[op].where(math.nan, x))
             if g.roles[y] == "S":
                 self.totals[y] = combine(b, op.name, self.totals[y], x)
             else:
                 self.row[y] = x
 
-    def inner(self, ops: list[Op], begin: Node, end: Node, base: Node | None, starts: dict[Value, Node],
-              rest: bool = False) -> dict[Value, Node]:
+    def inner(self, ops: list[Op], begin: Node, end: Node, base: Node | None, starts: dict[Value | Op, Node],
+              rest: bool = False) -> dict[Value | Op, Node]:
         """The operations for vectors from begin to end; with `rest`, for the one vector that is not full."""
         b = self.b
         with b.loop(begin, end, LANES) as loop:
@@ -219,7 +225,12 @@ class Writer:
                 if y in carried:
                     x = converted(get(op.args[0]), carried[y].element)
                     x = x if self.mask is None else self.mask.where(x, START[op.name])
-                    loop.update(carried[y], combine(b, op.name, carried[y], x))
+                    if op.name == "sum":
+                        loop.update(carried[y], carried[y] + x)
+                    else:                                    # one instruction, which forgets NaN, and a note of NaN beside it
+                        further = x.compare("ogt" if op.name == "max" else "olt", carried[y])
+                        loop.update(carried[y], further.where(x, carried[y]))
+                        loop.update(carried[op], carried[op] | x.compare("uno", x))
                 elif op.name in REDUCTIONS:                  # C: added to what the array holds
                     self.store(y, self.load(y, loop.index, LANES) + get(op.args[0]), loop.index)
                 else:
@@ -234,13 +245,18 @@ class Writer:
         if op.name == "reshape":
             return get(op.args[0])
         if op.name == "one_hot":
-            return self.numbers(column).compare("eq", converted(get(op.args[0]), "i64"))
+            kind = "i32" if self.group.cols < 1 << 31 else "i64"
+            label = get(op.args[0])
+            narrow = label.element == "i64" and kind == "i32"
+            label = self.b.cast("trunc", label, kind) if narrow else converted(label, kind)
+            return self.numbers(column, kind).compare("eq", label)
         return written(self.b, op, get, LANES)
 
-    def numbers(self, column: Node) -> Node:
+    def numbers(self, column: Node, kind: str = "i64") -> Node:
         """column, column + 1, …"""
-        ramp = "<" + ", ".join(f"i64 {i}" for i in range(LANES)) + ">"
-        return self.b.splat(column, LANES) + Node(self.b, ramp, "i64", LANES)
+        first = column if kind == "i64" else self.b.cast("trunc", column, kind)
+        ramp = "<" + ", ".join(f"{kind} {i}" for i in range(LANES)) + ">"
+        return self.b.splat(first, LANES) + Node(self.b, ramp, kind, LANES)
 
     def fetch(self, x: Value, column: Node, place: Node) -> Node:
         if x in self.row:
@@ -300,7 +316,8 @@ class Writer:
             y = self.b.cast("zext", y, "i8")
         at, size = self.address(x, index), x.dtype.itemsize
         if self.mask is None or y.lanes == 1:
-            self.b.do(f"store {y}, ptr {at}, align {size}")
+            passing = y.lanes > 1 and x in self.group.passing
+            self.b.do(f"store {y}, ptr {at}, align {16 if passing else size}" + (", !nontemporal !{i32 1}" if passing else ""))
             return
         function = f"@llvm.masked.store.v{y.lanes}{y.element}.p0"
         self.b.module.declare(f"declare void {function}({y.type}, ptr, i32, {self.mask.type})")
