@@ -82,8 +82,13 @@ def matmul(xp: Any) -> Callable:
     return run
 
 
-def multiply(a: Any, b: Any, out: Any, beta: float = 0.0) -> Any:
-    """out = a @ b + beta out, in place; a (..., M, K), b (..., K, N), out (..., M, N) of one dtype. Returns out."""
+def precision(x: Any) -> str | None:
+    """What products of arrays like x may round their inputs to, as cuBLASLt's `compute`."""
+    return _precision.get() if x.dtype.char == "f" else None
+
+
+def multiply(a: Any, b: Any, out: Any, beta: float = 0.0, alpha: float = 1.0) -> Any:
+    """out = alpha a @ b + beta out, in place; a (..., M, K), b (..., K, N), out (..., M, N) of one dtype. Returns out."""
     if out.size == 0:
         return out
     if a.shape[-1] == 0:
@@ -95,8 +100,8 @@ def multiply(a: Any, b: Any, out: Any, beta: float = 0.0) -> Any:
     a, b = solid(a), solid(b)
     small = small_product(a, b, out)
     if small is not None:
-        return run_small(small, a, b, out, beta)
-    return cublaslt.product(a, b, out, beta=beta, compute=_precision.get() if a.dtype.char == "f" else None)
+        return run_small(small, a, b, out, beta, alpha)
+    return cublaslt.product(a, b, out, alpha=alpha, beta=beta, compute=precision(a))
 
 
 def solid(x: Any) -> Any:
@@ -118,7 +123,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
             y += b
         return y
     try:
-        return cublaslt.matmul(x, w.T, y, epilogue="bias", vector=b, compute=_precision.get() if x.dtype.char == "f" else None)
+        return cublaslt.matmul(x, w.T, y, epilogue="bias", vector=b, compute=precision(x))
     except LtUnsupportedError:
         multiply(x, w.T, y)
         y += b
@@ -138,7 +143,7 @@ def linear_gradients(g: Any, x: Any, total: Any = None) -> tuple[Any, Any]:
         db = xp.empty(g.shape[1:], g.dtype)
         try:
             cublaslt.matmul(g.T, x, dw, beta=beta, epilogue="sum_a", vector=db,
-                            compute=_precision.get() if x.dtype.char == "f" else None)
+                            compute=precision(x))
             return dw, db
         except LtUnsupportedError:
             pass
@@ -181,9 +186,9 @@ def find_small(a: Any, b: Any, out: Any) -> Small | None:
                  math.gcd(16, *(size * a.dtype.itemsize for size in sizes)) == 16, one.flops)
 
 
-def run_small(small: Small, a: Any, b: Any, out: Any, beta: float) -> Any:
+def run_small(small: Small, a: Any, b: Any, out: Any, beta: float, alpha: float) -> Any:
     width = 16 // a.dtype.itemsize if small.vectors and not (a.data.ptr | b.data.ptr | out.data.ptr) & 15 else 1
     launch(GEMM, "gemm", (a.dtype, width, *small.transposed, 0), small.grid, THREADS,
-           (a, b, None, out, None, None, *small.sizes, small.sizes[2], 1.0, beta), strided=("a", "b", "d"), flops=small.flops,
+           (a, b, None, out, None, None, *small.sizes, small.sizes[2], alpha, beta), strided=("a", "b", "d"), flops=small.flops,
            reads=(a, b, out) if beta else (a, b))
     return out

@@ -22,7 +22,7 @@ LONGEST_ROW = 1 << 15             # elements of a row that the threads of one bl
 
 
 def is_elementwise(op: Op) -> bool:
-    return len(op.outputs) == 1 and ours(op) and expressible(op)
+    return len(op.outputs) == 1 and expressible(op) and ours(op)
 
 
 def trailing(op: Op) -> int:

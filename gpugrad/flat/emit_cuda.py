@@ -12,7 +12,8 @@ import numpy
 
 from gpugrad.arrays.memory import owner
 from gpugrad.flat.cuda_fuse import Group, fuse, operations
-from gpugrad.flat.cuda_graph import Replay
+from gpugrad.flat.cuda_gemm import Native, with_products
+from gpugrad.flat.cuda_graph import OnGpu, Replay
 from gpugrad.flat.cuda_kernels import kernel_of
 from gpugrad.flat.cuda_steps import Joint
 from gpugrad.flat.expand import OWN
@@ -56,9 +57,11 @@ class Context(NamedTuple):
     after: list[Callable[[], None]]
 
 
-def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[Any, Any], reuse: bool) -> Launches:
+def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[Any, Any],
+         allowed: OnGpu) -> Launches:
     """The program as launches on a device. homes: which input the output of an index is written back to."""
     xp = device.xp
+    graph = with_products(graph, allowed.nan_to_zero)
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
@@ -69,7 +72,7 @@ def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[An
         steps = [launched(part, context) if isinstance(part, Op) else grouped(part, kept, numbers, context) for part in parts]
     perform = performer(graph, steps, constants, homes, context)
     written = {context.place[home] for home in homes.values()}
-    replay = Replay(xp, device.index, perform, written, context.after, reuse)
+    replay = Replay(xp, device.index, perform, written, context.after, allowed.reuse_outputs)
     return Launches(replay, parts, {}, replay)
 
 
@@ -169,5 +172,7 @@ def on_device(op: Op, context: Context) -> Callable:
     if isinstance(op.function, Joint):
         context.after.append(op.function.after_capture)
         return op.function
+    if isinstance(op.function, Native):
+        return op.function.make(context.xp)
     prim = context.primitives.get(op.function) or PRIMITIVES.get(op.name)
     return OWN[op.name] if prim is None else prim.impls[context.xp.ndarray]

@@ -28,7 +28,7 @@ class Program:
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: list, backend: str, reuse_outputs: bool = False):
+                 returned: list, backend: str, on_gpu: Any = None):
         self.name = getattr(f, "__name__", "program")
         self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
@@ -45,7 +45,7 @@ class Program:
         if trace.device is not None:
             from gpugrad.flat.emit_cuda import emit as emit_launches
             self.backend = "cuda"
-            made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, reuse_outputs)
+            made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, on_gpu)
         elif self.backend == "llvm":
             from gpugrad.flat.emit_llvm import emit as emit_loops
             made = emit_loops(self.graph, homes)

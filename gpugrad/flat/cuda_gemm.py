@@ -1,0 +1,271 @@
+"""Products of a program on a GPU, with what stands around them taken along.
+
+Each pass replaces operations by one whose function is a `Native`: what it does on the device's arrays.
+
+    gradients   gᵀ x and the sum of g over its rows                     one product that sums as it reads
+    residuals   linear(x, w, b) + c                                     the product adds c
+    scales      a number times a product, or times what only products read: the product's alpha
+    rectified   max(linear(x, w, b), 0), and its gate before a product  where NaN may become 0
+    stacks      operands that are no stack of matrices with one stride  copied once, for all their products
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.arrays import module_of
+from gpugrad.flat.elements import ours
+from gpugrad.flat.formulas import uniform
+from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.kernels import cublaslt, matmul, relu
+from gpugrad.kernels.cublaslt import LtUnsupportedError, aux_shape
+
+FLOATS = "fd"
+
+
+class Native:
+    """An operation that only programs on a GPU have: make(xp) is its function on the arrays of xp."""
+
+    def __init__(self, make: Callable[[Any], Callable]):
+        self.make = make
+
+
+def with_products(graph: Graph, nan_to_zero: bool) -> Graph:
+    passes = [gradients, residuals, scales, *([rectified] if nan_to_zero else [])]
+    for run in passes:
+        graph = run(graph)
+    return graph
+
+
+def empty(like: Any, shape: tuple[int, ...] | None = None, dtype: Any = None) -> Any:
+    return module_of(like).empty(like.shape if shape is None else shape, dtype or like.dtype)
+
+
+class Matcher:
+    """A program in which operations are replaced: `instead` by others, `gone` by nothing."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.uses = graph.uses()
+        self.at = {op: i for i, op in enumerate(graph.ops)}
+        self.maker = {y: op for op in graph.ops for y in op.outputs}
+        self.outputs = set(graph.outputs)
+        self.number = graph.fresh()
+        self.instead: dict[Op, Op] = {}
+        self.gone: set[Op] = set()
+
+    def only_use(self, x: Any, name: str = "") -> Op | None:
+        """The one operation that reads a value that is no result of the program."""
+        readers = self.uses.get(x, [])
+        found = readers[0] if len(readers) == 1 and x not in self.outputs else None
+        return found if found is None or found.name == name or not name else None
+
+    def made_by(self, x: Any, name: str) -> Op | None:
+        op = self.maker.get(x)
+        free = op is not None and op.name == name and op not in self.gone and op not in self.instead
+        return op if free and op is not None and not isinstance(op.function, Native) and ours(op) else None
+
+    def fresh(self, op: Op, name: str, args: list, make: Callable[[Any], Callable], *outputs: Value) -> Op:
+        """An operation for the outputs of others, in the place of `op`."""
+        new = Op(name, args, {}, outputs, several=len(outputs) > 1, line=op.line, forward=op.forward, function=Native(make))
+        self.instead[op] = new
+        return new
+
+    def extra(self, shape: tuple[int, ...], dtype: Any) -> Value:
+        self.number += 1
+        return Value(self.number - 1, shape, dtype)
+
+    def done(self) -> Graph:
+        ops = [self.instead.get(op, op) for op in self.graph.ops if op not in self.gone]
+        return Graph(self.graph.inputs, self.graph.constants, ops, self.graph.outputs)
+
+
+# weight and bias gradients ---------------------------------------------------------------------------------------------
+
+def gradients(graph: Graph) -> Graph:
+    found = Matcher(graph)
+    for op in graph.ops:
+        turned = found.made_by(op.args[0], "transpose") if op.name == "matmul" and ours(op) else None
+        if turned is None or op.args[0].ndim != 2 or op.args[1].ndim != 2 or op.args[1].dtype.char not in FLOATS:
+            continue
+        g, x = turned.args[0], op.args[1]
+        total = next((o for o in found.uses[g] if o.name == "sum" and ours(o) and o not in found.gone
+                      and tuple(o.params["axis"]) == (0,) and not o.params["keepdims"]), None)
+        if g.dtype != x.dtype or total is None or 0 in (*g.shape, *x.shape):
+            continue
+        readers = found.uses.get(total.outputs[0], [])
+        if any(found.at[reader] < found.at[op] for reader in readers if reader in found.at):
+            continue
+        found.gone.add(total)
+        found.fresh(op, "linear_gradients", [g, x], lambda xp: matmul.linear_gradients, op.outputs[0], total.outputs[0])
+    return found.done()
+
+
+# residuals -------------------------------------------------------------------------------------------------------------
+
+def residuals(graph: Graph) -> Graph:
+    found = Matcher(graph)
+    for op in graph.ops:
+        if op.name != "add" or not ours(op) or op.outputs[0].dtype.char not in FLOATS:
+            continue
+        for y, other in (op.args, op.args[::-1]):
+            linear = found.made_by(y, "linear")
+            if (linear is None or found.only_use(y) is not op
+                    or not isinstance(other, Value) or y.shape != other.shape
+                    or any(x.dtype != y.dtype for x in (*linear.values, other)) or len(linear.args) != 3 or not y.size):
+                continue
+            found.gone.add(linear)
+            found.fresh(op, "linear_residual", [*linear.args, other], lambda xp: linear_residual, op.outputs[0])
+            break
+    return found.done()
+
+
+def linear_residual(x: Any, w: Any, b: Any, c: Any) -> Any:
+    """x wᵀ + b + c."""
+    rows, others = x.reshape(-1, x.shape[-1]), c.reshape(-1, c.shape[-1])
+    if b is not None and b.flags.c_contiguous:
+        y = empty(others)
+        try:
+            cublaslt.matmul(rows, w.T, y, beta=1.0, c=others, epilogue="bias", vector=b, compute=matmul.precision(x))
+            return y.reshape(c.shape)
+        except LtUnsupportedError:
+            pass
+    y = matmul.linear(rows, w, b)
+    y += others
+    return y.reshape(c.shape)
+
+
+# scales ----------------------------------------------------------------------------------------------------------------
+
+def number_in(graph: Graph, op: Op) -> tuple[Any, float] | None:
+    """(value, number) of an operation that multiplies one by the other."""
+    if op.name != "multiply" or not ours(op):
+        return None
+    for x, c in (op.args, op.args[::-1]):
+        if not isinstance(x, Value) or x.shape != op.outputs[0].shape or x.dtype != op.outputs[0].dtype:
+            continue
+        if isinstance(c, int | float):
+            return x, float(c)
+        number = uniform(graph.constants[c]) if c in graph.constants else None
+        if number is not None:
+            return x, number
+    return None
+
+
+def is_product(op: Op) -> bool:
+    return op.name == "matmul" and ours(op) and all(
+        isinstance(x, Value) and x.ndim > 1 and x.dtype == op.outputs[0].dtype and x.size for x in op.args) and (
+        op.outputs[0].dtype.char in FLOATS)
+
+
+def scales(graph: Graph) -> Graph:
+    found = Matcher(graph)
+    for op in graph.ops:
+        pair = number_in(graph, op)
+        if pair is None:
+            continue
+        x, number = pair
+        product = found.made_by(x, "matmul")
+        if product is not None and is_product(product) and found.only_use(x) is op:
+            found.gone.add(product)
+            found.fresh(op, "scaled_matmul", list(product.args), scaled(number), op.outputs[0])
+            continue
+        y = op.outputs[0]
+        readers = found.uses.get(y, [])
+        if readers and y not in found.outputs and all(is_product(o) and o not in found.instead and o.args.count(y) == 1
+                                                      for o in readers):
+            for reader in readers:
+                args = [x if a is y else a for a in reader.args]
+                found.fresh(reader, "scaled_matmul", args, scaled(number), reader.outputs[0])
+            found.gone.add(op)
+    return found.done()
+
+
+def scaled(number: float) -> Callable[[Any], Callable]:
+    return lambda xp: lambda a, b: stack_product(a, b, number)
+
+
+def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:
+    """alpha a b for stacks of matrices."""
+    lead = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    y = empty(a, (*lead, a.shape[-2], b.shape[-1]))
+    return matmul.multiply(a, b, y, alpha=alpha)
+
+
+# rectifiers ------------------------------------------------------------------------------------------------------------
+
+def rectified(graph: Graph) -> Graph:
+    """The epilogues of cuBLASLt for max(., 0): they make NaN 0."""
+    found = Matcher(graph)
+    for op in graph.ops:
+        linear = rectifies(found, op)
+        if linear is None:
+            continue
+        y = op.outputs[0]
+        rows, width = y.size // y.shape[-1], y.shape[-1]
+        gates = [o for o in found.uses.get(y, []) if o.name == "relu_pull" and ours(o) and o.args[1] is y]
+        products = [found.made_by(o.args[0], "matmul") for o in gates]
+        gated = all(p is not None and is_product(p) and found.only_use(p.outputs[0]) is o and p.args[1].ndim == 2
+                    for p, o in zip(products, gates, strict=True))
+        found.gone.add(linear)
+        if not gates or not gated or len(linear.args) != 3:
+            found.fresh(op, "linear_relu", list(linear.args), lambda xp: linear_relu, y)
+            continue
+        mask = found.extra(aux_shape("relu_aux_bias", rows, width), numpy.uint8)
+        found.fresh(op, "linear_relu", list(linear.args), lambda xp: linear_relu_mask, y, mask)
+        for gate, product in zip(gates, products, strict=True):
+            assert product is not None
+            found.gone.add(product)
+            found.fresh(gate, "gated_matmul", [*product.args, mask, y], lambda xp: gated_matmul, gate.outputs[0])
+    return found.done()
+
+
+def rectifies(found: Matcher, op: Op) -> Op | None:
+    """The linear operation whose result this one alone reads and rectifies."""
+    if op.name != "maximum" or not ours(op) or op.outputs[0].dtype.char not in FLOATS or not op.outputs[0].size:
+        return None
+    x, zero = op.args
+    linear = found.made_by(x, "linear")
+    if linear is None or not isinstance(zero, int | float) or zero != 0:
+        return None
+    right = len(linear.args) == 3 and linear.args[2] is not None and found.only_use(x) is op
+    return linear if right and all(v.dtype == x.dtype for v in linear.values) else None
+
+
+def linear_relu_mask(x: Any, w: Any, b: Any) -> tuple[Any, Any]:
+    """(max(x wᵀ + b, 0), its gates as cuBLASLt keeps them, or None where it has no way)."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = empty(rows, (rows.shape[0], w.shape[0]))
+    mask: Any = empty(rows, aux_shape("relu_aux_bias", *y.shape), numpy.uint8)
+    try:
+        cublaslt.matmul(rows, w.T, y, epilogue="relu_aux_bias", vector=b, aux=mask, nan_to_zero=True, compute=matmul.precision(x))
+    except LtUnsupportedError:
+        y, mask = module_of(x).maximum(matmul.linear(rows, w, b), 0), None
+    return y.reshape(*x.shape[:-1], w.shape[0]), mask
+
+
+def linear_relu(x: Any, w: Any, b: Any) -> Any:
+    """max(x wᵀ + b, 0)."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = empty(rows, (rows.shape[0], w.shape[0]))
+    try:
+        cublaslt.matmul(rows, w.T, y, epilogue="relu_bias", vector=b, nan_to_zero=True, compute=matmul.precision(x))
+    except LtUnsupportedError:
+        y = module_of(x).maximum(matmul.linear(rows, w, b), 0)
+    return y.reshape(*x.shape[:-1], w.shape[0])
+
+
+def gated_matmul(g: Any, w: Any, mask: Any, gate: Any) -> Any:
+    """g w, zero where the gate is closed: where mask, or else `gate`, says so."""
+    rows = g.reshape(-1, g.shape[-1])
+    y = empty(rows, (rows.shape[0], w.shape[1]))
+    try:
+        if mask is None:
+            raise LtUnsupportedError("there is no mask")
+        cublaslt.matmul(rows, w, y, epilogue="drelu", aux=mask, nan_to_zero=True, compute=matmul.precision(g))
+    except LtUnsupportedError:
+        xp = module_of(g)
+        y = relu.relu_pull(xp)(matmul.multiply(rows, w, y), xp.ascontiguousarray(gate).reshape(y.shape))
+    return y.reshape(*g.shape[:-1], w.shape[1])
