@@ -6,52 +6,18 @@ arithmetic on that. `Segment` collects calls and the words of their tables; once
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 
+from gpugrad.flat.reads import joined
 from gpugrad.flat.runtime import blas, runtime
+from gpugrad.flat.spots import Spot, as_rows
 
 Env = list[Any]
 #: From so much work in a segment on (elements read, written or worked on), other threads may run Python meanwhile.
 LONG = 1 << 17
-
-
-class Spot(NamedTuple):
-    """Where an array is: `start` bytes into the array at env[place], or at address `start` where place is None.
-
-    strides  in bytes, one for each axis of `shape`
-    """
-
-    place: int | None
-    start: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], dtype: Any, start: Spot) -> Spot:
-        """A contiguous array where `start` is."""
-        dtype = numpy.dtype(dtype)
-        strides = [dtype.itemsize] * len(shape)
-        for axis in range(len(shape) - 1, 0, -1):
-            strides[axis - 1] = strides[axis] * shape[axis]
-        return cls(start.place, start.start, shape, tuple(strides), dtype.itemsize)
-
-    @property
-    def contiguous(self) -> bool:
-        step = self.itemsize
-        for n, stride in zip(self.shape[::-1], self.strides[::-1], strict=True):
-            if n != 1 and stride != step:
-                return False
-            step *= n
-        return True
-
-    @property
-    def nbytes(self) -> int:
-        return functools.reduce(int.__mul__, self.shape, self.itemsize)
 
 
 Word = int | Spot
@@ -99,19 +65,18 @@ class Segment:
 
     def copy(self, y: Spot, x: Spot) -> bool:
         """y = x, of the same shape; False where the strides are too many or the elements too large."""
-        axes = joined(y, x)
+        lengths, steps = joined(y.shape, y.strides, x.strides)
+        axes = list(zip(lengths, *steps, strict=True))
         size = y.itemsize
         work = y.nbytes // size
-        if axes and axes[-1][1:] == (size, size):
+        if axes[-1][1:] == (size, size):
             axes[-1] = axes[-1][0] * size, 1, 1
-            name, depth = "gg_rows", 4
-        elif size in (1, 2, 4, 8):
-            name, depth = f"gg_copy{size}", 4
+            name = "gg_rows"
         else:
+            name = f"gg_copy{size}"
+        if len(axes) > 4 or size not in (1, 2, 4, 8):
             return False
-        if len(axes) > depth:
-            return False
-        axes = [(1, 0, 0)] * (depth - len(axes)) + axes
+        axes = [(1, 0, 0)] * (4 - len(axes)) + axes
         self.call(runtime()[name], [y, x, *[a[0] for a in axes], *[a[1] for a in axes], *[a[2] for a in axes]], work=work)
         return True
 
@@ -200,25 +165,3 @@ def binder(memory: Any, roots: dict[int, list[tuple[int, int]]]) -> Callable[[En
                 memory[word] = start + delta
         return -1
     return bind
-
-
-def joined(y: Spot, x: Spot) -> list[tuple[int, int, int]]:
-    """(length, bytes in y, bytes in x) of as few axes as do: neighbours that are one in both are joined."""
-    axes: list[tuple[int, int, int]] = []
-    for n, sy, sx in zip(y.shape, y.strides, x.strides, strict=True):
-        if n == 1:
-            continue
-        if axes and axes[-1][1] == n * sy and axes[-1][2] == n * sx:
-            axes[-1] = axes[-1][0] * n, sy, sx
-        else:
-            axes.append((n, sy, sx))
-    return axes
-
-
-def as_rows(x: Spot) -> tuple[int, int] | None:
-    """(111, row length) for a matrix that BLAS reads by rows, (112, row length) for one whose transpose it is; else None."""
-    (m, n), (down, right), size = x.shape, x.strides, x.itemsize
-    for transposed, rows, cols, row, column in ((111, m, n, down, right), (112, n, m, right, down)):
-        if (column == size or cols == 1) and (rows == 1 or (row >= cols * size and row % size == 0)):
-            return transposed, max(row // size if rows > 1 else cols, cols, 1)
-    return None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpugrad.flat.driver import Env, Segment, Spot, as_rows
+from gpugrad.flat.driver import Env, Segment
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
@@ -22,6 +22,7 @@ from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
 from gpugrad.flat.results import maker
 from gpugrad.flat.runtime import WORKERS, blas, runtime
+from gpugrad.flat.spots import Spot, address, aligned, as_rows, item, matrix
 from gpugrad.graph.primitive import PRIMITIVES
 
 #: Elements read, written or worked on, from which a second thread pays for being woken.
@@ -251,24 +252,10 @@ class Steps:
             return self.matmul(op)
         if op.name == "check_labels":
             return self.labels(op)
-        if op.name not in ("reshape", "scatter", "concatenate", "stack") or any(
-                x.ndim > 4 or x.dtype != y.dtype or x.dtype.itemsize not in (1, 2, 4, 8) for x in (y, *op.values)):
+        x = op.args[0]
+        if op.name != "reshape" or x.ndim > 4 or y.dtype.itemsize not in (1, 2, 4, 8):
             return False
-        if op.name == "scatter" and not basic(op.params["index"]):
-            return False
-        out = self.output(y)
-        if op.name == "scatter":
-            self.segment.zero(out)
-            self.segment.copy(part(out, op.params["index"]), self.spot(op.args[0]))
-        elif op.name == "reshape":                           # of what is not contiguous: a copy in the order of its elements
-            self.segment.copy(Spot.of(op.args[0].shape, y.dtype, out), self.spot(op.args[0]))
-        else:
-            axis, start = op.params.get("axis", 0) % y.ndim, 0
-            for x in op.args:
-                stop = start + (x.shape[axis] if op.name == "concatenate" else 1)
-                inside: Any = slice(start, stop) if op.name == "concatenate" else start
-                self.segment.copy(part(out, (slice(None),) * axis + (inside,)), self.spot(x))
-                start = stop
+        self.segment.copy(Spot.of(x.shape, y.dtype, self.output(y)), self.spot(x))       # in the order of its elements
         return True
 
     def matmul(self, op: Op) -> bool:
@@ -383,48 +370,6 @@ class Steps:
 
 def ours_alone(op: Op) -> bool:
     return op.name in OWN or (op.name in PRIMITIVES and ours(op))
-
-
-def basic(index: Any) -> bool:
-    """Whether indexing gives a view."""
-    items = index if isinstance(index, tuple) else (index,)
-    return all(i is None or i is Ellipsis or isinstance(i, slice) or type(i) is int for i in items)
-
-
-def part(x: Spot, index: Any) -> Spot:
-    """x[index] of a contiguous x."""
-    model = numpy.empty(x.shape, f"V{x.itemsize}")
-    view = model[index]
-    view = view if isinstance(view, numpy.ndarray) else view.reshape(())
-    return x._replace(start=x.start + address(view) - address(model), shape=view.shape, strides=view.strides)
-
-
-def matrix(x: Spot, first: bool) -> Spot:
-    """A vector as a row, where it is the first factor, or as a column."""
-    if len(x.shape) > 1:
-        return x
-    n, step = x.shape[0], x.strides[0]
-    return x._replace(shape=(1, n), strides=(n * step, step)) if first else x._replace(shape=(n, 1), strides=(step, x.itemsize))
-
-
-def item(x: Spot, index: tuple[int, ...], shape: tuple[int, ...] = ()) -> Spot:
-    """One matrix of a batch, which is broadcast to that of `index`. `shape`: what the matrix is where its axes are fewer."""
-    outer = min(len(x.shape), len(index)) if shape else len(x.shape) - 2
-    start = sum(i * s for i, n, s in zip(index[len(index) - outer:], x.shape, x.strides, strict=False) if n != 1)
-    if shape:                                                # a result: contiguous
-        return x._replace(start=x.start + start, shape=shape, strides=(shape[1] * x.itemsize, x.itemsize))
-    return x._replace(start=x.start + start, shape=x.shape[-2:], strides=x.strides[-2:])
-
-
-def aligned(size: int) -> numpy.ndarray:
-    """`size` bytes from a multiple of 64 on."""
-    block = numpy.empty(size + 64, numpy.uint8)
-    start = -address(block) % 64
-    return block[start:start + size]
-
-
-def address(x: numpy.ndarray) -> int:
-    return x.__array_interface__["data"][0]
 
 
 def work_of(group: Group, n: Nest) -> int:

@@ -14,6 +14,7 @@ import numpy
 from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS
+from gpugrad.flat.spots import address
 from gpugrad.graph.namespace import PRIMITIVES
 
 Sizes = tuple[int, ...]
@@ -127,10 +128,6 @@ def view(op: Op) -> View | None:
         return None
     sizes, (steps,) = joined(part.shape, part.strides)
     return View(sizes, address(part) - address(whole), steps)
-
-
-def address(x: numpy.ndarray) -> int:
-    return x.__array_interface__["data"][0]
 
 
 # boxes -----------------------------------------------------------------------------------------------------------------
