@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, module_of
+from gpugrad.arrays import at_home, is_array, module_of
 from gpugrad.errors import ArgumentError, DtypeError
-from gpugrad.graph.backward import cotangent, filled_like
+from gpugrad.graph.backward import array_under, cotangent, filled_like
 from gpugrad.graph.layers import Dual, tensor_of
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.state import clock, switch
@@ -122,12 +122,14 @@ def jvp(f: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> tupl
 
 
 def hvp(f: Callable, x: Any, v: Any) -> Any:
-    """The Hessian of a scalar function at x, times v, without forming it: forward mode over the gradient.
+    """The Hessian of a scalar function at x, times v, without forming it: the gradient of its slope along v.
 
     x, v    trees of the same structure and shapes
     return  H v, with the tree of x
+
+    Reverse mode over forward mode: forward mode over reverse would compute the gradient itself as well.
     """
-    return jvp(grad(f), (x,), (v,))[1]
+    return grad(lambda z: jvp(f, (z,), (v,))[1])(x)
 
 
 def gnvp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:
@@ -240,17 +242,17 @@ def by_rows(pull: Callable, xs: list, build: Callable, ys: list, rebuild: Callab
 def over_basis(h: Callable, x: Any, out_axes: int) -> Any:
     """h of every unit vector of x's shape, stacked; the stacked axis becomes x's axes. In pieces where it would be large."""
     shape, n = numpy.shape(x), count([x])
-    data = x._data if isinstance(x, Tensor) else x
-    if not is_array(data) and not isinstance(x, Tensor):
-        data = numpy.asarray(x)
-    xp = module_of(data) if is_array(data) else numpy
-    step = max(1, BASIS_ELEMENTS // max(n, 1))
-    pieces = []
-    for start in range(0, max(n, 1), step):
-        rows = min(step, n - start)
-        basis = xp.zeros((rows, n), dtype=data.dtype)
+    array = array_under(x)
+    xp = module_of(array) if is_array(array) else numpy
+    dtype = x.dtype if hasattr(x, "dtype") else numpy.asarray(x).dtype
+
+    def unit_vectors(_, start, rows):
+        basis = xp.zeros((rows, n), dtype=dtype)
         basis[xp.arange(rows), xp.arange(start, start + rows)] = 1
-        pieces.append(vmap(h, out_axes=out_axes)(basis.reshape(rows, *shape)))
+        return basis.reshape(rows, *shape)
+    step = max(1, BASIS_ELEMENTS // max(n, 1))
+    mapped, make = vmap(h, out_axes=out_axes), at_home(unit_vectors, xp)
+    pieces = [mapped(make(array, start, min(step, n - start))) for start in range(0, max(n, 1), step)]
 
     def assemble(*parts):
         whole = parts[0] if len(parts) == 1 else join(parts, out_axes)

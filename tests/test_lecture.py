@@ -3,8 +3,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from on_device import assert_close, assert_equal, on_cpu, xp
 
 import gpugrad as gg
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def needs(value):
@@ -50,7 +53,7 @@ def test_the_sigmoid_neuron():
     assert grads == pytest.approx([-0.20, 0.39, -0.39, -0.59, 0.20], abs=0.005)
     s = f.item()
     assert seen["d"] == pytest.approx((1 - s) * s)          # the sigmoid as one gate: [0.73] [1 - 0.73] = 0.20
-    assert gg.grad(gg.nn.sigmoid)(d.item()) == pytest.approx(seen["d"])
+    assert float(gg.grad(gg.nn.sigmoid)(d.item())) == pytest.approx(seen["d"])
 
 
 class TestPatternsInGradientFlow:
@@ -61,7 +64,7 @@ class TestPatternsInGradientFlow:
 
     def test_the_copy_gate_adds(self):
         a = needs(7)
-        gg.stack([a, a]).backward(np.array([4.0, 2.0]))
+        gg.stack([a, a]).backward(xp.array([4.0, 2.0]))
         assert a.grad.item() == 6
 
     def test_the_mul_gate_swaps(self):
@@ -97,7 +100,7 @@ def test_flat_backprop_is_the_forward_code_reversed():
     grad_w0 = grad_s0 * x0
     grad_x0 = grad_s0 * w0
     got = gg.grad(f, argnums=range(5))(w0, x0, w1, x1, w2)
-    assert got == pytest.approx((grad_w0, grad_x0, grad_w1, grad_x1, grad_w2))
+    assert tuple(map(float, got)) == pytest.approx((grad_w0, grad_x0, grad_w1, grad_x1, grad_w2))
 
 
 class Multiply(gg.Function):
@@ -131,35 +134,36 @@ def test_vector_relu():
     """f(x) = max(0, x): the Jacobian is diagonal and is never formed; a mask does."""
     x = gg.tensor([1.0, -2.0, 3.0, -1.0], requires_grad=True)
     y = gg.nn.relu(x)
-    np.testing.assert_array_equal(y.data, [1, 0, 3, 0])
-    y.backward(np.array([4.0, -1.0, 5.0, 9.0]))
-    np.testing.assert_array_equal(x.grad.data, [4, 0, 5, 0])
-    np.testing.assert_array_equal(gg.jacobian(gg.nn.relu)(x.data), np.diag([1, 0, 1, 0]))
+    assert_equal(y.data, [1, 0, 3, 0])
+    y.backward(xp.array([4.0, -1.0, 5.0, 9.0]))
+    assert_equal(x.grad.data, [4, 0, 5, 0])
+    assert_equal(gg.jacobian(gg.nn.relu)(x.data), xp.diag([1, 0, 1, 0]))
 
 
 def test_the_matrix_product():
     """y = x w with x 2x3 and w 3x4: dx = dy w', dw = x' dy."""
     x = gg.tensor([[2.0, 1, -3], [-3, 4, 2]], requires_grad=True)
     w = gg.tensor([[3.0, 2, 1, -1], [2, 1, 3, 2], [3, 2, 1, -2]], requires_grad=True)
-    dy = np.array([[2.0, 3, -3, 9], [-8, 1, 4, 6]])
+    dy = xp.array([[2.0, 3, -3, 9], [-8, 1, 4, 6]])
     y = x @ w
-    np.testing.assert_array_equal(y.data, [[-1, -1, 2, 6], [5, 2, 11, 7]])
+    assert_equal(y.data, [[-1, -1, 2, 6], [5, 2, 11, 7]])
     y.backward(dy)
-    np.testing.assert_array_equal(x.grad.data, [[0, 16, -9], [-24, 9, -30]])
-    np.testing.assert_array_equal(w.grad.data, x.data.T @ dy)
+    assert_equal(x.grad.data, [[0, 16, -9], [-24, 9, -30]])
+    assert_equal(w.grad.data, x.data.T @ dy)
     j = gg.jacobian(lambda x: x @ w.data)(x.data)                    # here it is small enough to look at
-    np.testing.assert_array_equal(j[0, :, 0, 0], w.data[0])          # dy[0, :] / dx[0, 0] is the first row of w
-    np.testing.assert_array_equal(j[1, :, 0], np.zeros((4, 3)))      # the second row of y does not depend on the first of x
-    np.testing.assert_array_equal(np.einsum("nmij,nm->ij", j, dy), x.grad.data)
+    assert_equal(j[0, :, 0, 0], w.data[0])          # dy[0, :] / dx[0, 0] is the first row of w
+    assert_equal(j[1, :, 0], xp.zeros((4, 3)))      # the second row of y does not depend on the first of x
+    assert_equal(np.einsum("nmij,nm->ij", j, dy), x.grad.data)
 
 
+@on_cpu
 def test_the_jacobian_is_never_formed():
     """N = 64, D = M = 4096: the Jacobian of y with respect to x would take 256 GB; the product needs the operands' few MB."""
     n, d, m = 64, 4096, 4096
     assert (n * d) * (n * m) * 4 == 256 * 2 ** 30
     rng = np.random.default_rng(0)
-    x = gg.tensor(rng.normal(size=(n, d)).astype("f4"), requires_grad=True)
-    w = gg.tensor(rng.normal(size=(d, m)).astype("f4"), requires_grad=True)
+    x = gg.tensor(xp.asarray(rng.normal(size=(n, d))).astype("f4"), requires_grad=True)
+    w = gg.tensor(xp.asarray(rng.normal(size=(d, m))).astype("f4"), requires_grad=True)
     operands = x.nbytes + w.nbytes + n * m * 4
     tracemalloc.start()
     try:
@@ -168,49 +172,49 @@ def test_the_jacobian_is_never_formed():
     finally:
         tracemalloc.stop()
     assert peak < 1.5 * operands
-    np.testing.assert_allclose(w.grad.data, np.broadcast_to(x.data.sum(0)[:, None], (d, m)), rtol=1e-4, atol=1e-4)
+    assert_close(w.grad.data, np.broadcast_to(x.data.sum(0)[:, None], (d, m)), rtol=1e-4, atol=1e-4)
 
 
 def test_reverse_and_forward_mode_are_the_two_orders_of_the_chain_rule():
     """dL/dx0 = (dx1/dx0)(dx2/dx1)(dx3/dx2)(dL/dx3): from the right for a scalar L, from the left for a scalar x0."""
     rng = np.random.default_rng(0)
-    a, b, c = (rng.normal(size=(4, 4)) for _ in range(3))
+    a, b, c = (xp.asarray(rng.normal(size=(4, 4))) for _ in range(3))
     f = lambda x: np.sum(np.tanh(c @ np.tanh(b @ np.tanh(a @ x))))
-    x = rng.normal(size=4)
-    forward = [gg.jvp(f, (x,), (e,))[1] for e in np.eye(4)]
-    np.testing.assert_allclose(gg.grad(f)(x), forward, rtol=1e-12)
+    x = xp.asarray(rng.normal(size=4))
+    forward = [gg.jvp(f, (x,), (e,))[1] for e in xp.eye(4)]
+    assert_close(gg.grad(f)(x), xp.stack(forward), rtol=1e-12)
     scalar = lambda s: np.tanh(b @ np.tanh(a @ (x * s)))
     _, dy = gg.jvp(scalar, (1.0,), (1.0,))
-    np.testing.assert_allclose(dy, gg.jacobian(scalar, mode="reverse")(1.0), rtol=1e-12)
+    assert_close(dy, gg.jacobian(scalar, mode="reverse")(1.0), rtol=1e-12)
 
 
 def test_hessian_vector_product_by_backprop_of_backprop():
     """Hv = d/dx (dL/dx . v), if v does not depend on x: a second sweep through the first."""
     rng = np.random.default_rng(0)
-    a, x, v = rng.normal(size=(6, 4)), rng.normal(size=4), rng.normal(size=4)
+    a, x, v = xp.asarray(rng.normal(size=(6, 4))), xp.asarray(rng.normal(size=4)), xp.asarray(rng.normal(size=4))
     loss = lambda x: np.sum(np.tanh(a @ x) ** 2 * np.exp(-x[0]))
     t = gg.tensor(x, requires_grad=True)
     loss(t).backward(create_graph=True)
     g, t.grad = t.grad, None
     (g * v).sum().backward()
     hessian = gg.hessian(loss)(x)
-    np.testing.assert_allclose(t.grad.data, hessian @ v, rtol=1e-11)
-    np.testing.assert_allclose(gg.hvp(loss, x, v), hessian @ v, rtol=1e-11)
+    assert_close(t.grad.data, hessian @ v, rtol=1e-11)
+    assert_close(gg.hvp(loss, x, v), hessian @ v, rtol=1e-11)
     eps = 1e-5
     column = lambda e: (gg.grad(loss)(x + eps * e) - gg.grad(loss)(x - eps * e)) / (2 * eps)
-    np.testing.assert_allclose(hessian, np.stack([column(e) for e in np.eye(4)], axis=1), rtol=1e-6, atol=1e-8)
+    assert_close(hessian, np.stack([column(e) for e in xp.eye(4)], axis=1), rtol=1e-6, atol=1e-8)
 
 
 def test_a_penalty_on_the_norm_of_the_gradient():
     """R(w) = |dL/dw|**2, differentiated: backprop through backprop, as in the improved training of Wasserstein GANs."""
     rng = np.random.default_rng(0)
-    data, w = rng.normal(size=(5, 3)), rng.normal(size=3)
+    data, w = xp.asarray(rng.normal(size=(5, 3))), xp.asarray(rng.normal(size=3))
     loss = lambda w: np.mean(np.log(1 + np.exp(-(data @ w))))
     penalty = lambda w: np.sum(gg.grad(loss)(w) ** 2)
     expected = 2 * gg.hessian(loss)(w) @ gg.grad(loss)(w)
-    np.testing.assert_allclose(gg.grad(penalty)(w), expected, rtol=1e-12)
+    assert_close(gg.grad(penalty)(w), expected, rtol=1e-12)
     t = gg.tensor(w, requires_grad=True)
     loss(t).backward(create_graph=True)
     g, t.grad = t.grad, None
     (g ** 2).sum().backward()
-    np.testing.assert_allclose(t.grad.data, expected, rtol=1e-12)
+    assert_close(t.grad.data, expected, rtol=1e-12)

@@ -5,7 +5,6 @@ lives. Windows below FIRST_GLOBAL are the generic addresses of shared, local and
 """
 
 import bisect
-import ctypes
 import itertools
 import weakref
 
@@ -172,7 +171,14 @@ def bytes_of(owner):
         raise ArgumentError(
             f"launch: an array with its first element first in memory was expected, got strides {owner.strides}. "
             "Pass a contiguous copy.")
-    return np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
+    return np.asarray(Bytes(low, high - low))
+
+
+class Bytes:
+    """Memory by address, for NumPy; a ctypes array of each size would be a new type, which only the collector frees."""
+
+    def __init__(self, address, size):
+        self.__array_interface__ = {"version": 3, "shape": (size,), "typestr": "|u1", "data": (address, False)}
 
 
 def describe(array):

@@ -1,8 +1,11 @@
 """In-place operations are differentiable assignments; a saved array that changed is an error, never a wrong gradient."""
 import numpy as np
 import pytest
+from on_device import assert_close, assert_equal, xp
 
 import gpugrad as gg
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def test_augmented_assignment_rebinds_the_name():
@@ -17,18 +20,18 @@ def test_augmented_assignment_rebinds_the_name():
     y **= 2
     (y.sum() + z.sum()).backward()
     a = x.data
-    np.testing.assert_allclose(x.grad.numpy(), 2 * (8 * a - 1) / 4 * 2 + 3 * np.exp(3 * a))
+    assert_close(x.grad.numpy(), 2 * (8 * a - 1) / 4 * 2 + 3 * np.exp(3 * a))
     assert old is y
 
 
 def test_setitem_is_differentiable_in_both():
-    x = gg.tensor(np.arange(1.0, 7.0).reshape(2, 3), requires_grad=True)
+    x = gg.tensor(xp.arange(1.0, 7.0).reshape(2, 3), requires_grad=True)
     v = gg.tensor([10.0, 20.0], requires_grad=True)
     y = x * 1.0
     y[:, 1] = v
     (y ** 2).sum().backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [[2, 0, 6], [8, 0, 12]])
-    np.testing.assert_array_equal(v.grad.numpy(), [20, 40])
+    assert_equal(x.grad.numpy(), [[2, 0, 6], [8, 0, 12]])
+    assert_equal(v.grad.numpy(), [20, 40])
 
 
 def test_an_array_filled_in_a_loop():
@@ -37,10 +40,10 @@ def test_an_array_filled_in_a_loop():
         for i in range(5):
             out[i] = x[i % 2] * (i + 1.0)
         return np.sum(out * out)
-    x = np.array([2.0, 3.0])
-    np.testing.assert_allclose(gg.grad(f)(x), [2 * 2 * (1 + 9 + 25), 2 * 3 * (4 + 16)])
-    np.testing.assert_allclose(gg.jvp(f, (x,), (np.ones(2),))[1], 2 * 2 * 35 + 2 * 3 * 20)
-    np.testing.assert_allclose(gg.hessian(f)(x), np.diag([70, 40]))
+    x = xp.array([2.0, 3.0])
+    assert_close(gg.grad(f)(x), [2 * 2 * (1 + 9 + 25), 2 * 3 * (4 + 16)])
+    assert_close(gg.jvp(f, (x,), (xp.ones(2),))[1], 2 * 2 * 35 + 2 * 3 * 20)
+    assert_close(gg.hessian(f)(x), xp.diag([70, 40]))
 
 
 def test_a_saved_value_survives_an_assignment_to_its_name():
@@ -49,14 +52,14 @@ def test_a_saved_value_survives_an_assignment_to_its_name():
     z = y * y                                       # saves y
     y[0] = 100.0
     z.sum().backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [2, 4])
+    assert_equal(x.grad.numpy(), [2, 4])
 
 
 def test_a_leaf_assigned_to_keeps_the_gradient_of_its_first_value():
     x = gg.tensor([1.0, 2.0, 3.0], requires_grad=True)
     x[1] = 5.0
     (x * x).sum().backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [2, 0, 6])
+    assert_equal(x.grad.numpy(), [2, 0, 6])
 
 
 def test_an_update_under_no_grad_writes_the_buffer():
@@ -69,7 +72,7 @@ def test_an_update_under_no_grad_writes_the_buffer():
     assert w.data is buffer
     assert w.is_leaf
     assert w.requires_grad
-    np.testing.assert_array_equal(buffer, [7, 0])
+    assert_equal(buffer, [7, 0])
 
 
 @pytest.mark.parametrize("change", [
@@ -86,7 +89,7 @@ def test_a_saved_array_that_was_changed_is_an_error_that_names_the_operation(cha
 
 
 def test_a_change_seen_through_a_view_is_found():
-    w = gg.tensor(np.ones((3, 2)), requires_grad=True)
+    w = gg.tensor(xp.ones((3, 2)), requires_grad=True)
     y = np.sin(w.T).sum()
     with gg.no_grad():
         w += 1.0
@@ -100,45 +103,45 @@ def test_a_change_that_no_rule_reads_is_fine():
     with gg.no_grad():
         w += 1.0
     y.backward()
-    np.testing.assert_array_equal(w.grad.numpy(), [1, 1])
+    assert_equal(w.grad.numpy(), [1, 1])
 
 
 def test_a_callers_array_may_change_before_backward():
-    c = np.array([1.0, 2.0])
+    c = xp.array([1.0, 2.0])
     x = gg.tensor([3.0, 4.0], requires_grad=True)
     y = np.sum(x * c + np.multiply(c, x))
     c[:] = 99
     y.backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [2, 4])
+    assert_equal(x.grad.numpy(), [2, 4])
     _, pull = gg.vjp(lambda a: a * a, c)
     c[:] = 0
-    np.testing.assert_array_equal(pull(np.ones(2))[0], [198, 198])
+    assert_equal(pull(xp.ones(2))[0], [198, 198])
 
 
 def test_an_index_array_may_change_before_backward():
-    i = np.array([0, 1, 1])
+    i = xp.array([0, 1, 1])
     x = gg.tensor([3.0, 4.0], requires_grad=True)
     y = x[i].sum()
     i[:] = 0
     y.backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [1, 2])
+    assert_equal(x.grad.numpy(), [1, 2])
 
 
 def test_assignment_keeps_shape_and_dtype():
-    x = gg.tensor(np.ones(3, "f4"))
-    x += np.ones(3)
+    x = gg.tensor(xp.ones(3, "f4"))
+    x += xp.ones(3)
     assert x.dtype == np.float32
     with pytest.raises(gg.ShapeError, match=r"add: expected a result of shape \(3,\) to assign in place, got \(2, 3\)"):
-        x += np.ones((2, 3))
+        x += xp.ones((2, 3))
     n = gg.tensor([1, 2])
     with pytest.raises(gg.DtypeError, match="add: expected a result that fits dtype int64 in place, got float64"):
         n += 0.5
 
 
 def test_a_bare_array_is_no_place_for_a_tensor():
-    a = np.zeros(2)
+    a = xp.zeros(2)
     t = gg.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(gg.ConversionError, match="expected a Tensor to write to"):
+    with pytest.raises(TypeError, match=r"expected a Tensor to write to|Unsupported type"):      # CuPy answers by itself
         a += t
 
 
@@ -153,8 +156,8 @@ def test_sort_and_out_assign():
     x = gg.tensor([3.0, 1.0, 2.0], requires_grad=True)
     y = x * 1.0
     y.sort()
-    (y * np.array([1.0, 10.0, 100.0])).sum().backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [100, 1, 10])
+    (y * xp.array([1.0, 10.0, 100.0])).sum().backward()
+    assert_equal(x.grad.numpy(), [100, 1, 10])
     out = gg.zeros(3)
     z = np.multiply(x, 2.0, out=out)
     assert z is out

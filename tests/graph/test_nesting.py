@@ -3,8 +3,11 @@ import itertools
 
 import numpy as np
 import pytest
+from on_device import assert_close, assert_equal, xp
 
 import gpugrad as gg
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def forward(f):
@@ -23,7 +26,7 @@ def test_every_nesting_of_the_modes_gives_the_same_derivative(order):
         f = lambda x: np.sin(x) * np.exp(x)
         for mode in modes:
             f = mode(f)
-        np.testing.assert_allclose(f(x), expected, rtol=1e-12)
+        assert_close(f(x), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("outer", MODES)
@@ -41,28 +44,28 @@ def test_the_inner_derivative_keeps_the_outer_variable_apart(outer, inner):
 def test_three_levels_that_use_all_variables(modes):
     a, b, c = (MODES[m] for m in modes)
     f = lambda x: x * b(lambda y: y * c(lambda z: x * y * z * z)(y))(x)      # 6 x**4
-    assert a(f)(2.0) == pytest.approx(24 * 8)
+    assert_close(a(f)(2.0), 24 * 8, rtol=1e-12)
 
 
 @pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=2)))
 def test_a_derivative_inside_a_derivative_of_a_vector_function(modes):
     outer, inner = modes
-    a = np.random.default_rng(0).normal(size=(4, 3))
-    x, v = np.random.default_rng(1).normal(size=(2, 3))
+    a = xp.asarray(np.random.default_rng(0).normal(size=(4, 3)))
+    x, v = xp.asarray(np.random.default_rng(1).normal(size=(2, 3)))
     h = lambda x: np.sum(np.tanh(a @ x) ** 2)
     slope = {"forward": lambda x: gg.jvp(h, (x,), (v,))[1], "reverse": lambda x: np.sum(gg.grad(h)(x) * v)}[inner]
-    got = gg.grad(slope)(x) if outer == "reverse" else np.array([gg.jvp(slope, (x,), (e,))[1] for e in np.eye(3)])
+    got = gg.grad(slope)(x) if outer == "reverse" else xp.array([gg.jvp(slope, (x,), (e,))[1] for e in xp.eye(3)])
     eps = 1e-6
     hv = (gg.grad(h)(x + eps * v) - gg.grad(h)(x - eps * v)) / (2 * eps)
-    np.testing.assert_allclose(got, hv, rtol=1e-7, atol=1e-8)
+    assert_close(got, hv, rtol=1e-7, atol=1e-8)
 
 
 def test_reverse_over_forward_reaches_parameters_from_outside():
     w = gg.tensor([0.5, -0.3], requires_grad=True)
-    x = np.array([0.2, 0.7])
-    slope = gg.jvp(lambda x: np.sum(np.sin(w * x)), (x,), (np.ones(2),))[1]      # sum w cos(w x)
+    x = xp.array([0.2, 0.7])
+    slope = gg.jvp(lambda x: np.sum(np.sin(w * x)), (x,), (xp.ones(2),))[1]      # sum w cos(w x)
     slope.backward()
-    np.testing.assert_allclose(w.grad.numpy(), np.cos(w.data * x) - w.data * x * np.sin(w.data * x), rtol=1e-12)
+    assert_close(w.grad.numpy(), np.cos(w.data * x) - w.data * x * np.sin(w.data * x), rtol=1e-12)
 
 
 def test_grad_of_a_bare_array_still_reaches_tensors_it_closes_over():
@@ -76,34 +79,34 @@ def test_grad_of_a_bare_array_still_reaches_tensors_it_closes_over():
 def test_two_reverse_sweeps_make_a_jvp():
     # the dual of the pullback in its cotangent (Townsend, "A new trick for calculating Jacobian vector products")
     rng = np.random.default_rng(2)
-    a, x, v = rng.normal(size=(5, 4)), rng.normal(size=4), rng.normal(size=4)
+    a, x, v = xp.asarray(rng.normal(size=(5, 4))), xp.asarray(rng.normal(size=4)), xp.asarray(rng.normal(size=4))
     f = lambda x: np.tanh(a @ x) * np.exp(-np.sum(x * x))
     y, _ = gg.vjp(f, x)
-    transposed = gg.grad(lambda g: np.sum(gg.vjp(f, x)[1](g)[0] * v))(np.zeros_like(y))
-    np.testing.assert_allclose(transposed, gg.jvp(f, (x,), (v,))[1], rtol=1e-13)
+    transposed = gg.grad(lambda g: np.sum(gg.vjp(f, x)[1](g)[0] * v))(xp.zeros_like(y))
+    assert_close(transposed, gg.jvp(f, (x,), (v,))[1], rtol=1e-13)
 
 
 def test_vmap_nests_with_both_modes():
     rng = np.random.default_rng(3)
-    xs = rng.normal(size=(5, 3))
+    xs = xp.asarray(rng.normal(size=(5, 3)))
     f = lambda x: np.sum(np.sin(x) * x[0])
     rows = np.stack([gg.grad(f)(x) for x in xs])
-    np.testing.assert_allclose(gg.vmap(gg.grad(f))(xs), rows, rtol=1e-14)
-    np.testing.assert_allclose(gg.grad(lambda xs: np.sum(gg.vmap(f)(xs)))(xs), rows, rtol=1e-14)
-    np.testing.assert_allclose(gg.vmap(lambda x: gg.jvp(f, (x,), (np.ones(3),))[1])(xs), rows.sum(1), rtol=1e-13)
-    np.testing.assert_allclose(gg.jvp(lambda xs: gg.vmap(f)(xs), (xs,), (np.ones_like(xs),))[1], rows.sum(1), rtol=1e-13)
-    np.testing.assert_allclose(gg.vmap(gg.hessian(f))(xs), np.stack([gg.hessian(f)(x) for x in xs]), rtol=1e-13, atol=1e-15)
-    np.testing.assert_allclose(gg.vmap(gg.vmap(lambda x: x * x))(xs), xs * xs)
+    assert_close(gg.vmap(gg.grad(f))(xs), rows, rtol=1e-14)
+    assert_close(gg.grad(lambda xs: np.sum(gg.vmap(f)(xs)))(xs), rows, rtol=1e-14)
+    assert_close(gg.vmap(lambda x: gg.jvp(f, (x,), (xp.ones(3),))[1])(xs), rows.sum(1), rtol=1e-13)
+    assert_close(gg.jvp(lambda xs: gg.vmap(f)(xs), (xs,), (xp.ones_like(xs),))[1], rows.sum(1), rtol=1e-13)
+    assert_close(gg.vmap(gg.hessian(f))(xs), np.stack([gg.hessian(f)(x) for x in xs]), rtol=1e-13, atol=1e-15)
+    assert_close(gg.vmap(gg.vmap(lambda x: x * x))(xs), xs * xs)
 
 
 def test_a_pullback_inside_vmap_gives_plain_arrays():
     def f(x):
-        y, pull = gg.vjp(lambda w: w * x, np.array(2.0))
+        y, pull = gg.vjp(lambda w: w * x, xp.array(2.0))
         return pull(y * y)[0]                                 # (2 x)**2 x
-    x = np.arange(3.0)
+    x = xp.arange(3.0)
     got = gg.vmap(f)(x)
-    assert type(got) is np.ndarray
-    np.testing.assert_array_equal(got, 4 * x ** 3)
+    assert type(got) is xp.ndarray
+    assert_equal(got, 4 * x ** 3)
 
 
 def test_an_inner_gradient_of_a_constant_is_zero():

