@@ -165,6 +165,8 @@ class Doors:
         before = getattr_slot(GRAD, tensor)
         self.grads[id(tensor)] = tensor, before
         self.trace.undo.append(lambda: GRAD.__set__(tensor, before))
+        if not read and id(tensor) not in self.arguments:               # nobody reads it: its memory is free for the new one
+            self.trace.before.append(lambda: GRAD.__set__(tensor, None))
         place, absent = self.arguments.get(id(tensor)), before is None
         if read:
             self.trace.checks.append(lambda arguments: (getattr_slot(GRAD, at(arguments, place, tensor)) is None) == absent)

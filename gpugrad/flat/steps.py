@@ -14,7 +14,15 @@ from gpugrad.optim import SGD, Adam, Optimizer, Slot
 
 
 def traced_step(doors: Any, optimiser: Optimizer) -> None:
-    """What `Optimizer.step` does, noted in the program."""
+    """What `Optimizer.step` does, noted in the program. Nothing is computed: old values stand for the new ones."""
+    RUNNING[-1].updating = True
+    try:
+        noted_step(optimiser)
+    finally:
+        RUNNING[-1].updating = False
+
+
+def noted_step(optimiser: Optimizer) -> None:
     kind = next((k for k in (Adam, SGD) if type(optimiser).update is k.update), None)
     if kind is None:
         raise TraceError(f"compile: expected SGD, Adam or AdamW, got {type(optimiser).__name__} with an update of its own. "

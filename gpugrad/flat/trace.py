@@ -52,6 +52,7 @@ class Trace:
         self.writes: list[tuple[Any, Callable, Value | None]] = []
         self.numbers: dict[Any, Symbol] = {}             # the numbers of optimisers that are inputs already
         self.part: str | None = None                     # the primitive that is being written out
+        self.updating = False                            # within an optimiser's step: nothing looks at the values
         self.device: Device | None = None
         self.primitives: dict[Any, Any] = {}             # NumPy's function -> the primitive, which knows other modules' too
         self.number = itertools.count().__next__
@@ -101,9 +102,12 @@ class Trace:
         self.primitives[function] = prim
         args = tuple([self.constant(x) if outside(x) else x for x in args])
         params = {name: static(name, v) for name, v in params.items()}
-        y = function(*[x.array if type(x) is Symbol else x for x in args], **params)
         fixed = all(x.fixed for x in args if type(x) is Symbol)
         several = outputs != 1
+        given = [x.array if type(x) is Symbol else x for x in args]
+        y = stand_in(function, given) if self.updating and not fixed else None
+        if y is None:
+            y = function(*given, **params)
         arrays = [numpy.asarray(v) for v in (y if several else (y,))]
         if fixed:
             symbols = [Symbol(v, fixed=True) for v in arrays]
@@ -161,6 +165,17 @@ def narrow(array: numpy.ndarray) -> numpy.ndarray:
     alike = array.dtype.kind in "biuf" and bool((array == first).all()) and (
         array.dtype.kind != "f" or bool(first) or not numpy.signbit(array).any())          # -0 is equal to 0, and not 0
     return numpy.broadcast_to(first.copy(), array.shape) if alike else array
+
+
+def stand_in(function: Callable, args: list) -> numpy.ndarray | None:
+    """Of an elementwise operation: an argument of the shape and dtype of its result, whose values serve as well; else None."""
+    if not isinstance(function, numpy.ufunc) or function.nout != 1:
+        return None
+    arrays = [x for x in args if type(x) is numpy.ndarray]
+    shape = numpy.broadcast_shapes(*[x.shape for x in arrays])
+    with numpy.errstate(all="ignore"):
+        dtype = function(*[x[(slice(0, 1),) * x.ndim] if type(x) is numpy.ndarray else x for x in args]).dtype
+    return next((x for x in arrays if x.ndim and x.shape == shape and x.dtype == dtype), None)
 
 
 def outside(x: Any) -> bool:
