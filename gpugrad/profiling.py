@@ -24,10 +24,8 @@ import numpy
 
 from gpugrad.arrays import is_array
 from gpugrad.graph.namespace import PRIMITIVES, RAW
-from gpugrad.kernels.record import Launch, Log, recording, scaled
-
-BANDWIDTH = 3.35e12               # bytes a second, H100 SXM, as advertised
-FLOAT32 = 67e12                   # flops a second, likewise
+from gpugrad.kernels.card import H100
+from gpugrad.kernels.record import Launch, Log, columns, recording, scaled
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class Profile:
     @property
     def floor_us(self) -> float:
         """Modelled: the launches one after another on an H100 SXM, each at its advertised bandwidth or float32 rate."""
-        return sum(max((x.bytes_read + x.bytes_written) / BANDWIDTH, x.flops / FLOAT32) for x in self.launches) * 1e6
+        return sum(H100.work_us(x.bytes_read + x.bytes_written, x.flops) for x in self.launches)
 
     def to_json(self) -> str:
         """Everything, as JSON; `floor_us` is modelled, `seconds` measured."""
@@ -92,10 +90,10 @@ class Profile:
         if self.launches:
             syncs = "unknown" if self.syncs is None else self.syncs
             heads = ("launch", "kind", "calls", "grid", "block", "read", "written", "flops")
-            parts.append(columns([heads, *launch_rows(self.log)])
+            parts.append(columns([heads, *launch_rows(self.log)], left=2)
                          + f"\n{len(self.launches)} launches, {scaled(self.bytes, 'B')}, {scaled(self.flops, 'flop')}; "
-                         f"host waits: {syncs}; modelled floor {self.floor_us:.3g} us (H100 SXM, advertised "
-                         f"{BANDWIDTH / 1e12:g} TB/s, {FLOAT32 / 1e12:g} TFLOP/s)")
+                         f"host waits: {syncs}; modelled floor {self.floor_us:.3g} us ({H100.name}, "
+                         f"{H100.rates})")
         if self.operations:
             rows = [(o.name, str(o.calls), f"{o.seconds * 1e6:,.1f}", scaled(o.bytes_read, "B"), scaled(o.bytes_written, "B"))
                     for o in self.operations]
@@ -231,11 +229,3 @@ def shape_text(shape: tuple[int, ...]) -> str:
     while len(sizes) > 1 and sizes[-1] == 1:
         sizes.pop()
     return "x".join(map(str, sizes)) or "-"
-
-
-def columns(cells: list[tuple[str, ...]]) -> str:
-    """Rows of equal length in columns: words to the left, numbers to the right."""
-    left = 2 if cells[0][1] == "kind" else 1
-    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    return "\n".join("  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
-                     for row in cells)

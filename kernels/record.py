@@ -11,7 +11,7 @@ array once, whatever the caches do.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -74,9 +74,7 @@ class Log:
         cells = [("launch", "kind", "calls", "read", "written", "flops")]
         cells += [(r.name, r.kind, str(r.calls), scaled(r.bytes_read, "B"), scaled(r.bytes_written, "B"), scaled(r.flops, "flop"))
                   for r in rows]
-        widths = [max(len(row[k]) for row in cells) for k in range(6)]
-        return "\n".join("  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
-                         for row in cells)
+        return columns(cells, left=2)
 
     def as_dict(self) -> dict[str, Any]:
         """{"launches": each in order, "rows": per name, "total": their sum}, ready for JSON."""
@@ -115,6 +113,13 @@ def note(name: str, kind: str, grid: tuple = (), block: tuple = (), reads: Itera
 def size_of(things: Iterable) -> int:
     """Bytes of arrays and of plain numbers of bytes; None counts nothing."""
     return sum(0 if x is None else x if isinstance(x, int) else int(x.nbytes) for x in things)
+
+
+def columns(cells: Sequence[tuple[str, ...]], left: int = 1) -> str:
+    """Rows of equal length in columns: the first `left` to the left, for words, the others to the right, for numbers."""
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    return "\n".join("  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths))).rstrip()
+                     for row in cells)
 
 
 def scaled(number: int, unit: str) -> str:

@@ -30,6 +30,7 @@ class Emitted(NamedTuple):
     homes    output -> the input in whose memory it is made
     scratch  name in the text -> the arrays of a group
     results  name in the text of what gives memory for it -> output
+    steps    what it does, in order: groups and single operations
     """
 
     run: Callable
@@ -41,6 +42,7 @@ class Emitted(NamedTuple):
     homes: dict[Value, Value]
     scratch: dict[str, list[Place]]
     results: dict[str, Value]
+    steps: list[Step]
 
 
 #: Names of buffers, groups, their arrays and parameters without a text.
@@ -134,7 +136,8 @@ def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | No
     if writer.scratch:
         scope["in_tiles"] = in_tiles
     exec(compile(source, "<program>", "exec"), scope)
-    return Emitted(scope["run"], source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results)
+    return Emitted(scope["run"], source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results,
+                   steps)
 
 
 def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, list[Place]]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import numpy
 
 from gpugrad.arrays.memory import owner
 from gpugrad.errors import ArgumentError, GpugradError
+from gpugrad.flat.cost import Cost, Kernel, cost, kernels
 from gpugrad.flat.emit_numpy import Emitted, emit
 from gpugrad.flat.ir import Graph, Value
-from gpugrad.flat.plan import plan, writes_out
+from gpugrad.flat.plan import writes_out
 from gpugrad.flat.simplify import simplify
 from gpugrad.flat.trace import Trace
 from gpugrad.graph.record import explained
@@ -23,7 +24,8 @@ class Program:
 
     backend  what runs it: "numpy" its own text, "llvm" fused loops of the same operations
     source   its text; `save(path)` writes a file that needs NumPy alone
-    cost     what one run takes, known before it runs
+    cost     what one run takes, known before it runs: print it
+    kernels  what one run does, step by step, with the text of each
     passes   name -> the operations after that pass; `show(name)` is their text
     """
 
@@ -65,7 +67,9 @@ class Program:
             outputs[i], [outputs[j] for j in range(i) if j not in self._twins])]
         if self.backend == "cuda":
             self._shared = []                             # what a replay returns is its own
+        self.steps: Sequence = made.steps
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
+        self._in_place = list(made.homes)
         self._overwritten = [inputs[home] for home in made.homes.values()]
         self._others = sorted(set(range(len(inputs))) - set(self._overwritten))
 
@@ -138,17 +142,18 @@ class Program:
         with open(path, "w", encoding="utf-8") as file:
             file.write(standalone(self.name, self.graph, self._emitted))
 
-    @property
-    def cost(self) -> dict[str, int]:
-        """operations, and bytes: read and written, of the arena, of the results; known before the program runs."""
-        memory = plan(self.graph)
-        moved = sum(x.nbytes for op in self.graph.ops for x in (*op.values, *op.outputs))
-        return {"operations": len(self.graph.ops), "bytes_moved": moved, "flops": sum(map(flops, self.graph.ops)),
-                "bytes_arena": memory.nbytes, "bytes_alive": memory.peak,
-                "bytes_results": sum(v.nbytes for v in self.graph.outputs)}
+    @functools.cached_property
+    def cost(self) -> Cost:
+        """Launches, bytes, flops, saved and peak memory, and modelled times, for the CPU and a GPU; known before it runs."""
+        return cost(self.name, self.backend, self.graph, self.steps, self._in_place)
+
+    @functools.cached_property
+    def kernels(self) -> list[Kernel]:
+        """What one run does, in order: each a fused group or a single operation, with its text, its size and a modelled time."""
+        return kernels(self.graph, self.steps, self.backend)
 
     def __repr__(self) -> str:
-        return f"Program({self.name}, {len(self.graph.ops)} operations, arena of {plan(self.graph).nbytes:,} bytes)"
+        return f"Program({self.name}, {self.backend}: {len(self.graph.ops)} operations in {len(self.steps)} steps)"
 
 
 def may_be_shared(v: Value, others: list[Value]) -> bool:
@@ -163,11 +168,3 @@ def may_be_shared(v: Value, others: list[Value]) -> bool:
 FRESH = frozenset({"sum", "max", "min", "prod", "mean", "astype", "concatenate", "stack", "gather", "pad", "var",
                    "scatter", "scatter_add", "scatter_set", "setitem", "cumsum", "cumprod"})
 OURS = ("gpugrad.kernels",)
-
-
-def flops(op: Any) -> int:
-    """Floating-point operations: two for each product of a matmul, else one for each element read or written."""
-    if op.name == "matmul":
-        a, y = op.args[0], op.outputs[0]
-        return 2 * y.size * (a.shape[-1] if a.shape else 1)
-    return max([v.size for v in (*op.values, *op.outputs)], default=0)
