@@ -166,6 +166,9 @@ def scatter_add(w: Writer, g: Value, *arrays: Value, index: tuple, shape: tuple[
 def reduction(name: str) -> Callable[..., None]:
     """First over the last axes, as what makes x can be in that loop; then over what is left."""
     def write(w: Writer, x: Value, axis: tuple[int, ...], keepdims: bool) -> None:
+        if all(x.shape[i] == 1 for i in axis):
+            w.give(w.make("reshape", (x,), w.op.outputs[0].shape, x.dtype, shape=w.op.outputs[0].shape))
+            return
         last = []
         for i in range(x.ndim - 1, -1, -1):
             if i not in axis and x.shape[i] != 1:
@@ -197,8 +200,7 @@ def expandable(op: Op) -> bool:
         return False
     if op.name in REDUCTIONS:
         x, y = values[0], op.outputs[0]
-        return (reduced(op) is None and x.dtype.name in ("float32", "float64") and y.dtype == x.dtype
-                and any(x.shape[i] != 1 for i in op.params["axis"]))
+        return reduced(op) is None and x.dtype.name in ("float32", "float64") and y.dtype == x.dtype
     if op.name in ("gather", "scatter_add"):
         shape = values[0].shape if op.name == "gather" else op.params["shape"]
         return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype.name in ("float32", "float64")
