@@ -1,4 +1,4 @@
-"""Timing one step: warm-up apart, batches long enough for the clock, quantiles, an end when the spread is small.
+"""Timing one step: warm-up apart, batches long enough for the clock, quantiles, an end when the median is certain.
 
 A step is a function of no arguments that does one unit of work and returns its result. `wait(result)` blocks until an
 asynchronous library has really finished; `timer` says who measures, the wall clock or CUDA events.
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 SHORTEST_SAMPLE = 1e-3  # seconds; perf_counter and the loop round the step then cost well under 0.1 %
-SMALL_SPREAD = 0.02  # (p80 - p20) / p50 below which more samples tell nothing new
-ENOUGH = 30  # samples before the spread is believed
-FEWEST = 5  # samples taken whatever the budget
+SURE = 0.02  # width of the median's 95 % interval over the median, below which more samples tell nothing new
+ENOUGH = 30  # samples before that interval is believed
+FEWEST = 5  # samples taken whatever the budget ...
+LONG, FEW = 1.0, 3  # ... but only FEW of a step of LONG seconds or more
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,20 @@ class Stopwatch:
 
     @property
     def settled(self) -> bool:
-        """Whether there are enough samples and 60 % of them lie close together."""
-        if len(self.samples) < ENOUGH:
+        """Whether there are enough samples and the median is known well, however far they spread.
+
+        Of n samples, those at places n/2 -+ 0.98 sqrt(n) in order enclose the true median in 95 % of all cases, whatever its law.
+        """
+        n = len(self.samples)
+        if n < ENOUGH:
             return False
-        p20, p50, p80 = (quantile(self.samples, q) for q in (0.2, 0.5, 0.8))
-        return p80 - p20 <= SMALL_SPREAD * p50
+        ordered = sorted(self.samples)
+        low = int((n - 1.96 * n**0.5) / 2)
+        return ordered[n - 1 - low] - ordered[low] <= SURE * ordered[n // 2]
+
+    @property
+    def fewest(self) -> int:
+        return FEW if self.samples and min(self.samples) >= LONG else FEWEST
 
     def timing(self) -> Timing:
         """The quantiles so far."""
@@ -132,14 +142,17 @@ class Stopwatch:
 
 
 def take_turns(watches: list[Stopwatch], seconds: float, rounds: int = 4) -> None:
-    """Time the watches in alternating slices, `seconds` each in all; every one gets FEWEST samples at least."""
+    """Time the watches in alternating slices, `seconds` each in all; every one gets its fewest samples at least.
+
+    Also a settled watch gives a sample each round: a slow minute that it met alone would not be seen otherwise.
+    """
     for watch in watches:
         watch.warm_up(seconds / 5)
     for _ in range(rounds):
         for watch in watches:
-            if not watch.settled:
+            if len(watch.samples) < FEW or min(watch.samples) * len(watch.samples) < seconds:
                 time.sleep(0.002)  # threads of the library before this one stop spinning
                 watch.sample(seconds / rounds)
     for watch in watches:
-        while len(watch.samples) < FEWEST:
+        while len(watch.samples) < watch.fewest:
             watch.sample(0.0)

@@ -5,6 +5,7 @@ On the simulated device nothing is timed: there `bench` prints the score.
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 import gpugrad.bench.cases  # noqa: F401  fills the registry
@@ -17,7 +18,9 @@ from gpugrad.bench.runner import measure
 from gpugrad.errors import ArgumentError, GpugradError
 
 QUICK = ("w1", "w2", "w4", "w7b", "w3")
-QUICK_SECONDS, SECONDS = 0.6, 3.0  # timed for each variant of a case
+QUICK_SECONDS, SECONDS = 0.6, 3.0  # timed for each variant of a case, at most
+BUDGET = 300.0  # seconds for all cases together, first steps and compilation included; gauges come after it
+LEAST = 0.05  # of them for each variant of a case, whatever is left
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         metavar="S",
-        help=f"timed for each variant (default: {SECONDS:g}, quick {QUICK_SECONDS:g})",
+        help=f"timed for each variant, at most (default: {SECONDS:g}, quick {QUICK_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="S",
+        default=BUDGET,
+        help=f"for all timed cases together, compilation included: what is left is shared fairly (default: {BUDGET:g})",
     )
     parser.add_argument("--json", metavar="FILE", help="append one JSON line per measurement")
     parser.add_argument("--plot", metavar="FILE", help="bar chart, as png, svg or pdf (needs matplotlib)")
@@ -54,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.device.partition(":")[0] == "sim":
         return print_score(args.device, args.full, args.json)
     against = [name for name in args.against.split(",") if name]
-    done = bench(args.cases, against, args.device, args.quick, args.seconds)
+    done = bench(args.cases, against, args.device, args.quick, args.seconds, args.budget)
     report.show(done)
     if args.json:
         append(done, args.json)
@@ -84,13 +94,15 @@ def bench(
     device: str = "auto",
     quick: bool = False,
     seconds: float | None = None,
+    budget: float = BUDGET,
 ) -> Run:
     """Measure cases against libraries, and return what was found.
 
     cases     names as `select` takes them; none means all, or with `quick` the five quick ones
     against   libraries beside gpugrad and NumPy by hand, by the names in peers/
     device    "auto", "cpu", or a device of gpugrad's; other than on the CPU, NumPy by hand serves as reference only
-    seconds   timed for each variant
+    seconds   timed for each variant, at most
+    budget    seconds for all timed cases together, first steps included; each gets its share of what those before it left
 
     Raises ArgumentError for a case or library of no known name; a library that is not installed is reported.
     """
@@ -107,8 +119,12 @@ def bench(
         names = [name for name in names if not name.startswith("numpy")]
     peers, missing = present(names, device)
     done = Run(describe(device), versions(peers), cores_taken=cores_taken())
-    for entry in chosen:
-        done.measured.append(measure(entry, peers, missing, seconds or (QUICK_SECONDS if quick else SECONDS), roofline(), say))
+    most = seconds or (QUICK_SECONDS if quick else SECONDS)
+    roof = roofline()
+    end = time.monotonic() + budget
+    for i, entry in enumerate(chosen):
+        share = (end - time.monotonic()) / max(1, sum(isinstance(e, Case) for e in chosen[i:]))
+        done.measured.append(measure(entry, peers, missing, min(most, max(LEAST, share / 1.2 / len(peers))), roof, say))
     say("")
     return done
 

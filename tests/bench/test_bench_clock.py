@@ -48,11 +48,34 @@ def test_sampling_stops_as_soon_as_the_spread_is_small():
     assert len(watch.samples) == clock.ENOUGH
 
 
-def test_a_wide_spread_is_never_settled():
-    watch = Stopwatch(lambda: None, timer=scripted([2e-3, 4e-3, 6e-3]))
+def test_an_uncertain_median_is_never_settled():
+    watch = Stopwatch(lambda: None, timer=scripted([2e-3, 4e-3]))
     watch.sample(0.1)
     assert len(watch.samples) > clock.ENOUGH
     assert not watch.settled
+
+
+def test_a_certain_median_is_settled_however_far_samples_spread():
+    watch = Stopwatch(lambda: None, timer=scripted([2e-3, 4e-3, 6e-3]))
+    watch.sample(60.0)
+    assert clock.ENOUGH <= len(watch.samples) < 2 * clock.ENOUGH
+    assert watch.timing().p50_us == pytest.approx(4e3)
+
+
+def test_intervals_of_the_median_hold_it_as_often_as_they_say():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        n = 50
+        ordered = np.sort(rng.exponential(size=n))
+        low = int((n - 1.96 * n**0.5) / 2)
+        held += ordered[low] <= np.log(2) <= ordered[n - 1 - low]
+    assert 0.93 <= held / 400 <= 0.99
+
+
+def test_long_steps_are_sampled_less():
+    watches = [Stopwatch(lambda: None, timer=scripted([2.0]))]
+    take_turns(watches, seconds=0.0, rounds=2)
+    assert len(watches[0].samples) == clock.FEW
 
 
 def test_warm_up_runs_are_not_samples():
