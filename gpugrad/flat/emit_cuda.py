@@ -142,7 +142,7 @@ def last_places(steps: list[Step], place: dict[Value, int], kept: set[int]) -> l
 
 def grouped(group: Group, kept: set[Value], numbers: dict[Value, float], context: Context) -> Step:
     """A group as its generated kernel."""
-    makes = tuple([y for y in group.made if y in kept])
+    makes = tuple([y for y in group.made if y in kept and y.dtype != bool])     # truth values are never stored by a group
     kernel = kernel_of(group, list(makes), numbers)
     reads = [(x, context.place[x]) for x in group.read if x not in numbers]
     ys = [context.place[y] for y in makes]

@@ -1,0 +1,281 @@
+"""Programs on the simulated GPU: what they give is what eager gives, and a replay is one graph launch that allocates nothing."""
+import numpy as np
+import pytest
+
+import gpugrad as gg
+from gpugrad.bench.score_models import Block, Mlp
+from gpugrad.cudasim import cupy
+
+RNG = np.random.default_rng(11)
+
+
+def draw(*shape, dtype="f4"):
+    return RNG.standard_normal(shape).astype(dtype)
+
+
+def on_sim(*arrays):
+    return [gg.tensor(x, device="sim") for x in arrays]
+
+
+def host(tree):
+    return [np.asarray(getattr(x, "data", x).get()) for x in gg.trees.flatten(tree)[0]]
+
+
+def agree(found, wanted, rtol=2e-5, atol=2e-6):
+    assert len(found) == len(wanted)
+    for x, y in zip(found, wanted, strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+def replayed(compiled, *args):
+    """What a call gives, and what the host asked of the device for it."""
+    with cupy.recording() as log:
+        out = compiled(*args)
+    return out, log
+
+
+def names(log):
+    graph, = [x for x in log.launches if x.kind == "graph"]
+    return [x.name for x in graph.below]
+
+
+def softmax_by_hand(x):
+    e = gg.exp(x - gg.max(x, axis=-1, keepdims=True))
+    return e / gg.sum(e, axis=-1, keepdims=True)
+
+
+def norm_by_hand(x, w, b):
+    d = x - gg.mean(x, axis=-1, keepdims=True)
+    return d / gg.sqrt(gg.mean(d * d, axis=-1, keepdims=True) + 1e-5) * w + b
+
+
+X, ROW, COLUMN, CUBE = draw(6, 9), draw(9), draw(6, 1), draw(2, 5, 7)
+INDEX = [3, 0, 3, 5, 3]
+NANS = np.where(RNG.random((6, 9)) < 0.2, np.nan, X).astype("f4")
+
+TABLE = {
+    "chain": (lambda x: gg.tanh(gg.sin(x) * x + 2) - gg.sigmoid(x), X),
+    "several results": (lambda x, y: (x * y + 1, gg.exp(x) - y, x), X, X + 1),
+    "broadcast": (lambda x, r, c: gg.tanh(x * r + c) * c, X, ROW, COLUMN),
+    "broadcast in the middle": (lambda x, y: gg.exp(x * y) + y, CUBE, draw(2, 1, 7)),
+    "strided": (lambda x: gg.exp(x.T[1:, ::2]) * 2 + 1, X),
+    "select": (lambda x: gg.where(x > 0.5, gg.log(gg.where(x > 0.5, x, 1)), x * x), X),
+    "masks": (lambda x: (gg.where((x > 0) & (x < 1), x * 3, 0), x > 0), X),
+    "relu family": (lambda x: gg.relu(x) + gg.gelu(x) + gg.silu(x) + gg.numpy.clip(x, -0.5, 0.5), X),
+    "softmax by hand": (softmax_by_hand, X),
+    "softmax of cubes": (lambda x: gg.sum(softmax_by_hand(x) ** 2, axis=(1, 2)), CUBE),
+    "norm by hand": (norm_by_hand, X, ROW, draw(9)),
+    "long rows": (softmax_by_hand, draw(2, 3000)),
+    "one row": (softmax_by_hand, draw(40)),
+    "reductions": (lambda x: (gg.sum(x, axis=0), gg.sum(x * 2, axis=1), gg.max(x, axis=1), gg.min(x), gg.mean(x, axis=(0, 1)),
+                              gg.sum(gg.exp(x)), gg.var(x, axis=0)), X),
+    "reductions of cubes": (lambda x: (gg.sum(x * x, axis=1), gg.sum(x, axis=(0, 2)), gg.max(x * x, axis=(1, 2)),
+                                       gg.sum(x * x, axis=-1, keepdims=True) * x), CUBE),
+    "gather": (lambda x: gg.sum(x[INDEX] ** 2, axis=1) * 2, X),
+    "products": (lambda x, y: gg.tanh(x @ y) @ (y.T * 2), X, draw(9, 4)),
+    "stacks": (lambda x, y: gg.softmax(x @ gg.swapaxes(y, 1, 2) * 0.5) @ y, CUBE, draw(2, 4, 7)),
+    "cross-entropy": (lambda x: gg.cross_entropy(x, gg.tensor(np.arange(6) % 9, device="sim")), X),
+    "layer norm": (lambda x, w, b: gg.layer_norm(x, w, b), X, ROW, draw(9)),
+    "0-d": (lambda x: gg.exp(x) * 2 + 1, np.float32(0.3).reshape(())),
+    "empty": (lambda x: (gg.exp(x[:0]) * 2, gg.sum(x[:0] * 3)), X),
+    "NaN": (lambda x: (gg.relu(x), gg.max(x * 2, axis=1), gg.sum(gg.exp(x), axis=1), gg.maximum(x, 0.1), x == x), NANS),
+    "double": (lambda x: softmax_by_hand(gg.sin(x) * 3), X.astype("f8")),
+    "half": (lambda x: gg.tanh(x * 2) + 1, X.astype("f2")),
+    "integers": (lambda x: (x + 3) * 2, np.arange(5)),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_compiled_is_eager(name):
+    f, *arrays = TABLE[name]
+    compiled = gg.compile(f)
+    first, other = on_sim(*arrays), on_sim(*arrays)
+    tolerance = {"rtol": 2e-3, "atol": 1e-3} if arrays[0].dtype == "f2" else {}
+    wanted = host(f(*first))
+    for args in (first, first, other, first):
+        agree(host(compiled(*args)), wanted, **tolerance)
+    assert compiled.programs == 1
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in ("integers", "empty", "masks", "half", "NaN")])
+def test_compiled_gradients_are_eager(name):
+    f, *arrays = TABLE[name]
+
+    def loss(*xs):
+        return sum(gg.sum(gg.sin(y)) for y in gg.trees.flatten(f(*xs))[0])
+    grads = gg.value_and_grad(loss, argnums=tuple(range(len(arrays))))
+    xs = on_sim(*arrays)
+    compiled = gg.compile(grads)
+    wanted = host(grads(*xs))
+    for _ in range(3):
+        agree(host(compiled(*xs)), wanted, rtol=5e-5, atol=5e-6)
+
+
+def test_hessian_vector_products():
+    w, x, v = on_sim(draw(5, 5), draw(3, 5), draw(5, 5))
+
+    def product(w, v):
+        return gg.hvp(lambda w: gg.sum(gg.tanh(gg.tanh(x @ w) @ w)), w, v)
+    compiled = gg.compile(product)
+    for _ in range(3):
+        agree(host(compiled(w, v)), host(product(w, v)))
+
+
+def test_arrays_of_other_places_are_copied_in():
+    compiled, seen = gg.compile(lambda x: gg.exp(x) * 2), []
+    for _ in range(4):
+        x = gg.tensor(draw(50), device="sim")
+        seen.append(x)                                       # so that the next one lies elsewhere
+        agree(host(compiled(x)), [np.exp(x.data.get()) * 2])
+    assert compiled.program(seen[0])._run.captures == 2      # for the first address, then for a buffer of its own
+
+
+def test_replays_are_safe_after_other_allocations():
+    x, = on_sim(draw(64, 64))
+    compiled = gg.compile(lambda x: gg.sum(gg.tanh(x @ x) @ x, axis=0))
+    wanted = host(compiled(x))
+    others = []
+    for _ in range(3):
+        others += [gg.tensor(draw(64, 64), device="sim") @ x for _ in range(5)]
+        agree(host(compiled(x)), wanted, rtol=0, atol=0)
+        cupy.get_default_memory_pool().free_all_blocks()
+        del others[::2]
+
+
+def test_results_are_the_callers_own_unless_they_may_be_reused():
+    x, = on_sim(draw(8))
+    f = lambda x: gg.exp(x) + 1  # noqa: E731
+    fresh, reused = gg.compile(f), gg.compile(f, reuse_outputs=True)
+    for compiled in (fresh, reused):
+        compiled(x)
+    a = fresh(x)
+    before = a.data.get()
+    x.data[...] = 3
+    b, log = replayed(reused, x)
+    assert log.mallocs == 0 and [y.kind for y in log.launches] == ["graph"]
+    agree(host(fresh(x)), host(b), rtol=0, atol=0)
+    agree([a.data.get()], [before], rtol=0, atol=0)
+
+
+def test_an_elementwise_chain_is_one_launch():
+    x, y = on_sim(draw(4, 8), draw(8))
+    compiled = gg.compile(lambda x: gg.where(x > 0, gg.sigmoid(gg.tanh(x * y) + x) * x, softmax_by_hand(x)))
+    compiled(x)
+    assert len(names(replayed(compiled, x)[1])) == 1
+
+
+def training(work, device, **options):
+    """(model, a step that forgets the gradients)."""
+    model = work.build(gg, device)
+
+    def step():
+        out = model.step()
+        for leaf in model.leaves:
+            leaf.grad = None
+        return out
+    return model, gg.compile(step, **options) if options else step
+
+
+SMALL = Mlp(32, (40, 64, 64, 10))
+
+
+@pytest.mark.parametrize("optimiser", ["Adam", "SGD"])
+@pytest.mark.parametrize("nan_to_zero", [False, True])
+def test_training_steps(optimiser, nan_to_zero):
+    eager, step = training(SMALL, "sim")
+    ours, compiled = training(SMALL, "sim", reuse_outputs=True, nan_to_zero=nan_to_zero)
+    if optimiser == "SGD":
+        for model in (eager, ours):
+            model.optimiser = gg.optim.SGD(model.leaves, lr=0.1, momentum=0.9)
+    for turn in range(6):
+        if turn == 3:
+            eager.optimiser.lr = ours.optimiser.lr = 1e-2
+        agree(host(compiled()), host(step()))
+    agree(host(ours.leaves), host(eager.leaves), rtol=1e-4, atol=1e-5)
+    assert compiled.programs == 1 and compiled.program()._run.captures == 1
+
+
+def test_a_training_step_is_one_launch():
+    ours, compiled = training(SMALL, "sim", reuse_outputs=True, nan_to_zero=True)
+    compiled()
+    _, log = replayed(compiled)
+    assert [x.kind for x in log.launches] == ["graph"]
+    assert (log.mallocs, log.waits, log.to_device, log.to_host) == (0, 0, 0, 0)
+    assert len(names(log)) <= 12, names(log)
+    ours.optimiser.lr = 0.5
+    _, log = replayed(compiled)
+    assert len(log.launches) == 2                            # the new rate, then the graph
+
+
+def test_replaced_parameters():
+    eager, step = training(SMALL, "sim")
+    ours, compiled = training(SMALL, "sim", nan_to_zero=True)
+    for model, run in ((eager, step), (ours, compiled)):
+        run()
+        for leaf in model.leaves:
+            leaf.data = leaf.data * 0.5
+        run()
+    agree(host(compiled()), host(step()))
+    agree(host(ours.leaves), host(eager.leaves), rtol=1e-4, atol=1e-5)
+
+
+def test_state_goes_on_from_eager_steps_and_back():
+    eager, step = training(SMALL, "sim")
+    ours, compiled = training(SMALL, "sim", nan_to_zero=True)
+    for turn in range(6):
+        agree(host(ours.step() if turn in (0, 3) else compiled()), host(step()))
+
+
+def test_gradients_stay_where_the_function_leaves_them():
+    model = SMALL.build(gg, "sim")
+    compiled = gg.compile(model.backward)
+    for _ in range(3):
+        compiled()
+    found = host([leaf.grad for leaf in model.leaves])
+    model.backward()
+    agree(found, host([leaf.grad for leaf in model.leaves]))
+
+
+def test_a_transformer_block():
+    work = Block(1, 8, 16, 2)
+    eager, step = training(work, "sim")
+    ours, compiled = training(work, "sim", reuse_outputs=True)
+    for _ in range(2):
+        agree(host(compiled()), host(step()), rtol=1e-4, atol=2e-5)
+
+
+def test_parameters_without_an_optimiser_are_written_in_place():
+    w, x = on_sim(draw(9, 3), X)
+    w.requires_grad = True
+
+    def step(x):
+        loss = gg.sum(gg.tanh(x @ w))
+        g = gg.grad(lambda w: gg.sum(gg.tanh(x @ w)))(w)
+        with gg.no_grad():
+            w.data[...] = (w - 0.1 * g).data
+        return loss
+    compiled, copy = gg.compile(step), w.data.copy()
+    found = [host(compiled(x)) for _ in range(3)]
+    w.data[...] = copy
+    for each in found:
+        agree(each, host(step(x)))
+
+
+def test_what_a_capture_refuses_runs_launch_by_launch():
+    a, = on_sim(draw(3, 3) + 1j * draw(3, 3))                # CuPy's cuBLAS multiplies complex numbers
+    compiled = gg.compile(lambda a: (a @ a) * 2)
+    for _ in range(3):
+        agree(host(compiled(a)), [a.data.get() @ a.data.get() * 2])
+    assert "capture" in compiled.program(a)._run.refused
+
+
+def test_errors():
+    x, = on_sim(X)
+    with pytest.raises(gg.errors.ArgumentError, match="backend 'cuda' for arrays on a GPU"):
+        gg.compile(lambda x: x * 2, backend="numpy")(x)
+    with pytest.raises(gg.errors.ArgumentError, match="got 'cuda' for arrays on cpu"):
+        gg.compile(lambda x: x * 2, backend="cuda")(X)
+    other = gg.tensor(X, device="sim:1")
+    with pytest.raises(gg.errors.TraceError, match="one device"):
+        gg.compile(lambda x, y: x * y)(x, other)
