@@ -20,6 +20,9 @@ template <typename T> struct Accumulator { using type = float; };
 template <> struct Accumulator<double> { using type = double; };
 template <typename T> using acc_t = typename Accumulator<T>::type;
 
+// N words among the arguments of a launch: declare it `const __grid_constant__`, so that an index into it is no copy.
+template <int N> struct Words { unsigned long long at[N]; };
+
 template <typename A> __device__ A infinity() { return A(__longlong_as_double(0x7ff0000000000000ll)); }
 template <typename A> __device__ A not_a_number() { return A(__longlong_as_double(0x7ff8000000000000ll)); }
 

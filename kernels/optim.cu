@@ -6,7 +6,8 @@
 //                  w -= lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps);  with `top`, top = max(top, v) stands in the root
 // Arrays     w, m, v, top: one arena each, contiguous, T = float or double: every tensor starts at a multiple of CHUNK = 1024
 //            elements, so a block works for one tensor. starts: (tensors + 1,) first element of each tensor, then of none;
-//            lengths: (tensors,); gradients: (tensors,) addresses, 0 for a tensor that has none this step and is left alone.
+//            lengths: (tensors,); gradients: (tensors,) addresses, 0 for a tensor that has none this step and is left alone;
+//            null where they are `few`, in the arguments of the launch itself, so that nothing is copied for it.
 //            lr: (1,) double, step: (1,) long long, steps taken so far; both lie in device memory, so that a captured graph
 //            follows them. ticket: (1,) zero: the block that ends last counts the step. v is null without momentum, top
 //            without AMSGrad. g is only read
@@ -22,6 +23,7 @@
 
 constexpr int THREADS = 256;
 constexpr int CHUNK = 1024;
+using Few = Words<256>;
 
 // The part of a tensor that this block works on.
 template <typename T> struct Piece {
@@ -29,7 +31,8 @@ template <typename T> struct Piece {
   long long base;                                             // in the arena
   int length;                                                 // [0, CHUNK]
 
-  __device__ Piece(const unsigned long long* gradients, const long long* starts, const long long* lengths, int tensors) {
+  __device__ Piece(const unsigned long long* gradients, const Few& few, const long long* starts, const long long* lengths,
+                   int tensors) {
     base = static_cast<long long>(blockIdx.x) * CHUNK;
     int low = 0, high = tensors;                              // starts[low] <= base < starts[high]
     while (high - low > 1) {
@@ -38,7 +41,7 @@ template <typename T> struct Piece {
     }
     const long long inside = base - starts[low];
     length = int(max(0ll, min(static_cast<long long>(CHUNK), lengths[low] - inside)));
-    const unsigned long long address = gradients[low];
+    const unsigned long long address = gradients ? gradients[low] : few.at[low];
     g = address ? reinterpret_cast<const T*>(address) + inside : nullptr;
   }
 
@@ -59,10 +62,10 @@ __device__ inline void count_step(long long* step, unsigned* ticket) {
 
 template <typename T, int V>
 __global__ void __launch_bounds__(THREADS, 2)
-    sgd(const unsigned long long* gradients, const long long* starts, const long long* lengths, const double* lr, T* w,
-        T* v /* or null */, long long* step, unsigned* ticket, int tensors, double momentum, double dampening, double decay,
-        bool nesterov) {
-  const Piece<T> piece(gradients, starts, lengths, tensors);
+    sgd(const unsigned long long* gradients /* or null */, const __grid_constant__ Words<256> few, const long long* starts,
+        const long long* lengths, const double* lr, T* w, T* v /* or null */, long long* step, unsigned* ticket, int tensors,
+        double momentum, double dampening, double decay, bool nesterov) {
+  const Piece<T> piece(gradients, few, starts, lengths, tensors);
   const bool first = *step == 0;
   const T rate = T(*lr), keep = T(momentum), fresh = T(first ? 1 : 1 - dampening), shrink = T(decay);
   T* const weights = w + piece.base;
@@ -89,11 +92,11 @@ __global__ void __launch_bounds__(THREADS, 2)
 
 template <typename T, int V>
 __global__ void __launch_bounds__(THREADS, 2)
-    adam(const unsigned long long* gradients, const long long* starts, const long long* lengths, const double* lr, T* w, T* m,
-         T* v, T* top /* or null */, long long* step, unsigned* ticket, int tensors, double beta1, double beta2, double eps,
-         double decay, bool decoupled) {
+    adam(const unsigned long long* gradients /* or null */, const __grid_constant__ Words<256> few, const long long* starts,
+         const long long* lengths, const double* lr, T* w, T* m, T* v, T* top /* or null */, long long* step, unsigned* ticket,
+         int tensors, double beta1, double beta2, double eps, double decay, bool decoupled) {
   __shared__ double shared_rate, shared_root;
-  const Piece<T> piece(gradients, starts, lengths, tensors);
+  const Piece<T> piece(gradients, few, starts, lengths, tensors);
   if (threadIdx.x == 0) {
     const double t = double(*step + 1);
     shared_rate = *lr / (1 - pow(beta1, t));

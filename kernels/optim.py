@@ -17,6 +17,8 @@ from gpugrad.kernels.load import Source
 
 OPTIM = Source("optim.cu", INSTANCES["optim.cu"])
 CHUNK = 1024                      # every tensor starts at a multiple of it, as optim.cu says
+FEW = 256                         # tensors whose addresses fit into the arguments of a launch
+NONE = numpy.zeros(FEW, numpy.uint64)
 KINDS = "fdFD"                    # dtypes that the kernels take; complex numbers as pairs of reals
 
 
@@ -77,11 +79,15 @@ class Arena:
         step       steps taken so far
         """
         addresses = numpy.array([0 if g is None or not g.size else g.data.ptr for g in gradients], numpy.uint64)
-        if (addresses != self.sent).any():
-            self.addresses.set(addresses)
-            self.sent = addresses
+        if len(addresses) <= FEW:
+            where: Any = numpy.pad(addresses, (0, FEW - len(addresses)))
+        else:
+            where = self.addresses
+            if (addresses != self.sent).any():
+                where.set(addresses)
+                self.sent = addresses
         self.send(lr, step)
-        if not self.launch(kernel, gradients, kinds, self.addresses, *options):
+        if not self.launch(kernel, gradients, kinds, where, *options):
             self.step_sent = step
 
     def send(self, lr: float, step: int) -> None:
@@ -94,7 +100,10 @@ class Arena:
         self.step_sent = step + 1
 
     def launch(self, kernel: str, gradients: Sequence[Any], kinds: Sequence[str | None], addresses: Any, *options: Any) -> bool:
-        """One step with what is on the device: the rate, the count, and the gradients' addresses. False where none has elements."""
+        """One step with the rate and the count that are on the device. False where no gradient has elements.
+
+        addresses   of the gradients: an array on the device, or FEW on the host, which go along with the launch
+        """
         weights = self.whole("weights")
         present = [g for g in gradients if g is not None and g.size]
         if not present:
@@ -103,8 +112,9 @@ class Arena:
         moved = sum(g.nbytes for g in present)
         states = [None if kind is None else self.whole(kind) for kind in kinds]
         kept = moved * (1 + sum(s is not None for s in states))
+        given = (None, addresses) if isinstance(addresses, numpy.ndarray) else (addresses, NONE)
         launch(OPTIM, kernel, (self.real, width), int(self.bounds[-1]) // CHUNK, 256,
-               (addresses, self.starts, self.lengths, self.lr, weights, *states, self.step, self.ticket, len(self.shapes),
+               (*given, self.starts, self.lengths, self.lr, weights, *states, self.step, self.ticket, len(self.shapes),
                 *options), reads=[moved + kept], writes=[kept])
         return True
 

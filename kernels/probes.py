@@ -55,6 +55,7 @@ class Probe:
         bound = self.source.bind(self.kernel, self.arguments)
         args = [np.array([address(x) for x in a], np.uint64) if isinstance(a, Addresses) else a for a in self.args]
         values = [a if p.pointer else p.convert(a, bound.where) for p, a in zip(bound.parameters, args, strict=True)]
+        values = [v[0] if isinstance(v, np.ndarray) and v.dtype.kind == "V" else v for v in values]      # a struct by value
         options = tuple(o for o in all_options(self.source.options((bound.expression,)), arch) if not o.startswith("-arch"))
         module = compile_cuda(self.source.code, arch, options, (bound.expression,))
         return module[bound.expression].launch(self.grid, self.block, values)
@@ -113,7 +114,7 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
     yield Probe("gelu.cu", "gelu_pull", (*F, True), flat, 256, (g, x, matrix(), n), n, 12, 12)
     yield Probe("dropout.cu", "dropout", F, flat, 256,
                 (x, np.array([1, 2], np.uint64), matrix(), 0, round(0.1 * 2**32), 1 / 0.9, n), n, 8, 8.001)
-    tensors = (Addresses([g]), np.array([0, n]), np.array([n]), np.array([0.1]))
+    tensors = (Addresses([g]), np.zeros(256, np.uint64), np.array([0, n]), np.array([n]), np.array([0.1]))
     yield Probe("optim.cu", "adam", F, n // 1024, 256,
                 (*tensors, x.copy(), g.copy(), np.abs(g), None, np.array([0]), tickets(2), 1, 0.9, 0.999, 1e-8, 0.0, False),
                 n, 28, 28.01)

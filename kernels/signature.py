@@ -5,9 +5,9 @@ works by luck, and nothing in CUDA or CuPy objects. `signatures(text)` finds eve
 in template arguments; a bound parameter converts a Python value to the exact C type or says why it can't.
 
 What a kernel may declare: pointers to numbers, to built-in vectors (float4) and to void; numbers by value; templates over types,
-integers and bools; `acc_t<T>` of device.cuh. What it promises by declaring: `const T*` is read, `T*` is written; a parameter
-with `= nullptr`, or with the word null in a comment beside it, may be None; `template <int V>` is the vector width, so that every
-array of a template type is read V elements at a time and must be aligned to them.
+integers and bools; `acc_t<T>` and, by value, `Words<N>` of device.cuh. What it promises by declaring: `const T*` is read, `T*`
+is written; a parameter with `= nullptr`, or with the word null in a comment beside it, may be None; `template <int V>` is the
+vector width, so that every array of a template type is read V elements at a time and must be aligned to them.
 """
 from __future__ import annotations
 
@@ -103,6 +103,8 @@ class Signature:
             return Bound(p, "uint64", 8)                                # an array of addresses
         if p.pointers and base == "void":
             return Bound(p, None, 1)
+        if words := re.fullmatch(r"Words\s*<\s*(\d+)\s*>", base):
+            return BoundWords(p, int(words[1]))
         dtype, elements = element_of(base)
         if dtype is None or (elements > 1 and not p.pointers) or (dtype == "bfloat16" and not p.pointers):
             raise SignatureError(
@@ -149,6 +151,22 @@ class Bound:
         noun = "a bool" if self.plain is bool else "a real number" if self.plain is float else "an int"
         raise DtypeError(f"{where} needs {noun} as `{self.name}` (declared {self.parameter.base}), got "
                          f"{type(value).__name__} {short(value)}. Pass {noun}.")
+
+
+class BoundWords(Bound):
+    """`Words<N>` by value: N words of 64 bits in the launch's own arguments, which no copy to the device goes before."""
+
+    def __init__(self, parameter: Parameter, count: int):
+        super().__init__(parameter, "uint64", 8)
+        self.count = count
+        self.struct = numpy.dtype((numpy.void, 8 * count))
+
+    def convert(self, value: Any, where: str) -> Any:
+        """An array of N uint64 as the one struct that CuPy takes it for."""
+        if not isinstance(value, numpy.ndarray) or value.dtype != self.dtype or value.shape != (self.count,):
+            raise DtypeError(f"{where} needs {self.count} uint64 in a NumPy array as `{self.name}`, got {short(value)}. "
+                             "Pad with 0.")
+        return numpy.ascontiguousarray(value).view(self.struct)
 
 
 def plain_range(dtype: numpy.dtype) -> tuple[type, Any, Any]:

@@ -65,7 +65,12 @@ class Function:
                                                 device=self.xp.current))
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE: invalid argument")
-        self.kernel.launch(grid, block, [a.values if isinstance(a, Array) else a for a in args], shared_mem)
+        self.kernel.launch(grid, block, [a.values if isinstance(a, Array) else by_value(a) for a in args], shared_mem)
+
+
+def by_value(x):
+    """CuPy takes a NumPy array of one struct for the struct."""
+    return x[0] if isinstance(x, numpy.ndarray) and x.dtype.kind == "V" else x
 
 
 class CUDADriverError(RuntimeError):

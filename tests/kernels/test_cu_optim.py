@@ -32,8 +32,9 @@ class Model:
         self.gradients = [placed(self.rng.standard_normal(n), self.dtype, self.shift) for n in self.lengths]
         addresses = np.array([0 if k == self.missing or not g.size else address(g) for k, g in enumerate(self.gradients)],
                              np.uint64)
+        given = (addresses, bytes(2048)) if self.shift else (None, addresses.tobytes().ljust(2048, b"\0"))
         counters = launch("optim.cu", kernel, (self.dtype, self.width), int(self.starts[-1] // CHUNK), 256,
-                          (addresses, self.starts, self.lengths, self.lr, self.w, *states, self.step, self.ticket,
+                          (*given, self.starts, self.lengths, self.lr, self.w, *states, self.step, self.ticket,
                            np.int32(len(self.lengths)), *tail), seed=seed)
         assert not self.ticket.any()
         return counters

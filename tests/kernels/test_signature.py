@@ -175,3 +175,14 @@ def test_every_kernel_of_the_project_can_be_typed(path):
         parameters = signature.bind(arguments)
         assert any(p.written for p in parameters), f"{signature} writes nothing"
         assert all(p.dtype is not None for p in parameters)
+
+
+def test_words_by_value_are_one_struct():
+    text = "__global__ void k(const __grid_constant__ Words<4> few, float* y) {}"
+    few, y = signatures(text)["k"].bind(())
+    assert not few.pointer and y.pointer
+    struct = few.convert(numpy.arange(4, dtype=numpy.uint64), "k")
+    assert struct.shape == (1,) and struct.tobytes() == numpy.arange(4, dtype=numpy.uint64).tobytes()
+    for wrong in (numpy.zeros(3, numpy.uint64), numpy.zeros(4), 1):
+        with pytest.raises(DtypeError, match="needs 4 uint64 in a NumPy array as `few`"):
+            few.convert(wrong, "k")

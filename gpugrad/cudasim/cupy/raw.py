@@ -65,7 +65,9 @@ class RawKernel:
 
 
 def frozen(value):
-    """The value as it is now, as the bytes of a launch's arguments are: a graph repeats them."""
+    """The value as it is now, as the bytes of a launch's arguments are: a graph repeats them. One struct is by value."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "V" and value.size == 1:
+        return value.reshape(())[()].copy()
     if isinstance(value, ctypes.Structure | ctypes.Array | ctypes._SimpleCData):
         return type(value).from_buffer_copy(value)
     return value.copy() if isinstance(value, np.void | np.ndarray) else value
