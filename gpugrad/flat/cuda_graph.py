@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from gpugrad.kernels.record import Launch, open_logs, recording
+
 #: (array module, device) -> the stream on which launches are recorded, and the stream that replayed last. Scratch memory that
 #: kernels keep for a stream is the recording one's, so replays follow one another.
 STREAMS: dict[tuple[Any, int], list] = {}
@@ -35,6 +37,7 @@ class Replay:
     reuse    whether the results of a replay may lie where those before lay
     refused  why there is no graph: what the capture did not allow; None where there is one, or none was tried
     captures how many graphs were made
+    launches what the graph launches, for the logs; CuPy's own kernels are not among them
     """
 
     def __init__(self, xp: Any, device: int, perform: Callable[[list], list], fixed: set[int], after: list[Callable[[], None]],
@@ -42,6 +45,7 @@ class Replay:
         self.xp, self.device, self.perform, self.fixed, self.after, self.reuse = xp, device, perform, fixed, after, reuse
         self.pool = xp.cuda.MemoryPool()
         self.graph: Any = None
+        self.launches: list[Launch] = []
         self.refused: str | None = None
         self.captures = 0
         self.buffers: dict[int, Any] = {}              # place -> memory that an array which moves is copied to
@@ -67,6 +71,8 @@ class Replay:
             return self.first(arrays)
         self.in_turn()
         self.graph.launch()
+        for log in open_logs():
+            log.launches += self.launches
         return self.results if self.reuse else [y if held else y.copy() for y, held in self.results_kept]
 
     # what goes in ----------------------------------------------------------------------------------------------------------
@@ -127,7 +133,8 @@ class Replay:
         with self.xp.cuda.using_allocator(self.pool.malloc), stream:
             stream.begin_capture()
             try:
-                made = self.perform(arrays)
+                with recording() as log:
+                    made = self.perform(arrays)
             except Exception as error:
                 self.refused = f"{type(error).__name__}: {error}"
             try:
@@ -136,7 +143,7 @@ class Replay:
                 self.refused = self.refused or f"{type(error).__name__}: {error}"
         if self.refused is not None:
             return
-        self.graph, self.captures = graph, self.captures + 1
+        self.graph, self.captures, self.launches = graph, self.captures + 1, log.launches
         self.known = [(x.data.ptr, x.strides) for x in arrays]
         self.held, self.results_kept = arrays, made
         self.results = [y for y, _ in made]
