@@ -77,6 +77,42 @@ def gelu_tanh_slope(b: Body, x: Node) -> Node:
     return (t + 1.0) * ((1.0 - t) * inner + 1.0) * 0.5
 
 
+def logaddexp(b: Body, x: Node, y: Node) -> Node:
+    """max + log1p(exp(-|x - y|)); of equal ones, infinities too, x + log(2)."""
+    apart = b.intrinsic("fabs", x - y)
+    sum_ = b.intrinsic("maximum", x, y) + apply(b, "log1p", apply(b, "exp", -apart))
+    return x.compare("oeq", y).where(x + math.log(2), sum_)
+
+
+def hypot(b: Body, x: Node, y: Node) -> Node:
+    """Of the larger one, so that no square overflows. Infinite beside NaN too."""
+    x, y = b.intrinsic("fabs", x), b.intrinsic("fabs", y)
+    large, small = b.intrinsic("maximum", x, y), b.intrinsic("minimum", x, y)
+    part = small / large
+    size = large.compare("oeq", 0.0).where(0.0, large * b.intrinsic("sqrt", part * part + 1.0))
+    return (x.compare("oeq", math.inf) | y.compare("oeq", math.inf)).where(math.inf, size)
+
+
+def sign(b: Body, x: Node) -> Node:
+    return x.compare("ogt", 0.0).where(1.0, x.compare("olt", 0.0).where(-1.0, x.compare("oeq", 0.0).where(0.0, x)))
+
+
+def heaviside(b: Body, x: Node, half: Node) -> Node:
+    return x.compare("oeq", 0.0).where(half, x.compare("ogt", 0.0).where(1.0, x.compare("olt", 0.0).where(0.0, x)))
+
+
+def elu(b: Body, x: Node, a: Node) -> Node:
+    return x.compare("ogt", 0.0).where(x, apply(b, "expm1", x) * a)
+
+
+def either(floats: str, integers: str) -> Callable:
+    return lambda b, *xs: b.intrinsic(floats if xs[0].is_float else integers, *xs)
+
+
+def absolute(b: Body, x: Node) -> Node:
+    return b.intrinsic("fabs", x) if x.is_float else x.compare("slt", 0).where(-x, x)
+
+
 def ahead(b: Body, x: Node, y: Node) -> Node:
     return x.compare("oeq", y).where(0.5, x.compare("ogt", y).where(1.0, x.like(0.0)))
 
@@ -100,13 +136,15 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "multiply": lambda b, x, y: x * y,
     "divide": lambda b, x, y: x / y,
     "negative": lambda b, x: -x,
-    "positive": same, "alias": same, "astype": same, "spread": same,
+    "positive": same, "alias": same, "astype": same, "spread": same, "conj": same, "real": same,
     "reciprocal": lambda b, x: 1.0 / x,
     "square": lambda b, x: x * x,
     "power": power,
-    "sqrt": intrinsic("sqrt"), "abs": intrinsic("fabs"), "fabs": intrinsic("fabs"),
+    "sqrt": intrinsic("sqrt"), "abs": absolute, "absolute": absolute, "fabs": intrinsic("fabs"), "sign": sign,
+    "heaviside": heaviside, "hypot": hypot, "logaddexp": logaddexp, "elu": elu,
+    "deg2rad": lambda b, x: x * (math.pi / 180), "rad2deg": lambda b, x: x * (180 / math.pi),
     "floor": intrinsic("floor"), "ceil": intrinsic("ceil"), "trunc": intrinsic("trunc"), "rint": intrinsic("rint"),
-    "maximum": intrinsic("maximum"), "minimum": intrinsic("minimum"), "copysign": intrinsic("copysign"),
+    "maximum": either("maximum", "smax"), "minimum": either("minimum", "smin"), "copysign": intrinsic("copysign"),
     **{name: f(name) for name in FUNCTIONS},
     "silu": lambda b, x: apply(b, "sigmoid", x) * x,
     "silu_slope": silu_slope,
@@ -132,11 +170,15 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "isinf": lambda b, x: b.intrinsic("fabs", x).compare("oeq", math.inf),
     "logical_and": lambda b, x, y: x & y, "bitwise_and": lambda b, x, y: x & y,
     "logical_or": lambda b, x, y: x | y, "bitwise_or": lambda b, x, y: x | y,
+    "logical_xor": lambda b, x, y: x ^ y, "bitwise_xor": lambda b, x, y: x ^ y,
     "logical_not": negated, "invert": negated,
 }
 COMPARISONS = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf"))
-LOGIC = frozenset(("logical_and", "bitwise_and", "logical_or", "bitwise_or", "logical_not", "invert"))
-ON_INTEGERS = frozenset(("add", "subtract", "multiply", "where", "masked", "alias", "spread", "astype", "relu", "one_hot"))
+LOGIC = frozenset(("logical_and", "bitwise_and", "logical_or", "bitwise_or", "logical_xor", "bitwise_xor", "logical_not",
+                   "invert"))
+ON_INTEGERS = frozenset(("add", "subtract", "multiply", "negative", "positive", "square", "abs", "absolute", "maximum", "minimum",
+                         "where", "masked", "alias", "spread", "astype", "relu", "one_hot", "conj", "real"))
+FLOATS_ONLY = frozenset(("isnan", "isfinite", "isinf"))
 MASK_AT = {"where": 0, "masked": 1}
 POWERS = (2, 3, 4, 1, 0.5, -1, -2, -0.5)
 
@@ -168,13 +210,23 @@ def fusable(op: Op) -> bool:
     if name in LOGIC:
         return kinds == {"b"} and y.dtype == bool and all(isinstance(x, Value) for x in op.args)
     if name in COMPARISONS:
-        return compute_dtype(op).kind == "f" and kinds <= {"f", "i", "b"}
+        return comparable(op, kinds)
     if name == "power":
         return y.dtype.kind == "f" and kinds == {"f"} and type(op.args[1]) in (int, float) and op.args[1] in POWERS
     if y.dtype.kind == "f":
         return True
     return name in ON_INTEGERS and y.dtype.kind == "i" and kinds <= {"i", "b"} and all(
         x.dtype.itemsize <= y.dtype.itemsize for x in op.values)
+
+
+def comparable(op: Op, kinds: set[str]) -> bool:
+    """Whether the operands have a dtype in common in which each is what it was."""
+    if any(not isinstance(x, Value) and not -2**31 <= x < 2**31 and kinds != {"f"} for x in op.args):
+        return False
+    kind = compute_dtype(op).kind
+    if op.name in FLOATS_ONLY or kind == "f":
+        return kind == "f" and kinds <= {"f", "i", "b"}
+    return kind in "ib" and all(isinstance(x, Value) or -128 <= x < 128 or compute_dtype(op).itemsize > 2 for x in op.args)
 
 
 def converted(x: Node, element: str) -> Node:
@@ -192,6 +244,8 @@ def converted(x: Node, element: str) -> Node:
 def written(b: Body, op: Op, get: Callable[[Value], Node], lanes: int) -> Node:
     """The instructions of one operation; `get` finds the value of an argument with that many lanes."""
     element = ELEMENTS[compute_dtype(op)]
+    if op.name in COMPARISONS and element == "i1":           # whose 1 is below its 0
+        element = "i8"
     xs: list[Any] = []
     for i, x in enumerate(op.args):
         if isinstance(x, Value):

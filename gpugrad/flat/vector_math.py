@@ -1,11 +1,12 @@
-"""exp, log, tanh, sigmoid, erf, sin, cos, expm1, log1p on vectors of float32 and float64, as LLVM functions without libm.
+"""exp, log, tanh, sin and their like on vectors of float32 and float64, as LLVM functions without libm.
 
-libm takes one element at a time and costs five times as much. All are free of branches, save sin and cos, whose arguments
+libm takes one element at a time and costs five times as much. All are free of branches, save sin, cos and tan, whose arguments
 above REDUCIBLE go to libm (no program that trains has them). NaN, infinities, signed zeros and subnormals come out as IEEE
 and NumPy have them. Errors in units in the last place are within these, over the ranges that tests/flat/test_llvm_math.py
 tries, for float32 and float64 alike:
 
-    exp 1, expm1 2, log 1, log1p 1, tanh 3, sigmoid 2, erf 3, sin 2, cos 2
+    exp 1, exp2 1, expm1 2, log 1, log2 2, log10 3, log1p 1, tanh 3, sigmoid 2, erf 3, sin 2, cos 2, tan 5, sinh 4, cosh 2,
+    arcsinh 3, arctanh 3
 """
 from __future__ import annotations
 
@@ -110,6 +111,17 @@ def exp(b: Body, x: Node, f: Format) -> Node:
     return y * power_of_two(half, f) * power_of_two(n - half, f)
 
 
+def exp2(b: Body, x: Node, f: Format) -> Node:
+    """2^n e^(r ln 2) with r = x - n, which is exact."""
+    x = clamped(x, *(float(math.floor(limit / math.log(2))) for limit in f.exp_range))
+    shifted = x + f.magic
+    n = shifted.bits() - bits_of(f.magic, f)
+    r = (x - (shifted - f.magic)) * math.log(2)
+    half = n >> 1
+    y = polynomial(b, r, [1 / math.factorial(k) for k in range(f.exp_terms, -1, -1)])
+    return y * power_of_two(half, f) * power_of_two(n - half, f)
+
+
 def expm1(b: Body, x: Node, f: Format) -> Node:
     """2 (2^(n-1) (e^r - 1) + (2^(n-1) - 1/2)): n may be as large as the format's exponent."""
     n, r = reduced_by_ln2(b, clamped(x, -40.0, f.exp_range[1]), f)
@@ -125,6 +137,26 @@ def tanh(b: Body, x: Node, f: Format) -> Node:
     return signed_as(b, e / (e + 2.0), x)
 
 
+def hyperbolic(odd: bool) -> Callable:
+    """(t + t / (t + 1)) / 2 with t = expm1(|x|), or (w + 1 / w) / 2 with w = exp(|x|); (e^(|x|/2) / 2) e^(|x|/2) where that is
+    as good and e^|x| may overflow."""
+    def run(b: Body, x: Node, f: Format) -> Node:
+        z = magnitude(b, x)
+        far = f.exp_range[1] - 3.0
+        root = exp(b, z * 0.5, f)
+        large = root * 0.5 * root
+        near = clamped(z, 0.0, far)
+        if odd:
+            t = expm1(b, near, f)
+            y = (t + t / (t + 1.0)) * 0.5
+        else:
+            w = exp(b, near, f)
+            y = w * 0.5 + 0.5 / w
+        y = z.compare("ogt", far).where(large, y)
+        return signed_as(b, y, x) if odd else y
+    return run
+
+
 def sigmoid(b: Body, x: Node, f: Format) -> Node:
     """1 / (1 + z) or z / (1 + z), z = exp(-|x|)."""
     z = exp(b, -magnitude(b, x), f)
@@ -133,11 +165,17 @@ def sigmoid(b: Body, x: Node, f: Format) -> Node:
 
 # logarithms ------------------------------------------------------------------------------------------------------------
 
+#: log10(2), its high part with zeros at the end.
+LOG10_2 = {"f": parts(math.log10(2), -2.8037281277851704e-18, numpy.float32, 14, 2),
+           "d": parts(math.log10(2), -2.8037281277851704e-18, numpy.float64, 40, 2)}
 ROOT_HALF_BITS = {"f32": 0x3f3504f3, "f64": 0x3fe6a09e667f3bcd}
 
 
-def log_with(b: Body, x: Node, f: Format, correction: Node | None = None) -> Node:
-    """log(x) + correction for normal or subnormal x > 0: x = 2^k (1 + t), s = t / (2 + t), log(1 + t) = 2 atanh(s)."""
+def split(b: Body, x: Node, f: Format) -> tuple[Node, Node, Node, Node]:
+    """(k, t, t^2 / 2, q) of normal or subnormal x > 0: x = 2^k (1 + t), log(1 + t) = t - (t^2 / 2 - q).
+
+    q is s (t^2 / 2 + series), from log(1 + t) = 2 atanh(s), s = t / (2 + t).
+    """
     smallest, up = 2.0 ** (1 - f.bias), f.mantissa + 1
     tiny = x.compare("olt", smallest)
     scaled = tiny.where(x * 2.0**up, x)
@@ -151,10 +189,28 @@ def log_with(b: Body, x: Node, f: Format, correction: Node | None = None) -> Nod
     z = s * s
     series = polynomial(b, z, [2 / (2 * i + 1) for i in range(f.log_terms, 0, -1)]) * z
     half_square = t * t * 0.5
-    low = kf * f.ln2[1]
+    return kf, t, half_square, s * (half_square + series)
+
+
+def log_with(b: Body, x: Node, f: Format, correction: Node | None = None) -> Node:
+    """log(x) + correction for normal or subnormal x > 0."""
+    kf, t, half_square, q = split(b, x, f)
+    low = kf * f.ln2[1] + q
     if correction is not None:
         low = low + correction
-    return b.fma(kf, f.ln2[0], t - (half_square - b.fma(s, half_square + series, low)))
+    return b.fma(kf, f.ln2[0], t - (half_square - low))
+
+
+def log_of_base(base: int) -> Callable:
+    """k log(2) / log(base) + log(1 + t) / log(base)."""
+    def run(b: Body, x: Node, f: Format) -> Node:
+        kf, t, half_square, q = split(b, x, f)
+        y = (t - (half_square - q)) * (1 / math.log(base))
+        if base == 2:
+            return with_edges(kf + y, x, 0.0)
+        high, low = LOG10_2[f.char]
+        return with_edges(b.fma(kf, high, b.fma(kf, low, y)), x, 0.0)
+    return run
 
 
 def bits_of(value: float, f: Format) -> int:
@@ -178,6 +234,22 @@ def log1p(b: Body, x: Node, f: Format) -> Node:
     lost = x.compare("ogt", 1.0).where(1.0 - (u - x), x - (u - 1.0))
     y = with_edges(log_with(b, u, f, lost / u), x, -1.0)
     return is_zero(x).where(x, y)
+
+
+def arctanh(b: Body, x: Node, f: Format) -> Node:
+    """log1p(2 |x| / (1 - |x|)) / 2"""
+    z = magnitude(b, x)
+    return signed_as(b, log1p(b, (z + z) / (1.0 - z), f) * 0.5, x)
+
+
+def arcsinh(b: Body, x: Node, f: Format) -> Node:
+    """log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))); log(2 |x|) where the square may overflow."""
+    z = magnitude(b, x)
+    far = 2.0 ** (f.mantissa + 2)
+    near = clamped(z, 0.0, far)
+    square = near * near
+    y = log1p(b, near + square / (b.intrinsic("sqrt", square + 1.0) + 1.0), f)
+    return signed_as(b, z.compare("ogt", far).where(log(b, z, f) + math.log(2), y), x)
 
 
 # error function: the tables of gpugrad/kernels/erf.py ---------------------------------------------------------------------
@@ -217,6 +289,10 @@ def sine(quarter: int) -> Callable:
     return run
 
 
+def tan(b: Body, x: Node, f: Format) -> Node:
+    return sine(0)(b, x, f) / sine(1)(b, x, f)
+
+
 def beyond(b: Body, x: Node, y: Node, limit: float, name: str) -> Node:
     """y, but libm's values where |x| > limit."""
     far = magnitude(b, x).compare("ugt", limit)
@@ -236,7 +312,8 @@ def beyond(b: Body, x: Node, y: Node, limit: float, name: str) -> Node:
 
 FUNCTIONS: dict[str, Callable[[Body, Node, Format], Node]] = {
     "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "tanh": tanh, "sigmoid": sigmoid, "erf": erf,
-    "sin": sine(0), "cos": sine(1),
+    "sin": sine(0), "cos": sine(1), "tan": tan, "exp2": exp2, "log2": log_of_base(2), "log10": log_of_base(10),
+    "sinh": hyperbolic(True), "cosh": hyperbolic(False), "arctanh": arctanh, "arcsinh": arcsinh,
 }
 
 

@@ -135,6 +135,35 @@ def test_nan_and_infinities(f):
     agree(f, x)
 
 
+EDGES = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 3.0, -2.5, 1e-30, 1e30, np.nan, np.inf, -np.inf])
+UNARY = ("exp2", "log2", "log10", "tan", "sinh", "cosh", "arctanh", "arcsinh", "sign", "deg2rad", "rad2deg", "abs", "conj",
+         "real", "logical_not", "isnan", "isinf")
+BINARY = ("hypot", "logaddexp", "heaviside", "maximum", "minimum", "less", "equal", "greater_equal")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", UNARY + BINARY)
+def test_elements_at_the_edges(name, dtype):
+    f = getattr(m, name)
+    args = [EDGES.astype(dtype)] if name in UNARY else [a.reshape(-1).astype(dtype) for a in np.meshgrid(EDGES, EDGES)]
+    if name == "logical_not":
+        args = [args[0] > 0]
+    with np.errstate(all="ignore"):
+        assert all(isinstance(s, Group) for s in steps(f, *args))
+    agree(f, *args, rtol=1e-6 if dtype == np.float32 else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+def test_integers(dtype):
+    a, b = np.arange(-60, 67, dtype=dtype), np.arange(66, -61, -1, dtype=dtype)
+
+    def f(a, b):
+        return (m.maximum(a, b), m.minimum(a, 3), abs(a), -a + b * 2, a < b, a == -b, a >= 5, (a > 0) == (b > 0),
+                (a > 0) > (b > 0), m.where(a > b, a, b), (a > 3) ^ (b > 3), a * 0.5, a != 0.5)
+    assert all(isinstance(s, Group) for s in steps(f, a, b))
+    agree(f, a, b, rtol=0, atol=0)
+
+
 def random_function(seed):
     """A random expression over a matrix, a row, a column and a number, with reductions that are broadcast again."""
     rng = np.random.default_rng(seed)
