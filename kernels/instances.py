@@ -54,6 +54,7 @@ INSTANCES: dict[str, dict[str, list[tuple]]] = {
                       "layer_norm_row_pull": [(t, v, max(1, most // v)) for t, v in paths()
                                               for most in ((4, 8) if t == "float64" else (8,))]}
                      | every(("layer_norm_long", "layer_norm_long_pull", "layer_norm_columns"), paths()),
+    "attention.cu": every(("attention", "attention_pull"), [(*p, columns) for p in paths() for columns in (32, 64, 128)]),
     "optim.cu": every(("sgd", "adam"), paths(WIDE_FLOATS)),
     "scatter.cu": every(("scatter_chunks", "scatter_joins"), [(*p, i) for p in paths() for i in INDICES]),
     "gemm.cu": every(("gemm",), [(*p, *how) for p in paths() for how in TRANSPOSES_AND_MASK]),

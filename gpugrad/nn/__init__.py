@@ -7,6 +7,7 @@ Names and definitions are PyTorch's; axes are NumPy's (`axis`, the last by defau
 """
 # ruff: noqa: F403 - every module lists its public names in __all__
 from gpugrad.nn.activations import *
+from gpugrad.nn.attention import *
 from gpugrad.nn.layers import *
 from gpugrad.nn.losses import *
 from gpugrad.nn.norms import *

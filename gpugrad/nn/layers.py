@@ -1,7 +1,6 @@
-"""Layers as functions of their parameters: products, embedding, dropout, attention, and rows by their length."""
+"""Layers as functions of their parameters: products, embedding, dropout, and rows by their length."""
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy
@@ -14,7 +13,7 @@ from gpugrad.numpy import einsum
 from gpugrad.numpy._arguments import as_tensor, one_axis
 from gpugrad.random import Generator, default_generator
 
-__all__ = ["bilinear", "cosine_similarity", "dot_product_attention", "dropout", "embedding", "linear", "normalize",
+__all__ = ["bilinear", "cosine_similarity", "dropout", "embedding", "linear", "normalize",
            "one_hot", "pairwise_distance"]
 
 
@@ -90,35 +89,6 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
         return x if x is given else Tensor(x._data.copy())
     kept = (generator or default_generator()).bernoulli(1 - p, size=x.shape, device=x.device)
     return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)
-
-
-def dot_product_attention(query: Any, key: Any, value: Any, mask: Any = None, *, causal: bool = False,
-                          scale: float | None = None) -> Tensor:
-    """softmax(scale query key') value, along the last two axes; differentiable to any order.
-
-    query    (..., n, d)
-    key      (..., k, d)
-    value    (..., k, v)
-    mask     broadcasts to (..., n, k): True where a query may look, or numbers that are added to the scores
-    causal   query i looks at keys 0 to i only
-    scale    by default 1 / sqrt(d)
-
-    A query that may look nowhere gives NaN.
-    """
-    op = "dot_product_attention"
-    q, k, v = real(op, query), real(op, key), real(op, value)
-    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ShapeError(f"{op}: expected query (..., n, d), key (..., k, d) and value (..., k, v), got {q.shape}, {k.shape} and "
-                         f"{v.shape}. Check the last two axes.")
-    scores = T.matmul(q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale),
-                      T.swapaxes(k, axis1=k.ndim - 2, axis2=k.ndim - 1))
-    if mask is not None:
-        mask = as_tensor(op, mask, scores)
-        scores = T.where(mask, scores, -math.inf) if mask.dtype.kind == "b" else scores + mask
-    if causal:
-        below = numpy.tri(*scores.shape[-2:]) > 0
-        scores = T.where(Tensor(below).to(q.device), scores, -math.inf)
-    return T.matmul(T.softmax(scores, axis=(scores.ndim - 1,)), v)
 
 
 # rows by their length --------------------------------------------------------------------------------------------------

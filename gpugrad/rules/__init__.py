@@ -1,5 +1,19 @@
 """The derivative rules, one table for each family. Importing this package registers every primitive."""
-from gpugrad.rules import compare, complex, contract, elementwise, fused, generated, index, norms, reduce, scan, series, shape
+from gpugrad.rules import (
+    attention,
+    compare,
+    complex,
+    contract,
+    elementwise,
+    fused,
+    generated,
+    index,
+    norms,
+    reduce,
+    scan,
+    series,
+    shape,
+)
 
-__all__ = ["compare", "complex", "contract", "elementwise", "fused", "generated", "index", "norms", "reduce", "scan", "series",
-           "shape"]
+__all__ = ["attention", "compare", "complex", "contract", "elementwise", "fused", "generated", "index", "norms", "reduce", "scan",
+           "series", "shape"]
