@@ -304,7 +304,7 @@ __device__ void pull_tile(Room<A, D>& room, const T* q, const T* k, const T* v, 
 }
 
 template <typename T, int V, int D>
-__global__ void __launch_bounds__(TX* lanes_down<Backward<acc_t<T>, D>::N>(), D == 128 ? 3 : 4)  // more would spill
+__global__ void __launch_bounds__(TX* lanes_down<Backward<acc_t<T>, D>::N>(), 3)  // with 4 some would spill
     attention_pull(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, const T* __restrict__ o,
                    const T* __restrict__ g, const acc_t<T>* __restrict__ lse, T* __restrict__ dq, T* __restrict__ dk,
                    T* __restrict__ dv, long long B, int L, int S, int E, int F, double scale, bool causal) {

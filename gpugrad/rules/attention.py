@@ -1,4 +1,4 @@
-"""Attention: (o, lse). Its pullback makes the scores again; the derivatives of both are made of products, so every order exists."""
+"""Attention: (o, lse). The pullback makes the scores again; the derivatives of both are products, so every order exists."""
 import math
 
 from gpugrad.graph.primitive import Primitive, constant
