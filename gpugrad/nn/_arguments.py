@@ -40,8 +40,12 @@ def reduced(op: str, loss: Tensor, reduction: str) -> Tensor:
 
 def in_one_launch(*tensors: Tensor | None) -> bool:
     """Whether these, None apart, are float32 or float64 arrays where kernels are compiled, and no jvp or vmap looks at them."""
-    return all(t is None or (type(t) is Tensor and t.dtype.char in "fd" and hasattr(module_of(t._data), "RawModule"))
-               for t in tensors)
+    return all(t is None or (type(t) is Tensor and t.dtype.char in "fd" and compiles(t._data)) for t in tensors)
+
+
+def compiles(array: Any) -> bool:
+    """Whether kernels are compiled where the array lies, or where the one lies that it stands for in a trace."""
+    return hasattr(module_of(array), "RawModule") or getattr(array, "device", "cpu") != "cpu"
 
 
 def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:
