@@ -129,10 +129,14 @@ class Fusion:
     def steps(self) -> list[Group | Op]:
         for op in self.graph.ops:
             self.add(op)
+        self.sink()
         ordered: list[Group | Op] = list(self.looks.get(-1, ()))
         for i, step in enumerate(self.placed):
-            single = isinstance(step, Group) and len({id(op) for op in step.ops}) == 1
-            ordered += [step.ops[0] if single and isinstance(step, Group) else step, *self.looks.get(i, ())]
+            if not isinstance(step, Group) or len(step.ops) > 1:
+                ordered.append(step)
+            else:                                           # one alone runs as the primitive's own function, none not at all
+                ordered += step.ops
+            ordered += self.looks.get(i, ())
         return self.with_truths(ordered)
 
     def add(self, op: Op) -> None:
@@ -225,6 +229,36 @@ class Fusion:
             return False
         return True
 
+    def sink(self) -> None:
+        """Move what one later group alone reads into that group, where nothing that it needs has to be stored for it."""
+        readers: dict[Value, set[int]] = {y: {-1} for y in self.graph.outputs}
+        for i, step in enumerate(self.placed):
+            for op in operations(step):
+                for x in op.values:
+                    readers.setdefault(x, set()).add(i)
+        for looks in self.looks.values():
+            for op in looks:
+                readers.setdefault(op.args[0], set()).add(-1)
+        for op in self.truths.values():
+            for x in op.values:
+                readers.setdefault(x, set()).add(-1)
+        for i in range(len(self.placed) - 1, -1, -1):
+            group = self.placed[i]
+            for op in reversed(list(group.ops)) if isinstance(group, Group) else ():
+                y = op.outputs[0]
+                goal = next(iter(readers.get(y, {-1}))) if len(readers.get(y, ())) == 1 else -1
+                later = self.placed[goal] if goal > i else None
+                if not isinstance(later, Group) or op.name in REDUCTIONS or any(
+                        x in group.made and (x.dtype == bool or not readers.get(x, set()) - {i}) for x in op.values):
+                    continue
+                joined, left = rebuilt(later, [op, *later.ops]), rebuilt(group, [o for o in group.ops if o is not op])
+                if joined is None or left is None:
+                    continue
+                self.placed[i], self.placed[goal] = group, later = left, joined
+                self.where[y] = goal
+                for x in op.values:
+                    readers[x] = {j for j in readers[x] if j != i or any(x in o.values for o in left.ops)} | {goal}
+
     def with_truths(self, ordered: list[Group | Op]) -> list[Group | Op]:
         """The steps, with an operation of its own for each truth value that is read outside the groups that compute it."""
         wanted = {y for y in self.graph.outputs if y in self.truths}
@@ -255,6 +289,17 @@ class Fusion:
             ready.update(y for op in operations(step) for y in op.outputs)
             emit_ready()
         return done
+
+
+def rebuilt(group: Group, ops: list[Op]) -> Group | None:
+    """A group of the same shape with these operations; None where they do not make one."""
+    made = Group(group.shape, group.dtype)
+    for op in ops:
+        fitted = (made.tail, "R") if op.name == "reshape" and made.tail else made.fit(op)
+        if fitted is None:
+            return None
+        made.take(op, fitted)
+    return made if len(made.read) <= MOST_ARRAYS else None
 
 
 def operations(step: Group | Op) -> Iterator[Op]:

@@ -15,6 +15,7 @@ from gpugrad.flat.cuda_fuse import Group, fuse, operations
 from gpugrad.flat.cuda_gemm import Native, with_products
 from gpugrad.flat.cuda_graph import OnGpu, Replay
 from gpugrad.flat.cuda_kernels import kernel_of
+from gpugrad.flat.cuda_moves import with_moves
 from gpugrad.flat.cuda_steps import Joint
 from gpugrad.flat.expand import OWN
 from gpugrad.flat.formulas import uniform
@@ -61,7 +62,7 @@ def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[An
          allowed: OnGpu) -> Launches:
     """The program as launches on a device. homes: which input the output of an index is written back to."""
     xp = device.xp
-    graph = with_products(graph, allowed.nan_to_zero)
+    graph = with_moves(with_products(graph, allowed.nan_to_zero))
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])

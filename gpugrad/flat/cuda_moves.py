@@ -1,0 +1,167 @@
+"""Copies of a program on a GPU made explicit, so that each is made once, and several in one launch.
+
+Kernels want their operands contiguous, and products want stacks of matrices with one stride; an operand that is a view of another
+layout would be copied by each that reads it. Where every value lies follows from the program: a view is NumPy's view of memory
+that is only described.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy
+from numpy.lib.stride_tricks import as_strided
+
+from gpugrad.flat.cuda_gemm import Native
+from gpugrad.flat.elements import ours
+from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.kernels import join
+
+FLOATS = "efd"
+VIEWS = frozenset(("transpose", "matrix_transpose", "getitem", "split", "alias"))
+#: Operations whose kernels copy operands that are not contiguous.
+CONTIGUOUS = frozenset(("attention", "attention_pull"))
+
+
+class Layout(NamedTuple):
+    """Where a value lies: `array` views memory as large as `root` needs, without its contents."""
+
+    root: Value
+    array: numpy.ndarray
+
+    def key(self) -> tuple:
+        return self.root, self.array.ctypes.data, self.array.shape, self.array.strides
+
+    @property
+    def contiguous(self) -> bool:
+        return self.array.flags.c_contiguous
+
+
+class Copy(NamedTuple):
+    """A wanted copy: of which value, as which, and the first operation that reads it."""
+
+    source: Value
+    value: Value
+    first: int
+    family: tuple
+
+
+def with_moves(graph: Graph) -> Graph:
+    return Moves(graph).done()
+
+
+class Moves:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.number = graph.fresh()
+        self.layouts: dict[Value, Layout] = {}
+        self.made_at = {y: i for i, op in enumerate(graph.ops) for y in op.outputs}
+        self.copies: dict[tuple, Copy] = {}
+        self.ops: list[Op] = []
+        for i, op in enumerate(graph.ops):
+            self.ops.append(self.moved(i, op))
+
+    def extra(self, shape: tuple[int, ...], dtype: Any, op: Op | None = None) -> Value:
+        self.number += 1
+        return Value(self.number - 1, shape, dtype, op)
+
+    def layout(self, x: Value) -> Layout:
+        """That of a value which no view made: contiguous, in memory of its own."""
+        if x not in self.layouts:
+            start = numpy.empty(1, x.dtype)
+            strides = numpy.empty((0,) * x.ndim, x.dtype).strides if not x.size else contiguous_strides(x)
+            self.layouts[x] = Layout(x, as_strided(start, x.shape, strides))
+        return self.layouts[x]
+
+    def moved(self, i: int, op: Op) -> Op:
+        """The operation, on copies where it would make them itself; what its results lie like is noted."""
+        if op.name == "reshape" and ours(op) and op.args[0].size:
+            return self.reshaped(i, op)
+        if op.name in VIEWS and ours(op) and op.args[0].size and len(op.args) == 1 and is_basic(op.params.get("index", ())):
+            self.look(op)
+            return op
+        if op.name in CONTIGUOUS and ours(op):
+            return with_args(op, [self.whole(i, x) if isinstance(x, Value) else x for x in op.args])
+        if op.name == "concatenate" and joinable(op):
+            axis = op.params["axis"] % op.args[0].ndim
+            return Op("join", op.args, {}, op.outputs, line=op.line, forward=op.forward,
+                      function=Native(lambda xp: lambda *arrays: join.join(arrays, axis)))
+        return op
+
+    def look(self, op: Op) -> None:
+        layout = self.layout(op.args[0])
+        function: Any = op.function
+        made = function(layout.array, **op.params)
+        for y, array in zip(op.outputs, made if op.several else (made,), strict=True):
+            if isinstance(array, numpy.ndarray) and array.shape == y.shape and array.dtype == y.dtype:
+                self.layouts[y] = Layout(layout.root, array)
+
+    def reshaped(self, i: int, op: Op) -> Op:
+        """A view of what lies right, else of a copy."""
+        x, y = op.args[0], op.outputs[0]
+        layout = self.layout(x)
+        try:
+            self.layouts[y] = Layout(layout.root, viewed(layout.array, y.shape))
+            return op
+        except (ValueError, AttributeError):
+            return with_args(op, [self.whole(i, x)])
+
+    def whole(self, i: int, x: Value) -> Value:
+        """The value, contiguous."""
+        layout = self.layout(x)
+        if layout.contiguous or not x.size or x.dtype.char not in FLOATS:
+            return x
+        key = layout.key()
+        if key not in self.copies:
+            self.copies[key] = Copy(x, self.extra(x.shape, x.dtype), i, (layout.root, x.shape, x.dtype))
+        return self.copies[key].value
+
+    def done(self) -> Graph:
+        """The program with a copying operation before the first that reads its results."""
+        before: dict[int, list[Op]] = {}
+        families: dict[tuple, list[Copy]] = {}
+        for copy in self.copies.values():
+            families.setdefault(copy.family, []).append(copy)
+        for members in families.values():
+            first = members[0].first
+            together = [c for c in members if self.made_at.get(c.source, -1) < first]
+            rest = [c for c in members if c not in together]
+            for group in [together, *[[c] for c in rest]]:
+                op = Op("copies", [c.source for c in group], {}, tuple([c.value for c in group]), several=True,
+                        function=Native(lambda xp: lambda *arrays: join.copies(arrays)))
+                before.setdefault(min(c.first for c in group), []).append(op)
+        ops = []
+        for i, op in enumerate(self.ops):
+            ops += [*before.get(i, ()), op]
+        return Graph(self.graph.inputs, self.graph.constants, ops, self.graph.outputs)
+
+
+def is_basic(index: Any) -> bool:
+    """Whether reading at the index is a view: it looks at no element."""
+    items = index if isinstance(index, tuple) else (index,)
+    return all(item is None or item is Ellipsis or isinstance(item, int | slice) for item in items)
+
+
+def contiguous_strides(x: Value) -> tuple[int, ...]:
+    strides, step = [], x.dtype.itemsize
+    for n in reversed(x.shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def viewed(array: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
+    """The array in another shape, without a copy; ValueError or AttributeError where there is no way."""
+    view = array.view()
+    view.shape = shape
+    return view
+
+
+def with_args(op: Op, args: list) -> Op:
+    return Op(op.name, args, op.params, op.outputs, several=op.several, line=op.line, forward=op.forward, function=op.function,
+              part=op.part)
+
+
+def joinable(op: Op) -> bool:
+    xs = list(op.values)
+    return (ours(op) and len(xs) == len(op.args) and 1 < len(xs) <= 8 and len({x.shape for x in xs}) == 1
+            and {x.dtype for x in xs} == {op.outputs[0].dtype} and xs[0].dtype.char in FLOATS and xs[0].size > 0)
