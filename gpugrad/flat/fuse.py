@@ -20,13 +20,15 @@ from typing import Any
 from gpugrad.flat.elements import fusable
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS
-from gpugrad.flat.reads import VIEWS, Placed, Reading, Triangle, columns, reading
+from gpugrad.flat.reads import VIEWS, Folded, Placed, Reading, Triangle, View, columns, reading
 
 REDUCTIONS = frozenset(("sum", "max", "min"))
 LOOKS = frozenset(("reshape", "transpose"))
 MOST_OPS, MOST_ARRAYS = 300, 24
 #: Bytes of a result that nothing in the program reads, from which it is written past the caches.
 PASSING = 1 << 22
+#: Rows, and at least so many columns, of the blocks in which transposed arrays are read.
+BLOCK = 16
 #: Groups of so few elements are straight code: an array is read once, and no loop keeps its address.
 STRAIGHT, MOST_STRAIGHT_OPS, MOST_STRAIGHT_ARRAYS = 16, 1000, 200
 
@@ -60,7 +62,7 @@ def reduced(op: Op) -> tuple[str, int] | None:
         return "S", 0
     if min(gone) > max(live):
         return "R", math.prod(x.shape[max(live) + 1:])
-    if max(gone) < min(live) and op.name == "sum":
+    if max(gone) < min(live):
         return "C", math.prod(x.shape[min(live):])
     return None
 
@@ -73,6 +75,7 @@ class Group:
     late    values that are known only after the loop
     readings  how those of its operations that read elsewhere do it
     closed  takes no other operation
+    repeats elements that reductions of complete values read for each of their own
     passing results so large that the caches are better off without them
     """
 
@@ -86,6 +89,7 @@ class Group:
         self.level: dict[Value, int] = {}
         self.readings: dict[Op, Reading] = {}
         self.closed = False
+        self.repeats = 0
         self.passing: set[Value] = set()
 
     def fit(self, op: Op, how: Reading | None = None) -> tuple[int, dict[Value, str]] | None:
@@ -148,6 +152,8 @@ class Group:
         self.cols, roles = fitted
         if how is not None:
             self.readings[op] = how
+        if isinstance(how, Folded):
+            self.repeats += math.prod(how.inner)
         self.roles |= roles
         self.ops.append(op)
         y = op.outputs[0]
@@ -175,6 +181,12 @@ class Group:
                 continue
             for x in op.values:
                 first[x] = min(first.get(x, turn), turn)
+
+    @property
+    def crosses(self) -> bool:
+        """Whether neighbours in a row lie far apart in what is read, and those in a column near: blocks are faster than rows."""
+        return (self.cols >= 2 * BLOCK and self.rows >= BLOCK and not any(self.level.values()) and not self.late
+                and any(isinstance(how, View) and abs(how.steps[-1]) >= BLOCK for how in self.readings.values()))
 
     @property
     def rows(self) -> int:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gpugrad.flat.elements import converted, written
-from gpugrad.flat.fuse import REDUCTIONS, Group
+from gpugrad.flat.fuse import BLOCK, REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
 from gpugrad.flat.read_loops import START, chains, read
 from gpugrad.flat.vector_math import FUNCTIONS
 
 LANES = 16
+ACROSS = 32                 # columns of a block in which transposed arrays are read
 SHORT = 4096                # loops up to this length are written without the part that they do not need
 MOST_COPIES = 24            # of exp, tanh and their like in one loop; with more, compiling takes longer than running
 
@@ -134,8 +135,13 @@ class Writer:
         everything = [op for op in reductions if g.roles[op.outputs[0]] == "S"]
         for op in everything:
             self.totals[op.outputs[0]] = b.constant(START[op.name], partial_element(op))
+        for op in reductions:
+            if g.roles[op.outputs[0]] == "C" and op.name != "sum":
+                self.prepare(op)
         if not g.cols:
             self.pass_over(0, self.begin, self.end, None)
+        elif g.crosses:
+            self.blocks()
         else:
             with b.loop(self.begin, self.end) as rows:
                 carried = {y: rows.carry(x) for y, x in self.totals.items()}
@@ -149,7 +155,23 @@ class Writer:
         if g.passing:
             b.do("fence seq_cst")                            # what passes the caches is there before anyone is told
 
-    def one_row(self, index: Node) -> None:
+    def prepare(self, op: Op) -> None:
+        """Begin with what the reduction begins with, in every column."""
+        b, y = self.b, op.outputs[0]
+        with b.loop(b.constant(0, "i64"), b.constant(self.group.cols, "i64")) as loop:
+            self.store(y, b.constant(START[op.name], element(y)), loop.index)
+
+    def blocks(self) -> None:
+        """Blocks of rows and columns, so that what a row has brought into the caches is there for the rows after it."""
+        b, columns = self.b, self.b.constant(self.group.cols, "i64")
+        with b.loop(self.begin, self.end, BLOCK) as down, b.loop(b.constant(0, "i64"), columns, ACROSS) as right:
+            below = b.intrinsic("smin", down.index + BLOCK, self.end)
+            stop = b.intrinsic("smin", right.index + ACROSS, columns)
+            with b.loop(down.index, below) as row:
+                self.one_row(row.index, right.index, stop)
+
+    def one_row(self, index: Node, begin: Node | None = None, end: Node | None = None) -> None:
+        """One row, or the columns of it from `begin` to `end`."""
         g, b = self.group, self.b
         base = index * g.cols
         self.row_index = index
@@ -163,7 +185,10 @@ class Writer:
                 if op.name not in REDUCTIONS and g.roles[y] == "R" and g.level[y] == level:
                     self.row[y] = self.row[op.args[0]] if op.name == "reshape" else written(b, op, self.row.__getitem__, 1)
                     self.keep(y, index)
-            self.pass_over(level, b.constant(0, "i64"), b.constant(g.cols, "i64"), base)
+            if begin is None or end is None:
+                self.pass_over(level, b.constant(0, "i64"), b.constant(g.cols, "i64"), base, b.constant(g.cols & -LANES, "i64"))
+            else:
+                self.pass_over(level, begin, end, base)
             for op in g.ops:
                 if op.name in REDUCTIONS and g.roles[op.outputs[0]] == "R" and turn(g, op) == level:
                     self.keep(op.outputs[0], index)
@@ -174,8 +199,8 @@ class Writer:
 
     # one pass ------------------------------------------------------------------------------------------------------------
 
-    def pass_over(self, level: int, begin: Node, end: Node, base: Node | None) -> None:
-        """One loop over the columns of a row (or over all elements): its vectors, then what is left."""
+    def pass_over(self, level: int, begin: Node, end: Node, base: Node | None, whole: Node | None = None) -> None:
+        """One loop over the columns of a row (or over all elements): its vectors, up to `whole`, then what is left."""
         g, b = self.group, self.b
         ops = [op for op in g.ops if is_full(g, op) and turn(g, op) == level]
         if not ops:
@@ -188,10 +213,7 @@ class Writer:
             values[y] = b.constant(START[op.name], kind, LANES)
             if op.name != "sum":
                 values[op] = b.constant(0, "i1", LANES)
-        if g.cols:
-            whole = b.constant(g.cols // LANES * LANES, "i64")
-        else:
-            whole = begin + ((end - begin) & -LANES)
+        whole = whole or begin + ((end - begin) & -LANES)
         length = g.cols or (g.n if g.n <= SHORT else 0)      # 0: of any length
         if not length or length >= LANES:
             values = self.inner(ops, begin, whole, base, values)
@@ -231,8 +253,8 @@ class Writer:
                         further = x.compare("ogt" if op.name == "max" else "olt", carried[y])
                         loop.update(carried[y], further.where(x, carried[y]))
                         loop.update(carried[op], carried[op] | x.compare("uno", x))
-                elif op.name in REDUCTIONS:                  # C: added to what the array holds
-                    self.store(y, self.load(y, loop.index, LANES) + get(op.args[0]), loop.index)
+                elif op.name in REDUCTIONS:                  # C: joined to what the array holds
+                    self.store(y, combine(b, op.name, self.load(y, loop.index, LANES), get(op.args[0])), loop.index)
                 else:
                     found[y] = self.full(op, get, loop.index, place)
                     if y in self.slots:

@@ -84,7 +84,7 @@ class Symbol:
         return Tensor(self).transpose(*axes)._data
 
     def __getitem__(self, index: Any) -> Symbol:
-        if index == () and isinstance(index, tuple):
+        if isinstance(index, tuple) and index == ():
             twin = self.copy()
             twin.scalar = not self.ndim
             return twin

@@ -97,6 +97,9 @@ TABLE = {
     "slices of a middle axis": (gg.value_and_grad(lambda x: gg.sum(x[:, 1:4] ** 2 * x[:, ::-1][:, :3])), draw(5, 6, 7)),
     "steps": (lambda x: (x[::2] * 2, x[:, ::-3] + 1, x[..., None, 3] * 1), draw(7, 20)),
     "transposed twice": (lambda x, y: gg.exp(x.T) * y + x.T, draw(12, 17), draw(17, 12)),
+    "transposed in blocks": (lambda x, y, r: (x.T * y + r, gg.tanh(y).reshape(70, 9, 5) * x.reshape(5, 9, 70).transpose(2, 1, 0)),
+                             draw(45, 70), draw(70, 45), draw(70, 1)),
+    "extremes of columns": (lambda x: (gg.max(x, axis=0), gg.min(x * 2, axis=0), gg.max(x, axis=(0, 1))), draw(2500, 3, 117)),
     "pads": (lambda x: np.pad(x * 2, ((1, 2), (0, 3))) + 1, draw(5, 9)),
     "concatenated": (gg.value_and_grad(lambda x, y: gg.sum(gg.concatenate([x, y, x], axis=1) ** 2), argnums=(0, 1)),
                      draw(9, 4), draw(9, 33)),
@@ -128,7 +131,8 @@ def test_equals_the_numpy_program(name):
 
 @pytest.mark.parametrize("f", [lambda x: m.relu(x), lambda x: gg.maximum(x, 0.5), lambda x: gg.max(x, axis=1),
                                lambda x: gg.where(x > 0, x, -1.0), lambda x: m.softmax(x, axis=(1,)),
-                               lambda x: (gg.isnan(x), gg.isfinite(x), x == x), lambda x: gg.sum(x, axis=0)])
+                               lambda x: (gg.isnan(x), gg.isfinite(x), x == x), lambda x: gg.sum(x, axis=0),
+                               lambda x: gg.min(x, axis=0), lambda x: gg.max(x.reshape(4, 5, 21), axis=1)])
 def test_nan_and_infinities(f):
     x = draw(20, 21)
     x[3, 4], x[5, 20], x[7, 2], x[9] = np.nan, np.inf, -np.inf, -np.inf
@@ -207,6 +211,11 @@ def test_is_in_loops(name, groups, alone):
     found = steps(f, *args)
     assert len([s for s in found if isinstance(s, Group)]) == groups
     assert len(found) == groups + alone
+
+
+def test_a_vector_of_row_numbers_reads_a_bare_array():
+    x, rows = draw(5, 3), np.array([4, 0])
+    np.testing.assert_array_equal(gg.compile(lambda x: x[rows] * 2, backend="llvm")(x), x[rows] * 2)
 
 
 def test_row_numbers_are_checked():
