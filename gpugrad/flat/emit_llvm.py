@@ -373,7 +373,7 @@ def ours_alone(op: Op) -> bool:
 
 
 def work_of(group: Group, n: Nest) -> int:
-    return group.n * (len(n.arrays) + len(group.ops) // 4 + 4 * sum(map(is_heavy, group.ops)))
+    return group.n * (len(n.arrays) + len(group.ops) // 4 + 4 * sum(map(is_heavy, group.ops)) + group.repeats)
 
 
 def workers_for(group: Group, n: Nest) -> int:
