@@ -43,9 +43,8 @@ def cell(m: Measured, variant: str, notes: list[str]) -> str:
     if result is None:
         return "-"
     if result.number is None:
-        note = f"{m.case}, {variant}: {result.problem.removeprefix(variant + ': ')}"
-        if result.problem.startswith(f"{variant}: not installed"):
-            note = result.problem
+        everywhere = result.problem.startswith(f"{variant}: ")  # the library is missing, whatever the case
+        note = result.problem if everywhere else f"{m.case}, {variant}: {result.problem}"
         if note not in notes:
             notes.append(note)
         return ("failed" if result.problem.startswith("failed") else "missing") + f" [{notes.index(note) + 1}]"

@@ -51,6 +51,7 @@ def mlp_case(name: str, batch: int, widths: tuple[int, ...]) -> Case:
     case.variant("jax")(jax_mlp)
     case.variant("autograd")(autograd_mlp)
     case.variant("mygrad")(mygrad_mlp)
+    case.variant("pytensor")(pytensor_mlp)
     return case
 
 
@@ -256,6 +257,25 @@ def mygrad_mlp(peer, d):
         return loss
 
     return step, lambda loss: [loss, *(p.grad for p in (*ws, *bs)), *ws, *bs]
+
+
+def pytensor_mlp(peer, d):
+    pytensor, pt = peer.module, peer.module.tensor
+    ps = [pytensor.shared(p) for p in (*d.ws, *d.bs)]
+    vs = [pytensor.shared(np.zeros_like(p)) for p in (*d.ws, *d.bs)]
+    x, labels = peer.symbol(d.x), peer.symbol(d.labels)
+    ws, bs = ps[: len(d.ws)], ps[len(d.ws) :]
+    h = x
+    for w, b in zip(ws[:-1], bs[:-1], strict=True):
+        h = pt.maximum(h @ w.T + b, 0)
+    logits = h @ ws[-1].T + bs[-1]
+    loss = -pt.special.log_softmax(logits, axis=1)[pt.arange(d.batch), labels].mean()
+    grads = pytensor.grad(loss, ps)
+    new = [np.float32(MOMENTUM) * v + g for v, g in zip(vs, grads, strict=True)]
+    updates = [*zip(vs, new, strict=True), *((p, p - np.float32(RATE) * v) for p, v in zip(ps, new, strict=True))]
+    run = pytensor.function([x, labels], [loss, *grads], updates=updates)
+    run.trust_input = True
+    return lambda: run(d.x, d.labels), lambda outputs: [*outputs, *(p.get_value() for p in ps)]
 
 
 CASE = mlp_case("w03_mlp", 256, (784, 1024, 1024, 10))

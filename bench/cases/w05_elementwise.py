@@ -133,3 +133,15 @@ def mygrad_elementwise(peer, d):
         return total, a.grad, b.grad, c.grad, e.grad
 
     return step
+
+
+@CASE.variant("pytensor")
+def pytensor_elementwise(peer, d):
+    pt = peer.module.tensor
+
+    def both(*leaves):
+        a, b, c, e = leaves
+        total = (pt.tanh(a * b + c) * pt.sigmoid(e) - a * a).sum()
+        return [total, *peer.module.grad(total, list(leaves))]
+
+    return peer.step(both, d.a, d.b, d.c, d.e)

@@ -181,3 +181,17 @@ def autograd_hvp(peer, d):
 
     product = autograd.grad(along)
     return lambda: product(d.ps)
+
+
+@CASE.variant("pytensor")
+def pytensor_hvp(peer, d):
+    """Reverse over reverse: the gradient of the gradient's product with v."""
+    grad, tanh = peer.module.grad, peer.module.tensor.tanh
+
+    def product(x, target, *arrays):
+        ps, vs = list(arrays[:6]), arrays[6:]
+        gradient = grad(tanh_mlp.loss(ps, x, target, tanh), ps)
+        along = sum((g * v).sum() for g, v in zip(gradient, vs, strict=True))
+        return grad(along, ps, consider_constant=list(vs))
+
+    return peer.step(product, d.x, d.target, *d.ps, *d.vs)

@@ -102,3 +102,10 @@ def autograd_hessian(peer, d):
 
     hessian = peer.module.hessian(f)
     return lambda: hessian(d.x)
+
+
+@CASE.variant("pytensor")
+def pytensor_hessian(peer, d):
+    """All rows at once: the gradient's derivative along each unit vector, as a batch."""
+    gradient = peer.module.gradient
+    return peer.step(lambda x: gradient.jacobian(peer.module.grad(rosenbrock(x), x), x, vectorize=True), d.x)

@@ -116,3 +116,15 @@ def autograd_jvp(peer, d):
 
     both = autograd.make_jvp(lambda ps: network(*ps))
     return lambda: both(d.ps)(d.vs)
+
+
+@CASE.variant("pytensor")
+def pytensor_jvp(peer, d):
+    tensor, forward = peer.module.tensor, peer.module.gradient.pushforward
+
+    def both(x, *arrays):
+        ps, vs = list(arrays[:6]), list(arrays[6:])
+        y = tanh_mlp.network(ps, x, tensor.tanh)
+        return [y, forward(y, ps, vs)]
+
+    return peer.step(both, d.x, *d.ps, *d.vs)

@@ -121,3 +121,14 @@ def mygrad_softmax_ce(peer, d):
         return loss, logits.grad
 
     return step
+
+
+@CASE.variant("pytensor")
+def pytensor_softmax_ce(peer, d):
+    pt = peer.module.tensor
+
+    def both(logits, labels):
+        loss = -pt.special.log_softmax(logits, axis=1)[pt.arange(d.rows), labels].mean()
+        return [loss, peer.module.grad(loss, logits)]
+
+    return peer.step(both, d.logits, d.labels)

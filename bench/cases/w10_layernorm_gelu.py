@@ -198,3 +198,14 @@ def mygrad_layernorm_gelu(peer, d):
         return y, x.grad, gamma.grad, beta.grad
 
     return step
+
+
+@CASE.variant("pytensor")
+def pytensor_layernorm_gelu(peer, d):
+    pt = peer.module.tensor
+
+    def both(x, gamma, beta, g):
+        y = by_formula(x, gamma, beta, lambda z: z.mean(axis=-1, keepdims=True), pt.sqrt, pt.tanh)
+        return [y, *peer.module.grad(None, [x, gamma, beta], known_grads={y: g})]
+
+    return peer.step(both, d.x, d.gamma, d.beta, d.g)

@@ -130,3 +130,12 @@ def mygrad_embedding(peer, d):
         return y, table.grad, bias.grad
 
     return step
+
+
+@CASE.variant("pytensor")
+def pytensor_embedding(peer, d):
+    def both(table, bias, index, g):
+        y = table[index] + bias
+        return [y, *peer.module.grad(None, [table, bias], known_grads={y: g})]
+
+    return peer.step(both, d.table, d.bias, d.index, d.g)

@@ -48,6 +48,11 @@ x = mg.tensor(POINTS)
 mg.tanh(x * x).sum().backward()
 dx = x.grad
 """,
+    "pytensor": """
+import numpy as np, pytensor, pytensor.tensor as pt
+x = pt.vector(dtype="float32")
+dx = pytensor.function([x], pytensor.grad(pt.tanh(x * x).sum(), x))(POINTS)
+""",
 }
 
 CASE = Case(
@@ -88,7 +93,7 @@ IMPORT = Gauge(
 )
 
 
-@IMPORT.reading("gpugrad", "torch", "jax", "autograd", "mygrad")
+@IMPORT.reading("gpugrad", "torch", "jax", "autograd", "mygrad", "pytensor")
 def import_time(peer, p):
     source = f"""
 import time, numpy

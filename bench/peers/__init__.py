@@ -22,6 +22,7 @@ ADAPTERS = {
     "jax": "peer_jax",
     "autograd": "peer_autograd",
     "mygrad": "peer_mygrad",
+    "pytensor": "peer_pytensor",
 }
 ALWAYS = ("gpugrad", "numpy", "numpy-kept")  # measured in every run: the yardstick needs NumPy alone
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -35,6 +36,7 @@ class Peer:
     """What the harness needs of a library. `name` is the variant's; `module` is the library, of `version`."""
 
     library = ""
+    install = "gpugrad[peers]"  # what pip is to be told
     keeps_dtype = True  # whether float32 in promises float32 out; where it does not, the check lets float64 pass
 
     def __init__(self, name: str, device: str = "cpu") -> None:
@@ -42,7 +44,7 @@ class Peer:
         try:
             self.module = importlib.import_module(self.library)
         except ImportError as error:
-            raise MissingPeer(f"{name}: not installed (pip install gpugrad[peers])") from error
+            raise MissingPeer(f"{name}: not installed (pip install {self.install})") from error
         self.version = getattr(self.module, "__version__", None) or importlib.metadata.version(self.library)
         self.prepare()
 

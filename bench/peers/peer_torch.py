@@ -1,17 +1,22 @@
 """PyTorch, eager and through torch.compile."""
 
+import os
+import shutil
 from typing import Any
 
 import numpy as np
 
 from gpugrad.bench.clock import EventTimer
-from gpugrad.bench.peers import CORES, Peer
+from gpugrad.bench.peers import CORES, MissingPeer, Peer
 
 
 class TorchPeer(Peer):
     library = "torch"
 
     def prepare(self) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if self.name == "torch-compile" and shutil.which(compiler) is None:
+            raise MissingPeer(f"{self.name}: needs a C++ compiler, got none at {compiler} (install g++, or set CXX)")
         self.module.set_num_threads(CORES)
         if self.device != "cpu":
             self.wait = lambda result: self.module.cuda.synchronize()
