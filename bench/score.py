@@ -15,12 +15,13 @@ import gpugrad as gg
 from gpugrad.bench.score_models import Block, Mlp
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels import gate
+from gpugrad.kernels.card import H100
 from gpugrad.kernels.record import Launch
 from gpugrad.profiling import Profile, profile
 
 MULTIPROCESSORS, CLOCK, ISSUES = 132, 1.755e9, 4  # H100 SXM; warp instructions a clock and multiprocessor
-BANDWIDTH, FLOAT32, TF32 = 3.35e12, 67e12, 400e12  # advertised, TF32 as reached
-LAUNCH_US, GAP_US = 4.0, 1.0  # from Python; between kernels that are queued
+BANDWIDTH, FLOAT32, TF32 = H100.bandwidth, H100.float32, 400e12  # TF32 as reached
+LAUNCH_US, GAP_US = H100.start_us, H100.step_us
 IN_FLIGHT = 32 << 10  # bytes a multiprocessor should have under way
 GRID_FILL, SMALL_GRID = 0.75, 1 << 20  # share of the multiprocessors; bytes below which it does not matter
 ISSUE_SHARE = 0.5

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gpugrad.errors import ArgumentError
+from gpugrad.kernels.card import H100
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.probes import SOURCES, probes
 from gpugrad.kernels.ptxas import ARCHITECTURES, Figures, figures, occupancy, version
 
-BANDWIDTH = 3.35e12               # bytes a second, H100 SXM, as advertised: the floor that the .cu headers quote
 SHOWN_ARCH = "sm_90"
 LEAST_OCCUPANCY = {"layer_norm_row_pull": 0.25, "gemm": 0.25}      # they hold a tile or a row in registers
 OCCUPANCY = 0.5
@@ -51,7 +51,7 @@ class Hot:
     @property
     def floor_us(self) -> float:
         """Microseconds for a million elements at the advertised bandwidth."""
-        return self.least_bytes * 1e6 / BANDWIDTH * 1e6
+        return H100.work_us(self.least_bytes * 1e6, 0)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def summary(compiled: Sequence[Figures]) -> list[str]:
             f"{', '.join(architectures)}, NVRTC {version()}: {totals['spilled']} bytes spilled, {totals['stack']} bytes of local "
             f"memory, {totals['atomics']} float atomics; most registers {most.registers} ({most.expression}, {most.arch}).",
             "Hot kernels: float32, vector path, rows of 1024; bytes, sectors and conflicts counted on the simulated device. "
-            f"floor: us for a million elements at {BANDWIDTH / 1e12:g} TB/s (H100 SXM, advertised), modelled. "
+            f"floor: us for a million elements at {H100.bandwidth / 1e12:g} TB/s ({H100.name}, {H100.source}), modelled. "
             "128-bit: loads+stores in the PTX. Registers and occupancy: lowest-highest over the architectures."]
 
 
