@@ -5,11 +5,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from on_device import close, equal, host, on_cpu, xp
 
 import gpugrad as gg
 from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from gpugrad.kernels.blocks import BLOCK
 from gpugrad.optim import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
+
+pytestmark = pytest.mark.usefixtures("device")
 
 SHAPES = [(3, 4), (5,), (), (BLOCK // 100 + 7, 101)]        # the last takes two blocks
 
@@ -25,7 +28,7 @@ def ids(cases):
 
 def parameters(dtype="f8", shapes=SHAPES, seed=0):
     rng = np.random.default_rng(seed)
-    return [gg.tensor(rng.normal(size=s).astype(dtype), requires_grad=True) for s in shapes]
+    return [gg.tensor(xp.asarray(rng.normal(size=s)).astype(dtype), requires_grad=True) for s in shapes]
 
 
 def by_hand(kind, w, grads, lr, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=None, betas=(0.9, 0.999), eps=1e-8,
@@ -55,18 +58,19 @@ def test_twenty_steps_are_those_of_the_definition(kind, options, dtype):
     params = parameters(dtype)
     start = [p.detach().numpy().astype("f8") for p in params]
     optimiser = kind(params, lr=0.1, **options)
-    grads = [[rng.normal(size=p.shape).astype(dtype) for p in params] for _ in range(20)]
+    grads = [[xp.asarray(rng.normal(size=p.shape)).astype(dtype) for p in params] for _ in range(20)]
     for gs in grads:
         for p, g in zip(params, gs):
             p.grad = g
         optimiser.step()
     for i, p in enumerate(params):
-        expected = by_hand(kind, start[i], [np.asarray(gs[i], "f8") for gs in grads], 0.1, **options)
+        expected = by_hand(kind, start[i], [host(gs[i]).astype("f8") for gs in grads], 0.1, **options)
         error = np.abs(p.detach().numpy() - expected).max()
         assert error <= 200 * np.finfo(dtype).eps * np.abs(expected).max()      # each of 20 steps rounds about ten times
         assert p.dtype == np.dtype(dtype)
 
 
+@on_cpu
 @pytest.mark.peers
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=ids(CASES))
 def test_twenty_steps_are_pytorchs(kind, options):
@@ -85,17 +89,19 @@ def test_twenty_steps_are_pytorchs(kind, options):
         assert np.abs(p.detach().numpy() - q.detach().numpy()).max() <= 1e-12
 
 
+@on_cpu
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
 def test_a_quadratic_is_minimised(kind):
     w = gg.tensor([3.0, -2.0], requires_grad=True)
     optimiser = kind([w], lr=0.1, **({"momentum": 0.5} if kind is SGD else {"weight_decay": 0.0}))
     for _ in range(300):
         optimiser.zero_grad()
-        ((w - np.array([1.0, 2.0])) ** 2).sum().backward()
+        ((w - xp.array([1.0, 2.0])) ** 2).sum().backward()
         optimiser.step()
-    assert np.allclose(w.detach().numpy(), [1, 2], atol=1e-2)
+    assert close(w.detach().numpy(), [1, 2], atol=1e-2)
 
 
+@on_cpu                                                     # on a GPU they move to an arena at the first step
 def test_parameters_change_in_place_and_stale_graphs_refuse():
     w = gg.tensor([1.0, 2.0], requires_grad=True)
     array = w.data
@@ -103,7 +109,7 @@ def test_parameters_change_in_place_and_stale_graphs_refuse():
     loss.backward(retain_graph=True)
     SGD([w], lr=0.1).step()
     assert w.data is array
-    assert np.allclose(array, [0.8, 1.6])
+    assert close(array, [0.8, 1.6])
     with pytest.raises(GraphError, match="changed in place since"):
         loss.backward()
     (w * w).sum().backward()
@@ -116,17 +122,17 @@ def test_trees_dicts_iterators_and_groups():
     assert SGD(iter([a, b]), lr=1).groups[0]["params"] == [a, b]
     optimiser = SGD([{"params": [a]}, {"params": {"x": b}, "lr": 0.5}], lr=0.1, momentum=0.9)
     for p in (a, b):
-        p.grad = np.ones(p.shape)
+        p.grad = xp.ones(p.shape)
     before = [p.detach().numpy().copy() for p in (a, b)]
     optimiser.step()
-    assert np.allclose(before[0] - a.detach().numpy(), 0.1)
-    assert np.allclose(before[1] - b.detach().numpy(), 0.5)
+    assert close(before[0] - a.detach().numpy(), 0.1)
+    assert close(before[1] - b.detach().numpy(), 0.5)
     optimiser.lr = 1.0
     assert [group["lr"] for group in optimiser.groups] == [1.0, 1.0]
     optimiser.groups[1]["lr"] = 0.0
     b_before = b.detach().numpy().copy()
     optimiser.step()
-    assert np.array_equal(b.detach().numpy(), b_before)
+    assert equal(b.detach().numpy(), b_before)
     optimiser.zero_grad()
     assert a.grad is None
     assert b.grad is None
@@ -135,10 +141,10 @@ def test_trees_dicts_iterators_and_groups():
 def test_a_parameter_without_gradient_stays_with_its_state():
     a, b = parameters(shapes=[(2,), (2,)])
     optimiser = Adam([a, b], lr=0.1)
-    a.grad = np.ones(2)
+    a.grad = xp.ones(2)
     before = b.detach().numpy().copy()
     optimiser.step()
-    assert np.array_equal(b.detach().numpy(), before)
+    assert equal(b.detach().numpy(), before)
     assert [s["step"] for s in optimiser.state_dict()["state"]] == [1, 0]
 
 
@@ -148,20 +154,20 @@ def test_state_dict_goes_on_where_it_was_taken(kind, options):
         rng = np.random.default_rng(seed)
         for _ in range(3):
             for p in params:
-                p.grad = np.asarray(rng.normal(size=p.shape))
+                p.grad = xp.asarray(rng.normal(size=p.shape))
             optimiser.step()
     params = parameters(shapes=[(3,), (2, 2)])
     optimiser = kind(params, lr=0.1, **options)
     run(params, optimiser, 1)
     state = optimiser.state_dict()
-    twins = [gg.tensor(p.detach().numpy().copy(), requires_grad=True) for p in params]
+    twins = [gg.tensor(p.data.copy(), requires_grad=True) for p in params]
     run(params, optimiser, 2)                               # must not reach into the state that was taken
     again = kind(twins, lr=7.0)
     again.load_state_dict(state)
     assert again.lr == 0.1
     run(twins, again, 2)
     for p, q in zip(params, twins):
-        assert np.array_equal(p.detach().numpy(), q.detach().numpy())
+        assert equal(p.detach().numpy(), q.detach().numpy())
 
 
 def test_a_state_that_does_not_fit_changes_nothing():
@@ -178,29 +184,30 @@ def test_a_state_that_does_not_fit_changes_nothing():
 def test_arrays_in_any_order_are_stepped():
     """A Fortran-ordered or strided gradient or parameter of several blocks must not be stepped through as a copy."""
     n = 300
-    w = gg.tensor(np.asfortranarray(np.ones((n, n))), requires_grad=True)
-    w.grad = np.arange(2.0 * n * n).reshape(n, 2 * n)[:, ::2]
+    w = gg.tensor(xp.asfortranarray(xp.ones((n, n))), requires_grad=True)
+    w.grad = xp.arange(2.0 * n * n).reshape(n, 2 * n)[:, ::2]
     SGD([w], lr=0.5, momentum=0.9).step()
-    assert np.array_equal(w.detach().numpy(), 1 - 0.5 * np.arange(2.0 * n * n).reshape(n, 2 * n)[:, ::2])
+    assert equal(w.detach().numpy(), 1 - 0.5 * np.arange(2.0 * n * n).reshape(n, 2 * n)[:, ::2])
 
 
 @pytest.mark.parametrize("kind", [SGD, Adam])
 def test_complex_parameters_step_as_pairs_of_reals(kind):
-    g = np.array([1 - 2j, 3j])
-    w = gg.tensor(np.array([1 + 1j, 2 - 1j]), requires_grad=True)
-    r = gg.tensor(np.array([1.0, 1, 2, -1]), requires_grad=True)
+    g = xp.array([1 - 2j, 3j])
+    w = gg.tensor(xp.array([1 + 1j, 2 - 1j]), requires_grad=True)
+    r = gg.tensor(xp.array([1.0, 1, 2, -1]), requires_grad=True)
     for p, grad in ((w, g), (r, g.view("f8"))):
         optimiser = kind([p], lr=0.1, weight_decay=0.1)
         for _ in range(3):
             p.grad = grad
             optimiser.step()
-    assert np.array_equal(w.detach().numpy().view("f8"), r.detach().numpy())
+    assert equal(w.detach().numpy().view("f8"), r.detach().numpy())
 
 
+@on_cpu
 @pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
 def test_a_step_of_large_parameters_allocates_nothing_large(kind):
-    w = gg.tensor(np.ones(1 << 20), requires_grad=True)
-    w.grad = np.ones(1 << 20)
+    w = gg.tensor(xp.ones(1 << 20), requires_grad=True)
+    w.grad = xp.ones(1 << 20)
     optimiser = kind([w], lr=0.1, **({"momentum": 0.9} if kind is SGD else {}))
     optimiser.step()
     tracemalloc.start()
@@ -212,18 +219,19 @@ def test_a_step_of_large_parameters_allocates_nothing_large(kind):
 
 def test_clip_grad_norm():
     a, b = parameters(shapes=[(2,), (1,)])
-    a.grad, b.grad = np.array([3.0, 0.0]), np.array([4.0])
+    a.grad, b.grad = xp.array([3.0, 0.0]), xp.array([4.0])
     assert abs(clip_grad_norm([a, b], 10.0).item() - 5) < 1e-12
-    assert np.allclose(a.grad.numpy(), [3, 0])
+    assert close(a.grad.numpy(), [3, 0])
     assert abs(clip_grad_norm({"a": a, "b": b}, 1.0).item() - 5) < 1e-12
-    assert np.allclose([*a.grad.numpy(), *b.grad.numpy()], [0.6, 0, 0.8], rtol=1e-6)
-    a.grad, b.grad = np.array([3.0, -7.0]), np.array([4.0])
+    assert close([*a.grad.numpy(), *b.grad.numpy()], [0.6, 0, 0.8], rtol=1e-6)
+    a.grad, b.grad = xp.array([3.0, -7.0]), xp.array([4.0])
     assert clip_grad_norm([a, b], 3.5, norm=np.inf).item() == 7
-    assert np.allclose(a.grad.numpy(), [1.5, -3.5], rtol=1e-6)
+    assert close(a.grad.numpy(), [1.5, -3.5], rtol=1e-6)
     clip_grad_value([a, b], 2.0)
-    assert np.allclose([*a.grad.numpy(), *b.grad.numpy()], [1.5, -2, 2], rtol=1e-6)
+    assert close([*a.grad.numpy(), *b.grad.numpy()], [1.5, -2, 2], rtol=1e-6)
 
 
+@on_cpu
 @pytest.mark.peers
 @pytest.mark.parametrize("norm", [1.0, 2.0, 3.0, float("inf")])
 def test_clip_grad_norm_is_pytorchs(norm):
@@ -236,7 +244,7 @@ def test_clip_grad_norm_is_pytorchs(norm):
     total = clip_grad_norm(ours, 0.7, norm=norm)
     assert np.isclose(total.item(), torch.nn.utils.clip_grad_norm_(theirs, 0.7, norm_type=norm).item(), rtol=1e-12)
     for p, q in zip(ours, theirs):
-        assert np.allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
+        assert close(p.grad.numpy(), q.grad.numpy(), rtol=1e-12)
 
 
 def leaf():
@@ -245,7 +253,7 @@ def leaf():
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: SGD([], lr=0.1), ArgumentError, "SGD: expected parameters, got"),
-    (lambda: SGD([np.ones(2)], lr=0.1), DtypeError, "SGD: expected Tensors as parameters"),
+    (lambda: SGD([xp.ones(2)], lr=0.1), DtypeError, "SGD: expected Tensors as parameters"),
     (lambda: SGD([gg.ones(2)], lr=0.1), ArgumentError, r"need a gradient, got one of shape \(2,\)"),
     (lambda: SGD([leaf() * 2], lr=0.1), GraphError, "expected leaves as parameters, got the result of multiply"),
     (lambda: SGD([leaf()] * 2, lr=0.1), ArgumentError, "each parameter once"),

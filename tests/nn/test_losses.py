@@ -6,13 +6,17 @@ import tracemalloc
 import numpy as np
 import pytest
 import scipy.special as special
+from on_device import close, equal, on_cpu, placed, xp
 
 import gpugrad as gg
 from gpugrad import nn
 from gpugrad.errors import ArgumentError, AxisError, DtypeError, ShapeError
 
+pytestmark = pytest.mark.usefixtures("device")
+
 RNG = np.random.default_rng(0)
-LOGITS, LABELS = RNG.normal(size=(6, 4)), np.array([0, 3, 1, 2, 3, 3])
+DRAWN, LABELS_DRAWN = RNG.normal(size=(6, 4)), np.array([0, 3, 1, 2, 3, 3])
+LOGITS, LABELS = (lambda: xp.asarray(DRAWN)), (lambda: xp.asarray(LABELS_DRAWN))
 WEIGHT = np.array([0.5, 2.0, 1.0, 0.25])
 A, B = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 3)) * 2
 T01, SIGNS = RNG.random((5, 3)), RNG.choice([-1.0, 1.0], size=(5, 3))
@@ -38,9 +42,9 @@ PAIRS = {  # name -> (arguments, reference of each loss, torch's name and argume
 @pytest.mark.parametrize("name", [name for name, (_, ref, _) in PAIRS.items() if ref])
 def test_values_are_the_definitions(name):
     args, ref, _ = PAIRS[name]
-    expected = ref(*args)
+    expected, args = ref(*args), placed(args)
     f = getattr(nn, name)
-    assert np.allclose(f(*args, reduction="none").numpy(), expected)
+    assert close(f(*args, reduction="none").numpy(), expected)
     assert np.isclose(f(*args, reduction="sum").item(), expected.sum())
     assert np.isclose(f(*args).item(), expected.mean())
     narrow = f(*[a.astype("f4") for a in args])
@@ -50,10 +54,11 @@ def test_values_are_the_definitions(name):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_derivatives_of_two_orders(name):
-    args = PAIRS[name][0]
+    args = placed(PAIRS[name][0])
     gg.check_grads(lambda x: getattr(nn, name)(x, *args[1:]), (args[0],), order=2)
 
 
+@on_cpu
 @pytest.mark.peers
 @pytest.mark.parametrize("name", [name for name, (*_, theirs) in PAIRS.items() if theirs])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -68,19 +73,20 @@ def test_values_and_gradients_are_pytorchs(name, reduction):
     leaves = [gg.tensor(a, requires_grad=True) for a in args]
     ours = getattr(nn, name)(*leaves, reduction=reduction)
     ours.backward(g)
-    assert np.allclose(ours.detach().numpy(), y.detach().numpy(), rtol=1e-12)
-    assert np.allclose(leaves[0].grad.numpy(), tensors[0].grad.numpy(), rtol=1e-11)
+    assert close(ours.detach().numpy(), y.detach().numpy(), rtol=1e-12)
+    assert close(leaves[0].grad.numpy(), tensors[0].grad.numpy(), rtol=1e-11)
 
 
 def test_binary_cross_entropy_is_finite_at_0_and_1():
-    p, t = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
+    p, t = xp.array([0.0, 1.0, 0.0, 1.0]), xp.array([0.0, 1.0, 1.0, 0.0])
     loss, g = gg.value_and_grad(lambda p: nn.binary_cross_entropy(p, t, reduction="sum"))(p)
     assert np.isclose(loss, 200, rtol=1e-2)
     assert np.all(np.isfinite(g))
-    x = np.array([1e4, -1e4])
-    assert np.array_equal(nn.binary_cross_entropy_with_logits(x, np.array([1.0, 0.0]), reduction="none").numpy(), [0, 0])
+    x = xp.array([1e4, -1e4])
+    assert equal(nn.binary_cross_entropy_with_logits(x, xp.array([1.0, 0.0]), reduction="none").numpy(), [0, 0])
 
 
+@on_cpu
 @pytest.mark.peers
 def test_binary_cross_entropy_weights_are_pytorchs():
     torch = pytest.importorskip("torch")
@@ -98,14 +104,15 @@ OPTIONS = [{}, {"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 
            {"ignore_index": 3, "reduction": "none"}, {"ignore_index": 3, "label_smoothing": 0.1}]
 
 
+@on_cpu
 @pytest.mark.peers
 @pytest.mark.parametrize("options", OPTIONS, ids=["-".join(map(str, o)) + f"-{o.get('reduction', 'mean')}" for o in OPTIONS])
 @pytest.mark.parametrize("shape", [(6,), (2, 3), ()])
 def test_cross_entropy_is_pytorchs(options, shape):
     torch = pytest.importorskip("torch")
     n = int(np.prod(shape))
-    x = LOGITS[:n].reshape(*shape, 4)
-    labels = np.asarray(LABELS[:n].reshape(shape))
+    x = LOGITS()[:n].reshape(*shape, 4)
+    labels = LABELS()[:n].reshape(shape)
     if options.get("ignore_index") == -100 and shape:
         labels = labels.copy()
         labels[-1] = -100
@@ -117,54 +124,58 @@ def test_cross_entropy_is_pytorchs(options, shape):
     leaf = gg.tensor(np.moveaxis(x, -1, 1) if len(shape) == 2 else x, requires_grad=True)
     ours = nn.cross_entropy(leaf, labels, axis=1 if len(shape) == 2 else -1, **options)
     ours.backward(g)
-    assert np.allclose(ours.detach().numpy(), y.detach().numpy(), rtol=1e-12)
-    assert np.allclose(leaf.grad.numpy(), theirs.grad.numpy(), rtol=1e-11, atol=1e-15)
+    assert close(ours.detach().numpy(), y.detach().numpy(), rtol=1e-12)
+    assert close(leaf.grad.numpy(), theirs.grad.numpy(), rtol=1e-11, atol=1e-15)
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"weight": WEIGHT}, {"ignore_index": 3}])
 def test_cross_entropy_has_derivatives_of_two_orders(options):
-    gg.check_grads(lambda x: nn.cross_entropy(x, LABELS, **options), (LOGITS,), order=2)
+    options = placed(options)
+    gg.check_grads(lambda x: nn.cross_entropy(x, LABELS(), **options), (LOGITS(),), order=2)
 
 
 def test_cross_entropy_is_nll_loss_behind_log_softmax():
     for options in ({}, {"weight": WEIGHT}, {"ignore_index": 3}, {"reduction": "none"}):
-        a = nn.cross_entropy(LOGITS, LABELS, **options).numpy()
-        b = nn.nll_loss(nn.log_softmax(LOGITS), LABELS, **options).numpy()
-        assert np.allclose(a, b, rtol=1e-13)
+        options = placed(options)
+        a = nn.cross_entropy(LOGITS(), LABELS(), **options).numpy()
+        b = nn.nll_loss(nn.log_softmax(LOGITS()), LABELS(), **options).numpy()
+        assert close(a, b, rtol=1e-13)
 
 
 def test_cross_entropy_of_probabilities():
     target = special.softmax(RNG.normal(size=(6, 4)), axis=1)
-    expected = -(target * special.log_softmax(LOGITS, axis=1)).sum(1).mean()
-    assert np.isclose(nn.cross_entropy(LOGITS, target).item(), expected, rtol=1e-13)
-    one_hot = np.eye(4)[LABELS]
+    expected = -(target * special.log_softmax(DRAWN, axis=1)).sum(1).mean()
+    assert np.isclose(nn.cross_entropy(LOGITS(), xp.asarray(target)).item(), expected, rtol=1e-13)
+    one_hot = xp.eye(4)[LABELS()]
     for options in ({}, {"label_smoothing": 0.2}):
-        assert np.isclose(nn.cross_entropy(LOGITS, one_hot, **options).item(), nn.cross_entropy(LOGITS, LABELS, **options).item())
+        of_labels = nn.cross_entropy(LOGITS(), LABELS(), **options).item()
+        assert np.isclose(nn.cross_entropy(LOGITS(), one_hot, **options).item(), of_labels)
 
 
 def test_cross_entropy_of_extreme_logits():
-    x = np.array([[1e4, 0.0], [1e4, 0.0]], "f4")
-    loss, g = gg.value_and_grad(lambda x: nn.cross_entropy(x, np.array([0, 1]), reduction="sum"))(x)
+    x = xp.array([[1e4, 0.0], [1e4, 0.0]], "f4")
+    loss, g = gg.value_and_grad(lambda x: nn.cross_entropy(x, xp.array([0, 1]), reduction="sum"))(x)
     assert loss == 1e4
-    assert np.array_equal(g, [[0, 0], [1, -1]])
+    assert equal(g, [[0, 0], [1, -1]])
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "i4", "i8", "u8"])
 def test_labels_of_every_integer_dtype(dtype):
-    assert nn.cross_entropy(LOGITS, LABELS.astype(dtype)).item() == nn.cross_entropy(LOGITS, LABELS).item()
+    assert nn.cross_entropy(LOGITS(), LABELS().astype(dtype)).item() == nn.cross_entropy(LOGITS(), LABELS()).item()
 
 
 def test_cross_entropy_under_vmap_and_as_a_hessian():
-    rows = gg.vmap(lambda x, t: nn.cross_entropy(x, t))(LOGITS.reshape(2, 3, 4), LABELS.reshape(2, 3))
-    assert np.allclose(rows, [nn.cross_entropy(LOGITS[:3], LABELS[:3]).item(), nn.cross_entropy(LOGITS[3:], LABELS[3:]).item()])
-    p = special.softmax(LOGITS[0])
-    h = gg.hessian(lambda x: nn.cross_entropy(x, 1))(LOGITS[0])
-    assert np.allclose(h, np.diag(p) - np.outer(p, p))
+    rows = gg.vmap(lambda x, t: nn.cross_entropy(x, t))(LOGITS().reshape(2, 3, 4), LABELS().reshape(2, 3))
+    assert close(rows, [nn.cross_entropy(LOGITS()[part], LABELS()[part]).item() for part in (slice(3), slice(3, 6))])
+    p = special.softmax(DRAWN[0])
+    h = gg.hessian(lambda x: nn.cross_entropy(x, 1))(LOGITS()[0])
+    assert close(h, np.diag(p) - np.outer(p, p))
 
 
+@on_cpu
 def test_cross_entropy_keeps_the_softmax_and_little_more():
-    x = gg.tensor(np.zeros((1000, 100), "f4"), requires_grad=True)
-    labels = gg.tensor(np.zeros(1000, "i8"))
+    x = gg.tensor(xp.zeros((1000, 100), "f4"), requires_grad=True)
+    labels = gg.tensor(xp.zeros(1000, "i8"))
     nn.cross_entropy(x, labels).backward()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -176,24 +187,32 @@ def test_cross_entropy_keeps_the_softmax_and_little_more():
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda: nn.cross_entropy(LOGITS, LABELS + 1), ArgumentError, "cross_entropy: expected labels from 0 to 3, got 1 to 4"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS - 1), ArgumentError, "got -1 to 2"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS[:5]), ShapeError, r"expected labels \(6,\) for 4 classes, got \(5,\)"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS[:, None]), ShapeError, r"expected labels \(6,\)"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS * 1.0), ShapeError, "Use labels.astype"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS > 1), DtypeError, "expected integer labels, got bool"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS, weight=np.ones(3)), ShapeError, "a weight for each of 4 classes"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS, label_smoothing=1.5), ArgumentError, "label_smoothing from 0 to 1, got 1.5"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS, reduction="avg"), ArgumentError, "or 'none', got 'avg'"),
-    (lambda: nn.cross_entropy(LOGITS, LABELS, axis=2), AxisError, "cross_entropy: expected an axis from -2 to 1, got 2"),
-    (lambda: nn.cross_entropy(np.ones((3, 0)), np.zeros(3, int)), ShapeError, "at least one class"),
-    (lambda: nn.cross_entropy(LOGITS + 0j, LABELS), DtypeError, "expected real numbers"),
-    (lambda: nn.nll_loss(LOGITS, LABELS[:3]), ShapeError, "nll_loss: expected labels"),
-    (lambda: nn.mse_loss(np.ones((3, 1)), np.ones(3)), ShapeError, r"prediction and target of one shape, got \(3, 1\)"),
-    (lambda: nn.huber_loss(A, B, delta=0), ArgumentError, "huber_loss: expected delta above 0"),
-    (lambda: nn.binary_cross_entropy(A, T01), ArgumentError, "binary_cross_entropy: expected probabilities from 0 to 1"),
-    (lambda: nn.l1_loss(A, B, "avg"), ArgumentError, "l1_loss: expected reduction"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS()[:5]), ShapeError, r"expected labels \(6,\) for 4 classes, got \(5,\)"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS()[:, None]), ShapeError, r"expected labels \(6,\)"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS() * 1.0), ShapeError, "Use labels.astype"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS() > 1), DtypeError, "expected integer labels, got bool"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS(), weight=xp.ones(3)), ShapeError, "a weight for each of 4 classes"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS(), label_smoothing=1.5), ArgumentError, "label_smoothing from 0 to 1, got 1.5"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS(), reduction="avg"), ArgumentError, "or 'none', got 'avg'"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS(), axis=2), AxisError, "cross_entropy: expected an axis from -2 to 1, got 2"),
+    (lambda: nn.cross_entropy(xp.ones((3, 0)), xp.zeros(3, int)), ShapeError, "at least one class"),
+    (lambda: nn.cross_entropy(LOGITS() + 0j, LABELS()), DtypeError, "expected real numbers"),
+    (lambda: nn.nll_loss(LOGITS(), LABELS()[:3]), ShapeError, "nll_loss: expected labels"),
+    (lambda: nn.mse_loss(xp.ones((3, 1)), xp.ones(3)), ShapeError, r"prediction and target of one shape, got \(3, 1\)"),
+    (lambda: nn.huber_loss(xp.asarray(A), xp.asarray(B), delta=0), ArgumentError, "huber_loss: expected delta above 0"),
+    (lambda: nn.l1_loss(xp.asarray(A), xp.asarray(B), "avg"), ArgumentError, "l1_loss: expected reduction"),
 ])
 def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@on_cpu                                                     # a GPU would have to wait for the values
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: nn.cross_entropy(LOGITS(), LABELS() + 1), ArgumentError, "cross_entropy: expected labels from 0 to 3, got 1 to 4"),
+    (lambda: nn.cross_entropy(LOGITS(), LABELS() - 1), ArgumentError, "got -1 to 2"),
+    (lambda: nn.binary_cross_entropy(A, T01), ArgumentError, "binary_cross_entropy: expected probabilities from 0 to 1"),
+])
+def test_bad_values(call, error, message):
     with pytest.raises(error, match=message):
         call()
