@@ -95,7 +95,8 @@ class Signature:
         meanings = dict(zip((t.name for t in self.templates), self.template_texts(arguments)))
         kinds = {t.name: t.kind for t in self.templates}
         width = int(meanings["V"]) if kinds.get("V") == "int" else 1
-        return tuple(self.bound(p, meanings, width if kinds.get(p.base) == "type" else 1) for p in self.parameters)
+        packed = next((t.name for t in self.templates if t.kind == "type"), None)        # labels of a type I go one by one
+        return tuple(self.bound(p, meanings, width if p.base == packed else 1) for p in self.parameters)
 
     def bound(self, p: Parameter, meanings: dict[str, str], width: int) -> Bound:
         base = " ".join(re.sub(r"\w+", lambda word: meanings.get(word[0], word[0]), p.base).split())
