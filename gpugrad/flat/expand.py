@@ -42,6 +42,9 @@ class Writer:
             return self.make(name, args, numpy.broadcast_shapes(*[x.shape for x in values]), values[0].dtype)
         return elementwise
 
+    def compare(self, name: str, *args: Value) -> Value:
+        return self.make(name, args, args[0].shape, bool)
+
     def reduce(self, name: str, x: Value, axis: tuple[int, ...], keepdims: bool = True) -> Value:
         kept = tuple([1 if i in axis else n for i, n in enumerate(x.shape)])
         shape = kept if keepdims else tuple([n for i, n in enumerate(x.shape) if i not in axis])
@@ -113,7 +116,7 @@ def standardize(w: Writer, x: Value, axis: tuple, eps: float, centre: bool = Tru
     mean = w.divide(w.reduce("sum", x, axis), n)
     d = w.subtract(x, mean) if centre else x
     r = w.reciprocal(w.sqrt(w.add(w.divide(w.reduce("sum", w.multiply(d, d), axis), n), eps)))
-    w.give(w.multiply(d, r), r, mean if centre else w.multiply(r, 0.0))
+    w.give(w.multiply(d, r), r, mean if centre else w.make("masked", (r, w.compare("less", r, r)), r.shape, r.dtype))
 
 
 def standardize_pull(w: Writer, g: Value, n: Value, r: Value, axis: tuple, centre: bool = True) -> None:
@@ -122,6 +125,36 @@ def standardize_pull(w: Writer, g: Value, n: Value, r: Value, axis: tuple, centr
     if centre:
         dx = w.subtract(dx, w.divide(w.reduce("sum", g, axis), count))
     w.give(w.multiply(dx, r))
+
+
+def cross_entropy_push(w: Writer, s: Value, p: Value, labels: Value, smoothing: float = 0.0) -> None:
+    last = (p.ndim - 1,)
+    there = w.reduce("sum", w.make("masked", (s, one_hot(w, labels, s)), s.shape, s.dtype), last)
+    change = w.subtract(w.reduce("sum", w.multiply(p, s), last), w.multiply(there, 1 - smoothing))
+    if smoothing:
+        change = w.subtract(change, w.multiply(w.reduce("sum", s, last), smoothing / p.shape[-1]))
+    w.give(w.reshape(change, w.op.outputs[0].shape))
+
+
+def var(w: Writer, x: Value, axis: tuple, correction: float, keepdims: bool) -> None:
+    w.give(variance(w, x, axis, correction))
+
+
+def std(w: Writer, x: Value, axis: tuple, correction: float, keepdims: bool) -> None:
+    w.give(w.sqrt(variance(w, x, axis, correction)))
+
+
+def variance(w: Writer, x: Value, axis: tuple, correction: float) -> Value:
+    d = w.subtract(x, w.divide(w.reduce("sum", x, axis), length(x, axis)))
+    total = w.reshape(w.reduce("sum", w.multiply(d, d), axis), w.op.outputs[0].shape)
+    return w.divide(total, max(length(x, axis) - correction, 0))
+
+
+def logsumexp(w: Writer, x: Value, axis: tuple, keepdims: bool) -> None:
+    top = w.reduce("max", x, axis)
+    top = w.make("where", (w.compare("isfinite", top), top, 0.0), top.shape, top.dtype)      # inf - inf is no number
+    total = w.reduce("sum", w.exp(w.subtract(x, top)), axis)
+    w.give(w.reshape(w.add(w.log(total), top), w.op.outputs[0].shape))
 
 
 # index arrays ----------------------------------------------------------------------------------------------------------
@@ -188,7 +221,8 @@ def reduction(name: str) -> Callable[..., None]:
 
 
 RULES: dict[str, Callable[..., None]] = {
-    **{rule.__name__: rule for rule in (cross_entropy, cross_entropy_pull, standardize, standardize_pull, gather, scatter_add)},
+    **{rule.__name__: rule for rule in (cross_entropy, cross_entropy_pull, cross_entropy_push, standardize, standardize_pull,
+                                        var, std, logsumexp, gather, scatter_add)},
     **{name: reduction(name) for name in REDUCTIONS},
 }
 
@@ -206,8 +240,7 @@ def expandable(op: Op) -> bool:
         return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype.name in ("float32", "float64")
                 and joined_rows(shape, op.params["index"], tuple(values[1:])) is not None)
     return ({x.dtype.name for x in floats} in ({"float32"}, {"float64"})
-            and (op.name in ("cross_entropy", "cross_entropy_pull") or len(floats) == len(values))
-            and not (op.name == "standardize" and not op.params.get("centre", True)))
+            and (op.name.startswith("cross_entropy") or len(floats) == len(values)))
 
 
 def stretched(op: Op, number: Iterator[int]) -> list[Op]:
@@ -238,14 +271,20 @@ def expand(graph: Graph) -> Graph:
             constants[one[v]] = numpy.array(array[(0,) * array.ndim])
     shared: dict[Any, Value] = {}
     for op in graph.ops:
-        made = [op]
-        if expandable(op):
-            w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward), shared)
-            RULES[op.name](w, *op.args, **op.params)
-            made = w.ops
-        for o in made:
+        for o in simpler(op, number, shared):
             ops += stretched(narrowed(o, one) if one else o, number)
     return Graph(graph.inputs, constants, ops, graph.outputs)
+
+
+def simpler(op: Op, number: Iterator[int], shared: dict[Any, Value]) -> Iterator[Op]:
+    """The operation, or those of its rule and of theirs."""
+    if not expandable(op):
+        yield op
+        return
+    w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward), shared)
+    RULES[op.name](w, *op.args, **op.params)
+    for part in w.ops:
+        yield from simpler(part, number, shared)
 
 
 def uniform(array: numpy.ndarray) -> bool:

@@ -80,6 +80,13 @@ TABLE = {
             draw(30, 20), draw(30), draw(10, 30), draw(10), draw(37, 20)),
     "reductions": (lambda x: (gg.sum(x, axis=0), gg.sum(x, axis=1), gg.max(x, axis=1), gg.min(x), gg.mean(x, axis=(0, 1)),
                               gg.sum(x * 2, axis=(0,), keepdims=True)), draw(37, 29)),
+    "spread about the mean": (gg.value_and_grad(lambda x: gg.sum(gg.var(x, axis=1) * gg.std(x, axis=1, ddof=1))), draw(13, 37)),
+    "spread of channels": (gg.value_and_grad(lambda x: gg.sum(gg.sin(x / gg.std(x, axis=(0, 2), keepdims=True)))),
+                           draw(4, 5, 23)),
+    "logsumexp": (gg.value_and_grad(lambda x: gg.sum(gg.logsumexp(x, axis=1) ** 2)), draw(13, 37)),
+    "rms norm": (gg.value_and_grad(lambda x, w: gg.sum(gg.tanh(gg.nn.rms_norm(x, w))), argnums=(0, 1)), draw(13, 37), draw(37)),
+    "batch norm": (gg.value_and_grad(lambda x: gg.sum(gg.tanh(m.standardize(x, axis=(0, 2, 3), eps=1e-5)[0]))),
+                   draw(3, 4, 5, 7)),
     "middle axis": (lambda x: gg.sum(gg.exp(x), axis=1), draw(5, 6, 7)),
     "square, both ways": (lambda x: (x - gg.sum(x, axis=0)) * gg.sum(x, axis=1), draw(20, 20)),
     "row and column": (lambda x, r, c: gg.exp(x * r + c), draw(30, 50), draw(30, 1), draw(50)),
@@ -204,7 +211,8 @@ def test_results_past_the_caches(shape):
 
 @pytest.mark.parametrize(("name", "groups", "alone"), [
     ("softmax last", 1, 0), ("four gradients", 1, 0), ("log_softmax", 1, 0), ("transposed twice", 1, 0), ("triangles", 1, 0),
-    ("slices", 2, 0), ("middle broadcast", 2, 0), ("rows by number", 3, 1), ("columns by number", 3, 1)])
+    ("slices", 2, 0), ("rms norm", 1, 0), ("spread about the mean", 2, 0), ("logsumexp", 2, 0), ("batch norm", 10, 0),
+    ("middle broadcast", 2, 0), ("rows by number", 3, 1), ("columns by number", 3, 1)])
 def test_is_in_loops(name, groups, alone):
     """`alone` operations are NumPy's: the check of row numbers."""
     f, *args = TABLE[name]
