@@ -1,11 +1,12 @@
-"""`gg.profile()`: what a piece of code launched on the device, and where its time went on the CPU.
+"""`gg.profile()`: what a piece of code launched on the device, where its time went on the CPU, and what was compiled.
 
     with gg.profile() as p:
         step()
     print(p)                     # a table; p.launches, p.bytes, p.flops, p.syncs, p.operations, p.to_json()
 
 On a GPU, and on the simulated one, `launches` are kernels and library products with grid, block and bytes. On the CPU,
-`operations` are primitives, forward and backward, with measured times: each its own, what it called taken off.
+`operations` are primitives, forward and backward, with measured times: each its own, what it called taken off. A program of
+`gg.compile` is one operation, and `compilations` say when and why one was made, and how long each stage took.
 """
 from __future__ import annotations
 
@@ -39,9 +40,38 @@ class Operation:
     bytes_written: int = 0
 
 
+@dataclass(slots=True)
+class Compilation:
+    """A program that `gg.compile` made.
+
+    name, backend  of the program; number: which of its function's
+    reason         what differs from the most similar call before
+    seconds        measured: trace, simplify, emit, compile, each its own
+    found, made    how many pieces of machine code were on disk, and how many were compiled
+    """
+
+    name: str
+    backend: str
+    number: int
+    reason: str
+    seconds: dict[str, float]
+    found: int
+    made: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        stages = [self.seconds.get(name, 0.0) for name in STAGES]
+        cache = "-" if not self.found + self.made else "miss" if self.made else "hit"
+        return (f"{self.name} #{self.number}", self.backend, *(f"{s * 1e3:,.1f}" for s in (*stages, sum(stages))), cache)
+
+
+STAGES = ("trace", "simplify", "emit", "compile")
+
+
 class Profile:
     """What `profile` found. Ask once its `with` has ended.
 
+    compilations a Compilation for each program that was made, in order
     operations   an Operation for each primitive that ran on NumPy arrays, the slowest first
     seconds      the whole `with`, by the wall clock
     syncs        times the host waited for the device; None on a real GPU, where CuPy does not tell
@@ -50,6 +80,7 @@ class Profile:
     def __init__(self) -> None:
         self.log = Log()
         self.seconds = 0.0
+        self.compilations: list[Compilation] = []
         self.syncs: int | None = 0
         self._operations: dict[str, Operation] = {}
         self._inner = [0.0]                               # seconds spent in what each running operation called
@@ -82,7 +113,8 @@ class Profile:
     def to_json(self) -> str:
         """Everything, as JSON; `floor_us` is modelled, `seconds` measured."""
         return json.dumps(self.log.as_dict() | {
-            "operations": [asdict(o) for o in self.operations], "seconds": self.seconds, "syncs": self.syncs,
+            "operations": [asdict(o) for o in self.operations], "compilations": [asdict(c) for c in self.compilations],
+            "seconds": self.seconds, "syncs": self.syncs,
             "bytes": self.bytes, "flops": self.flops, "floor_us_modelled": self.floor_us})
 
     def __str__(self) -> str:
@@ -101,6 +133,10 @@ class Profile:
             parts.append(columns([("operation on the CPU", "calls", "us", "read", "written"), *rows])
                          + f"\n{spent * 1e6:,.1f} us in operations of {self.seconds * 1e6:,.1f} us, the profiler's own cost "
                          "included")
+        if self.compilations:
+            heads = ("compiled", "for", *(f"{name} ms" for name in STAGES), "total ms", "disk cache")
+            parts.append(columns([heads, *(c.cells for c in self.compilations)], left=2) + "\n"
+                         + "\n".join(f"{c.name} #{c.number}: {c.reason}" for c in self.compilations))
         return "\n\n".join(parts) or "nothing ran"
 
     def run(self, name: str, function: Callable, args: tuple, kwargs: dict, arrays: tuple) -> Any:
@@ -130,6 +166,7 @@ def profile() -> Iterator[Profile]:
     found = Profile()
     token = _PROFILES.set((*_PROFILES.get(), found))
     undo = watch()
+    _WATCHES.append(undo)
     simulated = sys.modules.get("gpugrad.cudasim.cupy.log")
     start = time.perf_counter()
     try:
@@ -142,9 +179,33 @@ def profile() -> Iterator[Profile]:
             found.syncs = theirs.waits
         elif found.launches and "cupy" in sys.modules:
             found.syncs = None
+        _WATCHES.remove(undo)
         for put_back in reversed(undo):
             put_back()
         _PROFILES.reset(token)
+
+
+#: How to take off the timers of each profile that is open.
+_WATCHES: list[list[Callable[[], None]]] = []
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Run the body without timers: what is compiled there must not keep them."""
+    for undo in reversed(_WATCHES):
+        for put_back in reversed(undo):
+            put_back()
+    try:
+        yield
+    finally:
+        for undo in _WATCHES:
+            undo[:] = watch()
+
+
+def note(compilation: Compilation) -> None:
+    """Tell the profiles that are open."""
+    for found in _PROFILES.get():
+        found.compilations.append(compilation)
 
 
 def watch() -> list[Callable[[], None]]:
@@ -164,6 +225,11 @@ def watch() -> list[Callable[[], None]]:
         if prim.vjp is not None:
             undo.append(functools.partial(setattr, prim, "pull", prim.pull))
             prim.pull = pull_timer(f"{prim.name} backward", prim.pull)
+    programs = sys.modules.get("gpugrad.flat.program")
+    if programs is not None:
+        plain = programs.Program.__call__
+        undo.append(functools.partial(setattr, programs.Program, "__call__", plain))
+        programs.Program.__call__ = program_timer(plain)
     return undo
 
 
@@ -186,6 +252,15 @@ def pull_timer(name: str, pull: Callable) -> Callable:
         if not profiles or type(g) is not numpy.ndarray:
             return pull(m, g, want, y, xs, params)
         return profiles[-1].run(name, pull, (m, g, want, y, xs, params), {}, (g, y, xs))
+    return timed
+
+
+def program_timer(plain: Callable) -> Callable:
+    def timed(program: Any, arguments: Any) -> Any:
+        profiles = _PROFILES.get()
+        if not profiles:
+            return plain(program, arguments)
+        return profiles[-1].run(f"{program.name} (compiled)", plain, (program, arguments), {}, tuple(arguments))
     return timed
 
 

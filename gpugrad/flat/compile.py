@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,11 +13,14 @@ from gpugrad.errors import ArgumentError
 from gpugrad.flat.cuda_graph import OnGpu
 from gpugrad.flat.doors import DATA, signature, tracing, watched
 from gpugrad.flat.program import Program
+from gpugrad.flat.reasons import Call, described, parameters, reason, varying
+from gpugrad.flat.stages import stage, staged
 from gpugrad.flat.symbol import Symbol
 from gpugrad.flat.trace import Trace, as_symbol, outside
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.profiling import Compilation, note, unwatched
 from gpugrad.trees import _describe, flatten
 
 BACKENDS = ("auto", "numpy", "llvm", "cuda")
@@ -65,6 +67,7 @@ class Compiled:
         self._backend = backend
         self._on_gpu = on_gpu
         self._found: dict[Any, list[Program]] = {}
+        self._calls: list[Call] = []                       # those that made a program
         self.programs = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -142,12 +145,17 @@ class Compiled:
         return arrays, key
 
     def _make(self, args: tuple, kwargs: dict, leaves: Sequence, key: Any) -> Program:
-        program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._on_gpu)
+        call = described(self._f, args, kwargs, self._static, current().record)
+        with unwatched(), staged() as stages, stage("trace"):
+            program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._on_gpu)
         self._found.setdefault(key, []).append(program)
+        note(Compilation(program.name, program.backend, len(self._calls) + 1, reason(call, self._calls), stages.seconds,
+                         stages.found, stages.made))
+        self._calls.append(call)
         self.programs += 1
         if self.programs == MANY:
-            warnings.warn(f"compile: {self.programs} programs for {getattr(self._f, '__name__', 'a function')}: shapes, dtypes "
-                          "or numbers among its arguments change from call to call. Pass numbers as arrays, pad to few shapes.",
+            warnings.warn(f"compile: expected few programs for {program.name}, got {self.programs}: its calls differ in "
+                          f"{varying(self._calls)}. Pass numbers as arrays, pad to few shapes; gg.profile() shows each.",
                           stacklevel=4)
         return program
 
@@ -242,13 +250,8 @@ def is_traced(x: Any) -> bool:
 
 def named_arrays(f: Callable, args: tuple, kwargs: dict, static: frozenset[int]) -> list[tuple[str, Any]]:
     """The arrays among the arguments, in order, each with its parameter's name, numbered where the argument holds several."""
-    try:
-        parameters = list(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        parameters = []
-    parameters += [""] * (len(args) - len(parameters))
-    found = []
-    for name, value in [(parameters[i], a) for i, a in enumerate(args) if i not in static] + list(kwargs.items()):
+    names, found = parameters(f, len(args)), []
+    for name, value in [(names[i], a) for i, a in enumerate(args) if i not in static] + list(kwargs.items()):
         arrays = [x for x in flatten(value)[0] if is_traced(x)]
         found += [(name if len(arrays) == 1 or not name else f"{name}{i}", x) for i, x in enumerate(arrays)]
     return found

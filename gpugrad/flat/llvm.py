@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 
 from gpugrad.errors import MissingExtraError
+from gpugrad.flat.stages import library, stage
 
 NAMES = {"f32": "float", "f64": "double"}
 ELEMENTS = {numpy.dtype(name): element for name, element in (
@@ -248,14 +249,17 @@ class Library:
         binding = llvm_binding()
         machine, mark = target(binding)
         path = cache_folder() / (hashlib.sha256(f"{mark}{quick}\n{text}".encode()).hexdigest()[:32] + ".o")
-        try:
-            code = path.read_bytes()
-        except OSError:
-            code = compile_object(binding, machine, text, quick)
-            keep(path, code)
-        self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-        self.engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
-        self.engine.finalize_object()
+        with stage("compile"):
+            try:
+                code = path.read_bytes()
+                library(found=True)
+            except OSError:
+                code = compile_object(binding, machine, text, quick)
+                keep(path, code)
+                library(found=False)
+            self.engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+            self.engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
+            self.engine.finalize_object()
 
     def __getitem__(self, name: str) -> int:
         return self.engine.get_function_address(name)

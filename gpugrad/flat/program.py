@@ -15,6 +15,7 @@ from gpugrad.flat.emit_numpy import Emitted, emit
 from gpugrad.flat.ir import Graph, Value
 from gpugrad.flat.plan import writes_out
 from gpugrad.flat.simplify import simplify
+from gpugrad.flat.stages import stage
 from gpugrad.flat.trace import Trace
 from gpugrad.graph.record import explained
 
@@ -32,7 +33,8 @@ class Program:
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
                  returned: list, backend: str, on_gpu: Any = None):
         self.name = getattr(f, "__name__", "program")
-        self.passes = {"traced": graph, **simplify(graph)}
+        with stage("simplify"):
+            self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
         written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
         outputs = self.graph.outputs
@@ -44,15 +46,16 @@ class Program:
         if backend != "auto" and (backend == "cuda") != (trace.device is not None):
             raise ArgumentError(f"compile: expected backend 'cuda' for arrays on a GPU, and another for those on the cpu, "
                                 f"got {backend!r} for arrays on {trace.device or 'cpu'}. Use 'auto'.")
-        if trace.device is not None:
-            from gpugrad.flat.emit_cuda import emit as emit_launches
-            self.backend = "cuda"
-            made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, on_gpu)
-        elif self.backend == "llvm":
-            from gpugrad.flat.emit_llvm import emit as emit_loops
-            made = emit_loops(self.graph, homes)
-        else:
-            made = self._emitted
+        with stage("emit"):
+            if trace.device is not None:
+                from gpugrad.flat.emit_cuda import emit as emit_launches
+                self.backend = "cuda"
+                made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, on_gpu)
+            elif self.backend == "llvm":
+                from gpugrad.flat.emit_llvm import emit as emit_loops
+                made = emit_loops(self.graph, homes)
+            else:
+                made = self._emitted
         self._run = made.run
         self._checks = trace.checks
         self._before = trace.before
