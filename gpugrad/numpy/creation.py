@@ -238,8 +238,14 @@ def asarray(a: Any, dtype: Any = None, order: str | None = None, *, device: Devi
 def ascontiguousarray(a: Any, dtype: Any = None) -> Tensor:
     """A Tensor with at least one axis, whose elements follow each other in memory."""
     x = array(a, dtype, copy=False, ndmin=1)
-    data = x._data
-    return x if getattr(getattr(data, "flags", None), "c_contiguous", True) else copy(x)
+    if in_order(x):
+        return x
+    flat = T.reshape(x, shape=(x.size,))                  # a copy unless its elements are evenly apart, and then so is a copy
+    return T.reshape(flat, shape=x.shape) if in_order(flat) else copy(x)
+
+
+def in_order(x: Tensor) -> bool:
+    return getattr(getattr(x._data, "flags", None), "c_contiguous", True)
 
 
 def copy(a: Any, order: str = "K", subok: bool = False) -> Tensor:
