@@ -82,3 +82,16 @@ def tickets(xp: Any, count: int) -> Any:
     if not kept or kept[-1].size < count:
         kept.append(xp.zeros(max(1024, 1 << (count - 1).bit_length()), "uint32"))
     return kept[-1]
+
+
+def row_slices(rows: int, side: int, most: int) -> tuple[int, int]:
+    """(slices, rows a slice) for a sum over rows: about `most`, none with fewer than the rows that go side by side."""
+    size = max(side, -(-rows // most))
+    return -(-rows // size), size
+
+
+def partial_room(xp: Any, dtype: Any, slices: int, each: int, tiles: int) -> tuple[Any, Any]:
+    """(partial, ticket) as sum_slices of device.cuh wants them, for `each` sums a slice; of one slice, None."""
+    if slices == 1:
+        return None, None
+    return xp.empty(slices * each, "float64" if dtype == "float64" else "float32"), tickets(xp, ticket_count(slices, tiles))

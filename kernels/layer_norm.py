@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gpugrad.kernels.geometry import LONG, WARP, pack_width, row_plan, ticket_count, tickets
+from gpugrad.kernels.geometry import LONG, WARP, pack_width, partial_room, row_plan, row_slices
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.standardize import LAYER_NORM, SLICES, pull_plan, standardize, standardize_pull
 
@@ -94,8 +94,8 @@ def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int,
     reads, writes = [a for a in (g, x, w, mean, r, more) if a is not None], (dx, dw, db)
     if plan is not None:
         packs, lanes, side = plan
-        slices, size = slices_of(rows, side, SLICES)
-        partial, ticket = room(xp, x.dtype, slices, 2 * packs * width * lanes, 1)
+        slices, size = row_slices(rows, side, SLICES)
+        partial, ticket = partial_room(xp, x.dtype, slices, 2 * packs * width * lanes, 1)
         launch(LAYER_NORM, "layer_norm_row_pull", (x.dtype, width, packs), (1, slices), (lanes, side),
                (g, x, w, mean, r, more, dx, dw, db, partial, ticket, rows, length, size, centre, accumulate),
                reads=[*reads, partial], writes=[*writes, partial], flops=12 * x.size)
@@ -103,22 +103,9 @@ def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int,
     launch(LAYER_NORM, "layer_norm_long_pull", (x.dtype, width), rows, LONG, (g, x, w, mean, r, more, dx, length, centre),
            reads=reads, writes=(dx,), flops=8 * x.size)
     tiles = -(-length // (WARP * width))
-    slices, size = slices_of(rows, COLUMN_ROWS, max(1, SLICES // tiles))
-    partial, ticket = room(xp, x.dtype, slices, 2 * width * tiles * WARP, tiles)
+    slices, size = row_slices(rows, COLUMN_ROWS, max(1, SLICES // tiles))
+    partial, ticket = partial_room(xp, x.dtype, slices, 2 * width * tiles * WARP, tiles)
     launch(LAYER_NORM, "layer_norm_columns", (x.dtype, width), (tiles, slices), (WARP, COLUMN_ROWS),
            (g, x, mean, r, dw, db, partial, ticket, rows, length, size, accumulate), reads=(g, x, mean, r, partial),
            writes=(dw, db, partial), flops=4 * x.size)
     return dx, dw, db
-
-
-def slices_of(rows: int, side: int, most: int) -> tuple[int, int]:
-    """(slices, rows a slice): about `most`, none with fewer than the rows that go side by side."""
-    size = max(side, -(-rows // most))
-    return -(-rows // size), size
-
-
-def room(xp: Any, dtype: Any, slices: int, each: int, tiles: int) -> tuple[Any, Any]:
-    """(partial, ticket) as sum_slices of device.cuh wants them; of one slice, None."""
-    if slices == 1:
-        return None, None
-    return xp.empty(slices * each, dtype), tickets(xp, ticket_count(slices, tiles))

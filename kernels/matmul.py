@@ -36,6 +36,7 @@ DTYPES = "efd"                                  # complex products are CuPy's
 PRECISIONS = {"float32": None, "tf32": "tf32", "bf16": "bf16"}
 
 _precision: ContextVar[str | None] = ContextVar("gpugrad_matmul_precision", default=None)
+_relu: ContextVar[bool] = ContextVar("gpugrad_relu_epilogue", default=False)
 _small: dict[tuple, Small | None] = {}
 
 
@@ -54,6 +55,28 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         _precision.reset(token)
+
+
+@contextmanager
+def relu_epilogue(allowed: bool = True) -> Iterator[None]:
+    """Whether cuBLASLt may apply the ReLU of `nn.linear(..., activation="relu")` in the product itself, inside the `with`.
+
+    That saves a launch forward and one back; by default it is off, since there a NaN becomes 0, where numpy.maximum keeps it.
+    """
+    token = _relu.set(bool(allowed))
+    try:
+        yield
+    finally:
+        _relu.reset(token)
+
+
+def relu_in_epilogue() -> bool:
+    return _relu.get()
+
+
+def compute_type(x: Any) -> str | None:
+    """What cuBLASLt may round x to in a product."""
+    return _precision.get() if x.dtype.char == "f" else None
 
 
 def matmul(xp: Any) -> Callable:

@@ -5,29 +5,40 @@ from typing import Any
 
 import numpy
 
-from gpugrad.errors import DtypeError, IndexingError, ShapeError
+from gpugrad.errors import ArgumentError, DtypeError, IndexingError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import real, require, same_shape
+from gpugrad.nn._arguments import in_one_launch, real, require, same_shape
 from gpugrad.numpy import einsum
 from gpugrad.numpy._arguments import as_tensor, one_axis
 from gpugrad.random import Generator, default_generator
+from gpugrad.rules.fused import Gate
 
 __all__ = ["bilinear", "cosine_similarity", "dropout", "embedding", "linear", "normalize",
            "one_hot", "pairwise_distance"]
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """x weight' + bias.
+def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | None = None) -> Tensor:
+    """x weight' + bias, and the activation of that.
 
-    x        (..., in)
-    weight   (out, in), as in PyTorch
-    bias     (out,) or None
-    return   (..., out)
+    x            (..., in)
+    weight       (out, in), as in PyTorch
+    bias         (out,) or None
+    activation   None or "relu": relu(linear(x, weight, bias)), for which a GPU keeps one bit an element and finds the bias
+                 gradient on the way back; inside `gg.cuda.relu_epilogue()` it is a part of the products
+    return       (..., out)
 
     Raises ShapeError where they do not fit.
     """
-    return T.linear(x, weight, bias)
+    if activation is None:
+        return T.linear(x, weight, bias)
+    if activation != "relu":
+        raise ArgumentError(f"linear: expected activation None or 'relu', got {activation!r}. Apply others to the result.")
+    x, weight = real("linear", x), real("linear", weight)
+    bias = None if bias is None else real("linear", bias)
+    if in_one_launch(x, weight, bias):
+        return T.linear_relu(x, weight, bias, gate=Gate())[0]
+    return T.relu(T.linear(x, weight, bias))
 
 
 def bilinear(a: Any, b: Any, weight: Any, bias: Any = None) -> Tensor:

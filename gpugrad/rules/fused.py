@@ -7,7 +7,9 @@ import math
 from gpugrad.arrays import is_one
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
-from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, relu, softmax
+from gpugrad.graph.record import Item
+from gpugrad.graph.tensor import HOOKS
+from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, linear_relu, relu, softmax
 from gpugrad.kernels.matmul import linear_gradients, multiply
 from gpugrad.rules.shape import all_batched, next_axes
 
@@ -222,20 +224,34 @@ def linear_vjp(m, g, want, y, x, w, b=None):
 
 def linear_into(m, totals, g, want, y, xs, params):
     """linear_vjp whose products add to what is there; the gradients of weight and bias come from one."""
-    x, w, b = (*xs, None)[:3]
     if g.dtype.kind != "f" or any(z.dtype != g.dtype for z in xs if z is not None):
         return linear_vjp(m, g, want, y, *xs, **params)
-    dx = dw = db = None
-    if want[0] is not None:
-        dx = m.matmul(g, w) if totals[0] is None else multiply(g, w, totals[0], 1.0)
-    if want[1] is not None and b is not None and want[2] is not None:
+    return products(m, totals, g, want, *xs)
+
+
+def products(m, totals, g, want, x, w, b=None, db=None):
+    dw, wanted = None, b is not None and want[2] is not None and db is None
+    dx = None if want[0] is None else input_gradient(m, g, w, totals[0], want[0])
+    if want[1] is not None and wanted:
         dw, db = linear_gradients(m.as_rows(g), m.as_rows(x), totals[1])
     elif want[1] is not None:
         turned, rows = m.transpose(m.as_rows(g), axes=(1, 0)), m.as_rows(x)
         dw = m.matmul(turned, rows) if totals[1] is None else multiply(turned, rows, totals[1], 1.0)
-    elif b is not None and want[2] is not None:
+    elif wanted:
         db = m.sum(m.as_rows(g), axis=(0,), keepdims=False)
     return None if totals[0] is not None else dx, None if totals[1] is not None else dw, db
+
+
+def input_gradient(m, g, w, total, source):
+    """g w, added to `total` where that is given. Behind a ReLU that cuBLASLt made, also the gradient before it."""
+    if total is not None:
+        return multiply(g, w, total, 1.0)
+    gate, mask = gate_of(source)
+    found = None if gate is None else linear_relu.through_gate(m.as_rows(g), w, mask)
+    if found is None:
+        return m.matmul(g, w)
+    gate.masked, gate.sums = m.reshape(found[0], shape=(*g.shape[:-1], w.shape[1])), found[1]
+    return gate.masked
 
 
 def linear_jvp(m, ts, y, x, w, b=None):
@@ -258,6 +274,56 @@ def linear_batch(m, size, batched, x, w, b=None):
 
 
 Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear).pull_into = linear_into
+
+# a layer with its ReLU: (y, mask) ------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """What the product that brought a gradient back has done already: `masked`, the gradient before the ReLU, and its sums over
+    the rows. A gradient that is not this very array, as where others were added to it, goes through the mask as usual."""
+
+    __slots__ = ("masked", "sums")
+
+    def __init__(self):
+        self.masked = self.sums = None
+
+
+def gate_of(source):
+    """(Gate, Lt's mask) of the layer whose output has this node; (None, None) for anything else, or where hooks look on."""
+    if type(source) is Item and source.index == 0 and source not in HOOKS:
+        maker = source.parents[0]
+        if maker.prim is rectified_linear and maker.y is not None and maker.y[1].dtype == "uint8":
+            return maker.params.get("gate"), maker.y[1]
+    return None, None
+
+
+def linear_relu_vjp(m, g, want, y, x, w, b=None, gate=None):
+    return linear_vjp(m, m.relu_pull(g[0], y[0]), want, y[0], x, w, b)
+
+
+def linear_relu_into(m, totals, g, want, y, xs, params):
+    g, (out, mask), gate = g[0], y, params.get("gate")
+    if any(z is not None and z.dtype != g.dtype for z in xs) or not g.size:
+        return linear_relu_vjp(m, (g, None), want, y, *xs)
+    db = None
+    if gate is not None and g is gate.masked:
+        db = gate.sums
+    elif mask.dtype == "uint32":
+        g, db = linear_relu.bias_relu_pull(g, mask)
+    else:
+        g = m.relu_pull(g, out)
+    if gate is not None:
+        gate.masked = gate.sums = None
+    return products(m, totals, g, want, *(*xs, None)[:3], db)
+
+
+def linear_relu_jvp(m, ts, y, x, w, b=None, gate=None):
+    return m.relu_pull(linear_jvp(m, ts, y[0], x, w, b), y[0]), None
+
+
+rectified_linear = Primitive("linear_relu", linear_relu_vjp, linear_relu_jvp, outputs=2, keep=("y w", "y x", "y"),
+                             impl=linear_relu.linear_relu)
+rectified_linear.pull_into = linear_relu_into
 
 Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),

@@ -78,6 +78,13 @@ def layer_norm_pull(g, x, w, mean, r, axes=1, centre=True):
     return standardize_pull(g * w, n, r, over, centre), np.sum(g * n, axis=front), np.sum(g, axis=front)
 
 
+def linear_relu(x, w, b=0):
+    y = np.maximum(x @ w.T + b, 0)
+    opened = np.zeros((y.size // len(w), -(-len(w) // 32) * 32), bool)
+    opened[:, :len(w)] = y.reshape(-1, len(w)) > 0
+    return y, np.packbits(opened, axis=-1, bitorder="little").view(np.uint32)
+
+
 def scaled_rows(*shape, axes=1, weights=2):
     return lambda rng: (rng.normal(size=shape), *(rng.normal(size=shape[-axes:]) for _ in range(weights)))
 
@@ -159,6 +166,9 @@ ROWS = [
     *[Row("linear", label=label, args=layer(*lead, bias=bias), ref=lambda x, w, b=0: x @ w.T + b)
       for label, lead, bias in [("", (5,), True), ("bare", (5,), False), ("row", (), True), ("deep", (2, 3), True),
                                 ("empty", (0,), True)]],
+    *[Row("linear_relu", label=label, args=layer(*lead, out=out, bias=bias), ref=linear_relu)
+      for label, lead, out, bias in [("", (5,), 4, True), ("bare", (5,), 4, False), ("row", (), 4, True),
+                                     ("wide", (2, 3), 40, True)]],
     Row("dropout", args=lambda rng: (rng.normal(size=(4, 5)), rng.random((4, 5)) < 0.7), params={"scale": 1.25},
         ref=lambda x, kept, scale: x * kept * scale),
     *[Row("standardize", label=label, shapes=[shape], params={"axis": axis, "eps": 1e-3, **more}, ref=standardize)
