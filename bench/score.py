@@ -193,8 +193,8 @@ def score_kernels(compiled: list, hot: list) -> list[Score]:
 
 def collect(device: str, full: bool, architectures: tuple[str, ...] = ("sm_90",)) -> tuple[list[Score], list[Step]]:
     """All scores of a device. The block runs scaled down unless `full`; the compiler's scores are of `architectures`."""
-    steps = [take(Mlp(), device), take(Block() if full else SCALED_BLOCK, device)]
-    for number, step in zip(("S1", "S2"), steps, strict=True):
+    steps = [take(Mlp(), device), take(Mlp(epilogues=True), device), take(Block() if full else SCALED_BLOCK, device)]
+    for number, step in zip(("S1", "S1", "S2"), steps, strict=True):
         step.scores = score_step(step, number)
     compiled = [*gate.compile_all(architectures), *gate.compile_generated(architectures)]
     kernels = score_kernels(compiled, gate.run_hot(compiled))
@@ -215,7 +215,8 @@ def show(scores: list[Score], steps: list[Step], device: str) -> str:
         least = ("least, cuBLASLt epilogues", str(full.least_launches), f"{full.least_bytes / 1e6:.1f} MB", "1.00", "by formula")
         peers = [(p.name, str(p.launches), f"{p.megabytes:g} MB" if p.megabytes else "-",
                   f"{p.megabytes * 1e6 / full.least_bytes:.2f}" if p.megabytes else "-", p.how) for p in full.peers]
-        parts.append(f"{full.name} {full.size}\n" + columns([("", "launches", "bytes", "/ least", "how"), ours, least, *peers]))
+        heads = ("", "launches", "bytes", "/ least", "how")
+        parts.append(f"{step.work.name} {full.size}\n" + columns([heads, ours, least, *peers]))
         parts.append(str(step.profile))
     return "\n\n".join(parts)
 
@@ -229,5 +230,5 @@ def as_json(scores: list[Score], steps: list[Step], device: str) -> str:
     """One line: the scores, and each step's launches."""
     return json.dumps({"device": device, "scores": [asdict(s) for s in scores],
                        "steps": [{"workload": s.work.name, "size": s.work.size, "parameters": s.work.parameters,
-                                  "peers": [asdict(p) for p in type(s.work)().peers],
+                                  "peers": [asdict(p) for p in s.work.peers],
                                   **json.loads(s.profile.to_json())} for s in steps]})
