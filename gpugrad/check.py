@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, module_of
+from gpugrad.arrays import default_device, device_of, is_array, module_of, move
 from gpugrad.errors import ArgumentError, GpugradError
 from gpugrad.graph.sweep import bare_array
 from gpugrad.graph.tensor import Tensor
@@ -47,7 +47,9 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
         for i, x in zip(moving, xs, strict=True):
             full[i] = x
         return f(*build(full))
-    check(g, tuple(widened(leaves[i]) for i in moving), order, tuple(modes), tolerance, step, numpy.random.default_rng(seed), "f")
+    device = next((device_of(data) for data in map(data_of, leaves) if is_array(data)), default_device())
+    xs = tuple(move(widened(leaves[i]), device) for i in moving)
+    check(g, xs, order, tuple(modes), tolerance, step, numpy.random.default_rng(seed), "f")
 
 
 def check(f: Callable, xs: tuple, order: int, modes: tuple, tolerance: float, step: float, rng: Any, name: str) -> None:
@@ -95,8 +97,13 @@ def is_inexact(x: Any) -> bool:
 
 def widened(x: Any) -> Any:
     """A float64 or complex128 copy of an argument, a Tensor's value taken out of its graph."""
-    x = x._data if isinstance(x, Tensor) else numpy.asarray(x) if not is_array(x) else x
+    x = data_of(x)
+    x = x if is_array(x) else numpy.asarray(x)
     return x.astype(numpy.complex128 if x.dtype.kind == "c" else numpy.float64)
+
+
+def data_of(x: Any) -> Any:
+    return x._data if isinstance(x, Tensor) else x
 
 
 def random_like(rng: Any, x: Any) -> Any:

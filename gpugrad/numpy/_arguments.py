@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import Device, device_of, is_array, new_array, short
+from gpugrad.arrays import CPU, Device, device_of, is_array, move, new_array, short
 from gpugrad.arrays.levelled import ARRAY
 from gpugrad.errors import ArgumentError, AxisError, ConversionError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
@@ -46,6 +46,11 @@ def device_beside(x: Any) -> Device | None:
     while isinstance(x, Tensor):
         x = x._data if is_array(x._data) else x._layer[1]
     return None if x is None else device_of(x)
+
+
+def moved_beside(array: numpy.ndarray, x: Any) -> Tensor:
+    """An array of the host as a Tensor on the device of x."""
+    return Tensor(move(array, device_beside(x) or CPU))
 
 
 def holds_tensors(x: Any) -> bool:

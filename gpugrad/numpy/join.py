@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, short
+from gpugrad.arrays import CPU, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
@@ -217,7 +217,7 @@ def along_one_axis(op: str, a: Any, axis: int | None) -> tuple[Tensor, int]:
 
 def on_host(op: str, function: Callable, n: int, obj: Any) -> numpy.ndarray:
     """NumPy's own function on the numbers of the elements."""
-    obj = obj.numpy() if isinstance(obj, Tensor) else obj
+    obj = obj.numpy() if isinstance(obj, Tensor) else move(obj, CPU) if is_array(obj) else obj
     try:
         return function(numpy.arange(n), obj)
     except (IndexError, ValueError) as error:

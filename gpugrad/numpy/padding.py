@@ -9,7 +9,7 @@ from gpugrad.arrays import short
 from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_inexact, as_tensor, normalize_axis, pick, to_dtype
+from gpugrad.numpy._arguments import as_inexact, as_tensor, moved_beside, normalize_axis, pick, to_dtype
 from gpugrad.numpy.reduce import max, mean, min
 from gpugrad.numpy.shaping import broadcast_to, one_of
 from gpugrad.numpy.statistics import median
@@ -106,7 +106,7 @@ def along(x: Tensor, axis: int, weights: numpy.ndarray) -> Tensor:
     """The matrix `weights` times x along one axis."""
     rows = T.moveaxis(x, source=axis, destination=0)
     lengths = rows.shape[1:]
-    matrix = T.zeros_as(x, shape=(1, 1)) + weights.astype(x.dtype)
+    matrix = moved_beside(weights.astype(x.dtype), x)
     product = T.matmul(matrix, T.reshape(rows, shape=(rows.shape[0], rows.size // rows.shape[0])))
     return T.moveaxis(T.reshape(product, shape=(len(weights), *lengths)), source=0, destination=axis)
 
@@ -117,7 +117,8 @@ def ramp(x: Tensor, axis: int, width: tuple, ends: tuple) -> Tensor:
         n = width[side]
         lengths = tuple([n if i == axis else 1 for i in range(x.ndim)])
         steps = numpy.arange(n) / n if n else numpy.zeros(0)
-        steps = T.reshape(T.zeros_as(as_inexact(x), shape=(n,)) + (steps if side == 0 else steps[::-1]), shape=lengths)
+        inexact = as_inexact(x)
+        steps = moved_beside((steps if side == 0 else steps[::-1]).astype(inexact.dtype).reshape(lengths), inexact)
         part = ends[side] + (as_inexact(edge(x, axis, side, 1)) - ends[side]) * steps
         parts.insert(0 if side == 0 else 2, to_dtype("pad", part if x.dtype.kind in "fc" else T.floor(part), x.dtype))
     return T.concatenate(*parts, axis=axis)
