@@ -5,6 +5,7 @@ import keyword
 import math
 import re
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy
@@ -13,11 +14,18 @@ from gpugrad.arrays.levelled import ARRAY, filled
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target
 from gpugrad.flat.results import LEAST, maker
-from gpugrad.flat.threads import WORKERS, in_tiles
+from gpugrad.flat.threads import in_tiles
 from gpugrad.flat.tiles import Step, Tile, grouped, lead
 
 #: An array in a thread's scratch: its first byte, shape and dtype.
 Place = tuple[int, tuple[int, ...], Any]
+
+
+class Scratch(NamedTuple):
+    """The arrays that a thread needs for a group of so many tiles: no more threads than tiles work on it."""
+
+    tiles: int
+    arrays: list[Place]
 
 
 class Emitted(NamedTuple):
@@ -40,7 +48,7 @@ class Emitted(NamedTuple):
     buffers: dict[str, tuple[int, Value]]
     plan: Plan
     homes: dict[Value, Value]
-    scratch: dict[str, list[Place]]
+    scratch: dict[str, Scratch]
     results: dict[str, Value]
     steps: list[Step]
 
@@ -136,16 +144,28 @@ def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | No
     if writer.scratch:
         scope["in_tiles"] = in_tiles
     exec(compile(source, "<program>", "exec"), scope)
-    return Emitted(scope["run"], source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results,
+    run = one_at_a_time(scope["run"]) if memory.kept else scope["run"]
+    return Emitted(run, source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results,
                    steps)
 
 
-def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, list[Place]]) -> dict[str, Any]:
+def one_at_a_time(run: Callable) -> Callable:
+    """run, which works in memory of its own, for one thread at a time."""
+    lock = Lock()
+
+    def alone(inputs: list) -> list:
+        with lock:
+            return run(inputs)
+    return alone
+
+
+def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, Scratch]) -> dict[str, Any]:
     """The arrays that the text names: parts of the arena, and for each group those of each thread."""
     arena = numpy.empty(memory.nbytes, numpy.uint8)
     found: dict[str, Any] = {name: part(arena, start, v.shape, v.dtype) for name, (start, v) in buffers.items()}
-    threads = [numpy.empty(memory.thread, numpy.uint8) for _ in range(WORKERS if scratch else 0)]
-    found |= {name: [tuple([part(own, *where) for where in places]) for own in threads] for name, places in scratch.items()}
+    threads = [numpy.empty(memory.thread, numpy.uint8) for _ in range(memory.threads)]
+    for name, group in scratch.items():
+        found[name] = [tuple([part(own, *where) for where in group.arrays]) for own in threads[:group.tiles]]
     return found
 
 
@@ -220,7 +240,7 @@ class Writer:
         self.lines: list[str] = []
         self.helpers: dict[str, Callable] = {}
         self.buffers: dict[str, tuple[int, Value]] = {}
-        self.scratch: dict[str, list[Place]] = {}
+        self.scratch: dict[str, Scratch] = {}
         self.indent, self.last = "    ", ""
 
     def line(self, text: str) -> None:
@@ -289,7 +309,7 @@ class Writer:
         name = f"tile_{len(self.scratch) + 1}"
         self.line(f"def {name}({', '.join(['i', 'j', *tiles.scratch])}):    # rows i to j")
         self.lines += body
-        self.scratch[f"scratch_{len(self.scratch) + 1}"] = list(tiles.scratch.values())
+        self.scratch[f"scratch_{len(self.scratch) + 1}"] = Scratch(tile.tiles, list(tiles.scratch.values()))
         self.line(f"in_tiles({name}, {tile.rows}, {tile.step}, scratch_{len(self.scratch)})")
         for v, parts in tile.parts.items():
             assert v.op is not None

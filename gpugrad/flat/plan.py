@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     peak    bytes of all values that are alive at once, at most: what any plan needs
     scratch value that lives in a tile -> byte in its thread's scratch
     thread  the size of the scratch of one thread
+    threads how many work on tiles
     """
 
     place: dict[Value, int]
@@ -31,11 +32,12 @@ class Plan(NamedTuple):
     peak: int
     scratch: dict[Value, int]
     thread: int
+    threads: int
 
     @property
     def kept(self) -> int:
         """Bytes that the program holds between runs."""
-        return self.nbytes + (WORKERS * self.thread if self.scratch else 0)
+        return self.nbytes + self.threads * self.thread
 
 
 def writes_out(op: Op) -> bool:
@@ -109,7 +111,8 @@ def plan(graph: Graph, steps: Sequence[Step] | None = None) -> Plan:
             dying.setdefault(max(last.get(y, i), i), []).append(y)
         for x in dying.pop(i, ()):
             arena.free(x, x.nbytes)
-    return Plan(arena.place, arena.top, arena.peak, scratch, thread)
+    threads = min(WORKERS, max([step.tiles for step in steps if isinstance(step, Tile)], default=0))
+    return Plan(arena.place, arena.top, arena.peak, scratch, thread, threads)
 
 
 def targets(tile: Tile) -> list[Value | None]:

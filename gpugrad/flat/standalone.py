@@ -72,9 +72,10 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
         lines += [f"arena = np.empty({emitted.plan.nbytes}, np.uint8)"]
         lines += [f"{label} = arena[{start}:{start + v.nbytes}].view('{v.dtype}').reshape({v.shape})"
                   for label, (start, v) in emitted.buffers.items()]
-    for label, places in emitted.scratch.items():
-        lines += ["", f"{label} = []", "for _ in range(WORKERS):", f"    own = np.empty({emitted.plan.thread}, np.uint8)",
-                  f"    {label}.append(({''.join(f'{view(place)}, ' for place in places)}))"]
+    if emitted.scratch:
+        lines += [f"threads = [np.empty({emitted.plan.thread}, np.uint8) for _ in range(WORKERS)]"]
+    for label, group in emitted.scratch.items():
+        lines += [f"{label} = [({''.join(f'{view(place)}, ' for place in group.arrays)}) for own in threads[:{group.tiles}]]"]
     return "\n".join([*lines, "", "", emitted.source])
 
 

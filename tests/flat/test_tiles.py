@@ -10,7 +10,7 @@ from flat_support import FUNCTIONS, rng, same
 from test_program import run_alone
 
 import gpugrad as gg
-from gpugrad.flat import emit_numpy, tiles
+from gpugrad.flat import plan, tiles
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     f = gg.value_and_grad(lambda x: gg.sum(gg.tanh(x) * gg.sigmoid(x)) + gg.sum(gg.max(gg.sin(x), axis=0)))
     results = []
     for workers in (1, 2, 5):
-        monkeypatch.setattr(emit_numpy, "WORKERS", workers)
+        monkeypatch.setattr(plan, "WORKERS", workers)
         value, gradient = numpy_program(f, x)([x])
         results.append((value.tobytes(), gradient.tobytes()))
     assert results[0] == results[1] == results[2]
@@ -158,21 +158,25 @@ def test_an_error_in_a_tile_is_the_functions_own(small_tiles):
         f(x, labels)
 
 
-def test_programs_of_several_threads_at_once(small_tiles):
+@pytest.mark.parametrize("shape", [(40, 6), (3000, 300)])
+def test_several_threads_may_run_one_program(shape):
+    def f(x):
+        return gg.sum(gg.softmax(gg.tanh(x)) * gg.sigmoid(x))
+    compiled = gg.compile(gg.value_and_grad(f), backend="numpy")
+    arguments = [rows(*shape, seed=k) for k in range(4)]
+    expected = [gg.value_and_grad(f)(x) for x in arguments]
     results = {}
 
     def work(k):
-        x = rows(40, 6, seed=k)
-        f = gg.compile(gg.value_and_grad(lambda x: gg.sum(gg.softmax(gg.tanh(x)) * x)), backend="numpy")
-        results[k] = [f(x) for _ in range(5)], gg.value_and_grad(lambda x: gg.sum(gg.softmax(gg.tanh(x)) * x))(x)
+        results[k] = [compiled(arguments[k]) for _ in range(3)]
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    for found, expected in results.values():
-        for one in found:
-            same(one, expected)
+    for k in range(4):
+        for found in results[k]:
+            same(found, expected[k])
 
 
 def test_a_forked_process_has_threads_of_its_own(small_tiles):
