@@ -48,7 +48,7 @@ def by_epilogue(xp: Any, x: Any, w: Any, b: Any) -> tuple[Any, Any] | None:
     aux = xp.empty(cublaslt.aux_shape("relu_aux", *y.shape), "uint8")
     try:
         cublaslt.matmul(rows, w.T, y, epilogue="relu_aux" if b is None else "relu_aux_bias", vector=b, aux=aux, nan_to_zero=True,
-                        compute=matmul.compute_type(x))
+                        compute=matmul.precision(x))
     except LtUnsupportedError:
         return None
     return y.reshape(*x.shape[:-1], len(w)), aux
@@ -59,7 +59,7 @@ def through_gate(g: Any, w: Any, mask: Any) -> tuple[Any, Any] | None:
     xp = module_of(g)
     dx, sums = xp.empty((len(g), w.shape[1]), g.dtype), xp.empty(w.shape[1:], g.dtype)
     try:
-        cublaslt.matmul(g, w, dx, epilogue="drelu_bgrad", vector=sums, aux=mask, compute=matmul.compute_type(g))
+        cublaslt.matmul(g, w, dx, epilogue="drelu_bgrad", vector=sums, aux=mask, compute=matmul.precision(g))
     except LtUnsupportedError:
         return None
     return dx, sums

@@ -74,11 +74,6 @@ def relu_in_epilogue() -> bool:
     return _relu.get()
 
 
-def compute_type(x: Any) -> str | None:
-    """What cuBLASLt may round x to in a product."""
-    return _precision.get() if x.dtype.char == "f" else None
-
-
 def matmul(xp: Any) -> Callable:
     """a @ b on arrays of a GPU's module; NumPy's own for NumPy."""
     plain = products.matmul(xp)
