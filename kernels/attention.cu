@@ -27,7 +27,7 @@ template <typename A, int D> struct Forward {
 };
 template <typename A, int D> struct Backward {
   static constexpr bool WIDE = sizeof(A) == 8;
-  static constexpr int N = (D == 32 ? 64 : 32) / (WIDE ? (D == 128 ? 4 : 2) : 1), M = D == 128 ? 8 : WIDE ? 16 : 32;
+  static constexpr int N = 32 / (WIDE ? (D == 128 ? 4 : 2) : 1), M = D == 128 ? 8 : WIDE ? 16 : 32;
 };
 
 template <int N> constexpr int lanes_down() { return N < 16 ? N : 16; }  // Y

@@ -152,7 +152,7 @@ def plan(q: Any, v: Any, back: bool) -> tuple[int, int, Any]:
     columns = next(d for d in (32, 64, 128) if max(q.shape[-1], v.shape[-1]) <= d)
     double = q.dtype == "float64"
     if back:
-        kept = (64 if columns == 32 else 32) // ((4 if columns == 128 else 2) if double else 1)
+        kept = 32 // ((4 if columns == 128 else 2) if double else 1)
     else:
         kept = (32 if columns == 128 else 64) // (2 if double else 1)
     return columns, LANES * min(16, kept), lambda rows: -(-rows // kept)
