@@ -4,6 +4,8 @@
 //            back, with d[i] = sum_f g[i,f] o[i,f] and u = scale p (g v' - d):  dq = u k,  dk = u' q,  dv = p' g
 // Arrays     q, dq: (B, L, E), k, dk: (B, S, E), v, dv: (B, S, F), o, g: (B, L, F), row-major, contiguous, T = float, double,
 //            half or bfloat16; lse: (B, L) of acc_t. E, F <= D, D in {32, 64, 128}; L, S in [1, 2^31). Nothing overlaps.
+//            With heads > 0, b stands for batch b / heads and head b % heads, and an array's rows begin at multiples of three steps,
+//            in elements: batch, head, row; those of `in` are q's, k's, v's and their gradients', those of `out` o's and g's
 // Mapping    a block of TX Y threads keeps N rows (forward: queries) and passes over the others, M at a time, in shared memory;
 //            threads of one row are 8 lanes of a warp. N, M, Y are Forward<A, D> and Backward<A, D> below.
 //            attention: grid.x = B ceil(L / N).  attention_pull: grid.x = B (ceil(S / N) + ceil(L / N)): the first keep N keys
@@ -41,16 +43,17 @@ template <typename A, int N, int D> struct Tile {
   __device__ Pack<A, W> pack(int row, int column) const { return Pack<A, W>::load(at + row * STRIDE + column); }
 
   // The rows from `from` on, by Y rows of threads: zero behind `rows` and behind `width`.
-  template <int V, int Y, typename T> __device__ void fill(const T* from, int rows, int width) {
-    visit<V, Y>(from, rows, width, [](int, int, int, Pack<T, V>) {}, [](int, int) {});
+  template <int V, int Y, typename T> __device__ void fill(const T* from, int rows, int width, long long step) {
+    visit<V, Y>(from, rows, width, step, [](int, int, int, Pack<T, V>) {}, [](int, int) {});
   }
 
   // The same for rows of g, whose products with rows of o are summed on the way: dots[n].
-  template <int V, int Y, typename T> __device__ void fill(const T* from, int rows, int width, const T* other, A* dots) {
+  template <int V, int Y, typename T>
+  __device__ void fill(const T* from, int rows, int width, long long step, const T* other, A* dots) {
     A sum = 0;
-    visit<V, Y>(from, rows, width,
+    visit<V, Y>(from, rows, width, step,
              [&](int n, int c, int, Pack<T, V> mine) {
-               const auto theirs = Pack<T, V>::load(other + static_cast<long long>(n) * width + c);
+               const auto theirs = Pack<T, V>::load(other + n * step + c);
 #pragma unroll
                for (int v = 0; v < V; ++v) sum += A(mine.at[v]) * A(theirs.at[v]);
              },
@@ -63,14 +66,14 @@ template <typename A, int N, int D> struct Tile {
   }
 
   template <int V, int Y, typename T, typename Each, typename Row>
-  __device__ void visit(const T* from, int rows, int width, Each each, Row row) {
+  __device__ void visit(const T* from, int rows, int width, long long step, Each each, Row row) {
     const int ty = threadIdx.x / TX, tx = threadIdx.x % TX;
 #pragma unroll
     for (int n = ty; n < N; n += Y) {                         // a warp, 4 rows, goes through together
       for (int c = tx * V; c < D; c += TX * V) {
         Pack<T, V> p{};
         if (n < rows && c < width) {
-          p = Pack<T, V>::load(from + static_cast<long long>(n) * width + c);
+          p = Pack<T, V>::load(from + n * step + c);
           each(n, c, tx, p);
         }
         A* const to = at + n * STRIDE + c;
@@ -150,7 +153,7 @@ __device__ void products(A (&scores)[R][C], const Tile<A, N, D>& rows, const Til
 
 // A thread's columns of its rows, times `factor` of the row.
 template <int V, int Y, int R, int WIDTH, typename T, typename A, typename Factor>
-__device__ void store_rows(T* to, const A (&sums)[R][WIDTH], int rows, int width, Factor factor) {
+__device__ void store_rows(T* to, const A (&sums)[R][WIDTH], int rows, int width, long long step, Factor factor) {
   constexpr int W = 16 / sizeof(A), P = V == W ? W : 1;
   const int ty = threadIdx.x / TX, tx = threadIdx.x % TX;
 #pragma unroll
@@ -163,15 +166,28 @@ __device__ void store_rows(T* to, const A (&sums)[R][WIDTH], int rows, int width
       Pack<T, P> p;
 #pragma unroll
       for (int e = 0; e < P; ++e) p.at[e] = T(sums[i][c + e] * times);
-      if (n < rows && column < width) p.store(to + static_cast<long long>(n) * width + column);
+      if (n < rows && column < width) p.store(to + n * step + column);
     }
   }
 }
 
+// Where the rows of matrix b of a kind of array begin, and how far apart they are.
+struct Steps {
+  long long batch, head, row;
+  int heads;
+
+  __device__ long long start(long long b, long long size) const {
+    return heads ? b / heads * batch + b % heads * head : b * size;
+  }
+  __device__ long long apart(int width) const { return heads ? row : width; }
+};
+
 template <typename T, int V, int D>
 __global__ void __launch_bounds__(TX* lanes_down<Forward<acc_t<T>, D>::N>(), 4)
     attention(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, T* __restrict__ o,
-              acc_t<T>* __restrict__ lse, int L, int S, int E, int F, double scale, bool causal) {
+              acc_t<T>* __restrict__ lse, int L, int S, int E, int F, double scale, bool causal, int heads = 0,
+              long long in_batch = 0, long long in_head = 0, long long in_row = 0, long long out_batch = 0,
+              long long out_head = 0, long long out_row = 0) {
   using A = acc_t<T>;
   constexpr int N = Forward<A, D>::N, M = Forward<A, D>::M, Y = lanes_down<N>(), R = N / Y, C = M / TX;
   __shared__ __align__(16) Tile<A, N, D> queries;
@@ -181,18 +197,20 @@ __global__ void __launch_bounds__(TX* lanes_down<Forward<acc_t<T>, D>::N>(), 4)
   const long long b = blockIdx.x / tiles;
   const int n0 = (tiles - 1 - int(blockIdx.x % tiles)) * N;   // where causal, the last rows have most to do: they start first
   const int ty = threadIdx.x / TX, tx = threadIdx.x % TX;
-  q += (b * L + n0) * E;
-  k += b * S * E;
-  v += b * S * F;
-  queries.template fill<V, Y>(q, L - n0, E);
+  const Steps in{in_batch, in_head, in_row, heads}, out{out_batch, out_head, out_row, heads};
+  const long long step = in.apart(E), value_step = in.apart(F), out_step = out.apart(F);
+  q += in.start(b, 1ll * L * E) + n0 * step;
+  k += in.start(b, 1ll * S * E);
+  v += in.start(b, 1ll * S * F);
+  queries.template fill<V, Y>(q, L - n0, E, step);
   A most[R], total[R] = {}, sums[R][D / TX] = {};
 #pragma unroll
   for (int i = 0; i < R; ++i) most[i] = -infinity<A>();
   const int stop = causal ? min(S, n0 + N) : S;
   for (int m0 = 0; m0 < stop; m0 += M) {
     __syncthreads();                                          // the tiles are read before the next ones are written
-    keys.template fill<V, Y>(k + static_cast<long long>(m0) * E, S - m0, E);
-    values.template fill<V, Y>(v + static_cast<long long>(m0) * F, S - m0, F);
+    keys.template fill<V, Y>(k + m0 * step, S - m0, E, step);
+    values.template fill<V, Y>(v + m0 * value_step, S - m0, F, value_step);
     __syncthreads();                                          // the tiles are written before they are read
     A p[R][C];
     products(p, queries, keys);
@@ -229,7 +247,8 @@ __global__ void __launch_bounds__(TX* lanes_down<Forward<acc_t<T>, D>::N>(), 4)
     const int n = n0 + ty + Y * i;
     if (tx == 0 && n < L) lse[b * L + n] = (most[i] == -infinity<A>() ? A(0) : most[i]) + log(total[i]);
   }
-  store_rows<V, Y>(o + (b * L + n0) * F, sums, L - n0, F, [&](int i) { return A(1) / total[i]; });
+  store_rows<V, Y>(o + out.start(b, 1ll * L * F) + n0 * out_step, sums, L - n0, F, out_step,
+                   [&](int i) { return A(1) / total[i]; });
 }
 
 // What the blocks of the pullback share their memory for.
@@ -244,7 +263,8 @@ template <typename A, int D> struct Room {
 // N keys from n0 on (KEYS), with all queries passing: dk and dv. Or N queries, with all keys passing: dq.
 template <bool KEYS, int V, int D, typename T, typename A>
 __device__ void pull_tile(Room<A, D>& room, const T* q, const T* k, const T* v, const T* o, const T* g, const A* lse, T* dq,
-                          T* dk, T* dv, int n0, int L, int S, int E, int F, A scale, bool causal) {
+                          T* dk, T* dv, int n0, int L, int S, int E, int F, A scale, bool causal, long long step,
+                          long long value_step, long long out_step) {
   constexpr int N = Room<A, D>::N, M = Room<A, D>::M, Y = lanes_down<N>(), R = N / Y, C = M / TX;
   const int ty = threadIdx.x / TX, tx = threadIdx.x % TX;
   const long long here = n0;
@@ -252,11 +272,11 @@ __device__ void pull_tile(Room<A, D>& room, const T* q, const T* k, const T* v, 
     for (int n = threadIdx.x; n < count; n += TX * Y) room.lse[n] = first + n < L ? lse[first + n] : A(0);
   };
   if constexpr (KEYS) {
-    room.kept.template fill<V, Y>(k + here * E, S - n0, E);
-    room.kept_values.template fill<V, Y>(v + here * F, S - n0, F);
+    room.kept.template fill<V, Y>(k + here * step, S - n0, E, step);
+    room.kept_values.template fill<V, Y>(v + here * value_step, S - n0, F, value_step);
   } else {
-    room.kept.template fill<V, Y>(q + here * E, L - n0, E);
-    room.kept_values.template fill<V, Y>(g + here * F, L - n0, F, o + here * F, room.dots);
+    room.kept.template fill<V, Y>(q + here * step, L - n0, E, step);
+    room.kept_values.template fill<V, Y>(g + here * out_step, L - n0, F, out_step, o + here * out_step, room.dots);
     take_lse(n0, N);
   }
   A sums[R][D / TX] = {}, value_sums[R][D / TX] = {};
@@ -266,12 +286,12 @@ __device__ void pull_tile(Room<A, D>& room, const T* q, const T* k, const T* v, 
     const long long there = m0;
     __syncthreads();                                          // the tiles are read before the next ones are written
     if constexpr (KEYS) {
-      room.passing.template fill<V, Y>(q + there * E, L - m0, E);
-      room.passing_values.template fill<V, Y>(g + there * F, L - m0, F, o + there * F, room.dots);
+      room.passing.template fill<V, Y>(q + there * step, L - m0, E, step);
+      room.passing_values.template fill<V, Y>(g + there * out_step, L - m0, F, out_step, o + there * out_step, room.dots);
       take_lse(m0, M);
     } else {
-      room.passing.template fill<V, Y>(k + there * E, S - m0, E);
-      room.passing_values.template fill<V, Y>(v + there * F, S - m0, F);
+      room.passing.template fill<V, Y>(k + there * step, S - m0, E, step);
+      room.passing_values.template fill<V, Y>(v + there * value_step, S - m0, F, value_step);
     }
     __syncthreads();                                          // the tiles are written before they are read
     A p[R][C], u[R][C];
@@ -296,10 +316,10 @@ __device__ void pull_tile(Room<A, D>& room, const T* q, const T* k, const T* v, 
   }
   const auto one = [](int) { return A(1); };
   if constexpr (KEYS) {
-    store_rows<V, Y>(dk + here * E, sums, S - n0, E, one);
-    store_rows<V, Y>(dv + here * F, value_sums, S - n0, F, one);
+    store_rows<V, Y>(dk + here * step, sums, S - n0, E, step, one);
+    store_rows<V, Y>(dv + here * value_step, value_sums, S - n0, F, value_step, one);
   } else {
-    store_rows<V, Y>(dq + here * E, sums, L - n0, E, one);
+    store_rows<V, Y>(dq + here * step, sums, L - n0, E, step, one);
   }
 }
 
@@ -307,7 +327,9 @@ template <typename T, int V, int D>
 __global__ void __launch_bounds__(TX* lanes_down<Backward<acc_t<T>, D>::N>(), 3)  // with 4 some would spill
     attention_pull(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, const T* __restrict__ o,
                    const T* __restrict__ g, const acc_t<T>* __restrict__ lse, T* __restrict__ dq, T* __restrict__ dk,
-                   T* __restrict__ dv, long long B, int L, int S, int E, int F, double scale, bool causal) {
+                   T* __restrict__ dv, long long B, int L, int S, int E, int F, double scale, bool causal, int heads = 0,
+                   long long in_batch = 0, long long in_head = 0, long long in_row = 0, long long out_batch = 0,
+                   long long out_head = 0, long long out_row = 0) {
   using A = acc_t<T>;
   constexpr int N = Room<A, D>::N;
   __shared__ __align__(16) Room<A, D> room;
@@ -317,15 +339,20 @@ __global__ void __launch_bounds__(TX* lanes_down<Backward<acc_t<T>, D>::N>(), 3)
   const long long tiles = keys ? key_tiles : query_tiles;
   const long long b = block / tiles;
   const int n0 = int(keys ? block % tiles : tiles - 1 - block % tiles) * N;      // where causal, the longest start first
-  q += b * L * E;
-  k += b * S * E;
-  v += b * S * F;
-  o += b * L * F;
-  g += b * L * F;
+  const Steps in{in_batch, in_head, in_row, heads}, out{out_batch, out_head, out_row, heads};
+  const long long queries = in.start(b, 1ll * L * E), theirs = in.start(b, 1ll * S * E), values = in.start(b, 1ll * S * F);
+  const long long results = out.start(b, 1ll * L * F);
+  q += queries;
+  k += theirs;
+  v += values;
+  o += results;
+  g += results;
   lse += b * L;
   if (keys) {
-    pull_tile<true, V, D>(room, q, k, v, o, g, lse, dq, dk + b * S * E, dv + b * S * F, n0, L, S, E, F, A(scale), causal);
+    pull_tile<true, V, D>(room, q, k, v, o, g, lse, dq, dk + theirs, dv + values, n0, L, S, E, F, A(scale), causal, in.apart(E),
+                          in.apart(F), out.apart(F));
   } else {
-    pull_tile<false, V, D>(room, q, k, v, o, g, lse, dq + b * L * E, dk, dv, n0, L, S, E, F, A(scale), causal);
+    pull_tile<false, V, D>(room, q, k, v, o, g, lse, dq + queries, dk, dv, n0, L, S, E, F, A(scale), causal, in.apart(E),
+                           in.apart(F), out.apart(F));
   }
 }
