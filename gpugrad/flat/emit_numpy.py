@@ -337,9 +337,8 @@ class Tiles:
     def statement(self, op: Op) -> str:
         args = [self.argument(op, x) for x in op.args]
         if self.group.roles[op].partial:
-            y = op.outputs[0]
             text = self.writer.call(op, args, None)
-            return f"{self.writer.called[self.group.parts[y]]}[i // {self.group.step}] = {text}"
+            return f"{self.writer.called[self.group.parts[op.outputs[0]]]}[i // {self.group.step}] = {text}"
         out = target(op)
         place = None if out is None else self.rows(out) if out in self.outside else self.own(out)
         if op.name == "reshape":

@@ -35,9 +35,9 @@ ALONG = frozenset(("standardize", "standardize_pull"))
 
 
 class Rows(NamedTuple):
-    """How an operation goes over rows: `count` of them, the arguments of which it needs the row, whether it reduces them."""
+    """How an operation goes over rows: their number, the arguments of which it needs the row, whether it reduces them."""
 
-    count: int
+    number: int
     by_row: frozenset[Value]
     partial: bool = False
 
@@ -56,7 +56,7 @@ class Tile:
 
     def __init__(self, ops: list[Op], roles: dict[Op, Rows]):
         self.ops, self.roles = ops, roles
-        self.rows = roles[ops[0]].count
+        self.rows = roles[ops[0]].number
         self.step = step_of(self.rows, self.widest)
         made = {v for op in ops for v in op.outputs}
         self.values: tuple[Value, ...] = tuple({x: None for op in ops for x in op.values if x not in made})
@@ -163,17 +163,17 @@ def grouped(graph: Graph) -> list[Step]:
     roles: dict[Op, Rows] = {}
     for op in graph.ops:
         rows = by_rows(op)
-        floor = max([made.get(x, -1) + (rows is None or counts[made[x]] != rows.count or x not in seen[made[x]]
+        floor = max([made.get(x, -1) + (rows is None or counts[made[x]] != rows.number or x not in seen[made[x]]
                                         or x not in rows.by_row) for x in op.values if x in made], default=0)
-        at = last.get(rows.count, -1) if rows else -1
+        at = last.get(rows.number, -1) if rows else -1
         if rows is None or at < floor or not (at == len(places) - 1 or seen[at] & rows.by_row):
             at = len(places)
             places.append([])
-            counts.append(rows.count if rows else 0)
+            counts.append(rows.number if rows else 0)
             seen.append(set())
         places[at].append(op)
         if rows is not None:
-            roles[op], last[rows.count] = rows, at
+            roles[op], last[rows.number] = rows, at
             seen[at] |= rows.by_row | set(() if rows.partial else op.outputs)
         made.update(dict.fromkeys(op.outputs, at))
     steps: list[Step] = []
