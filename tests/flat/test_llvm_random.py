@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="extra jit is not installed")
 import gpugrad as gg
+from gpugrad.flat import emit_llvm
 
 SHAPES = [(7,), (5, 18), (18, 5), (3, 4, 17), (2, 3, 1, 6), (1,), ()]
 MOST = 3000                                                  # elements of one value
@@ -132,9 +133,7 @@ def program(seed):
     return f, x
 
 
-@pytest.mark.parametrize("backend", ["llvm", "numpy"])
-@pytest.mark.parametrize("seed", range(25))
-def test_random_programs(seed, backend):
+def check(seed, backend):
     f, x = program(seed)
 
     def both(x):
@@ -147,3 +146,16 @@ def test_random_programs(seed, backend):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * max(1, np.abs(b).max(initial=0)))
     assert compiled.programs == 1
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+@pytest.mark.parametrize("seed", range(25))
+def test_random_programs(seed, backend):
+    check(seed, backend)
+
+
+@pytest.mark.parametrize("seed", range(25, 40))
+def test_random_programs_in_threads(seed, monkeypatch):
+    """However few elements there are, each thread has a part of them."""
+    monkeypatch.setattr(emit_llvm, "PARALLEL", 1)
+    check(seed, "llvm")
