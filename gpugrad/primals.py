@@ -13,7 +13,7 @@ from gpugrad.graph.layers import Batch, Layered, lowered, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import current
 from gpugrad.graph.sweep import Plan, pullback
-from gpugrad.graph.tensor import LevelNode, Node, Tensor, require_inexact
+from gpugrad.graph.tensor import Node, Tensor, require_inexact
 from gpugrad.trees import flatten
 
 
@@ -34,10 +34,12 @@ class Inputs:
         self.args = full
         self.kind = kind_of(flatten(args)[0])
         self.outside = False
+        self.planned: frozenset = frozenset()
 
     def gradients(self, outputs: list[tuple[Tensor, Any]], retain_graph: bool) -> Any:
         nodes = [r._node for r in self.roots]
         plan = Plan([y._node for y, _ in outputs], nodes)
+        self.planned = frozenset([y._node for y, _ in outputs])
         self.outside = plan.outside or any(isinstance(g, Tensor) and g._node is not None for _, g in outputs)
         found = pullback([(y._node, g) for y, g in outputs], nodes, plan=plan, retain_graph=retain_graph,
                          create_graph=self.outside and current().record)
@@ -49,7 +51,7 @@ class Inputs:
 
     def returned(self, y: Tensor) -> Any:
         """An output for the caller: attached to the graph outside where there is one."""
-        if y._node is not None and not self.outside:
+        if y._node is not None and not self.outside and y._node not in self.planned:
             self.outside = Plan([y._node], [r._node for r in self.roots]).outside
         if not self.outside:
             y = snapshot(y)
@@ -62,10 +64,8 @@ def root(op: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         x = Tensor(new_array(x, copy=False))
     require_inexact(op, x.dtype)
-    make = LevelNode if current().levels else Node
-    node = make(PRIMITIVES["alias"], (x._node,), (None,), None, {})
-    if isinstance(node, LevelNode):
-        node.level = node.seq
+    node = Node(PRIMITIVES["alias"], (x._node,), (None,), None, {})
+    node.level = node.seq
     return snapshot(x, node)
 
 

@@ -17,8 +17,8 @@ from gpugrad.arrays import device_of, is_array, module_of
 from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
-from gpugrad.graph.state import RECORD, Mode, clock, current
-from gpugrad.graph.tensor import Borrowed, LevelNode, Node, Shaped, Tensor, borrowed
+from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
+from gpugrad.graph.tensor import Borrowed, Node, Shaped, Tensor, borrowed
 
 SCALARS = frozenset({float, int, complex, bool, type(None)})
 NO_PARAMS: dict = {}
@@ -31,18 +31,17 @@ LINES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
 class Item(Node):
     """One output of an operation with several. Its parent collects a list of cotangents."""
 
-    __slots__ = ("index", "level")
+    __slots__ = ("index",)
 
     def __init__(self, parent: Node, index: int):
         super().__init__(None, (parent,), (), None, None)
         self.index = index
-        self.level = parent.level
 
 
 def record(prim: Any, xs: tuple, params: dict) -> Any:
     """prim(*xs, **params) on Tensors, arrays, lists and numbers, as a Tensor or a tuple of them."""
     mode = current()
-    if mode is RECORD:                                    # the commonest case first: Tensors and numbers, nothing special
+    if mode is RECORD or mode is LEVELS:                  # the commonest case first: Tensors and numbers, nothing special
         values, parents, graph = [], [], False
         for x in xs:
             if type(x) is Tensor:
@@ -61,29 +60,36 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
             return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     layered = top_layer(inputs)
+    values: list
     if layered is not None:
         level = layered._layer[0]
         y = layered.apply(prim, inputs, params, level)
-        keeps_graph = False
-        if mode.record:
-            for x in inputs:
-                if isinstance(x, Tensor) and x._node is not None and x._node.level > level:
-                    keeps_graph = True
-        saved_inputs = [x._data if isinstance(x, Tensor) and not isinstance(x, Layered) else snapshot(x) for x in inputs]
+        keeps_graph = mode.record and inside_sweep(inputs, level)
+        values = [x._data if isinstance(x, Tensor) and not isinstance(x, Layered) else snapshot(x)
+                  for x in inputs] if keeps_graph else []
     else:
         values = [x._data if isinstance(x, Tensor) else x for x in inputs]
         y = run(prim, values, params)
-        saved_inputs = values
         keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None for x in inputs)
     if not keeps_graph or prim.vjp is None:
         result = y if isinstance(y, Tensor) else wrap(y)
     else:
         nodes = tuple([x._node if isinstance(x, Tensor) else None for x in inputs])
-        node = make_node(prim, nodes, saved_inputs, inputs, y, params, mode)
+        node = make_node(prim, nodes, values, inputs, y, params, mode)
         result = attach(y, node)
     if mode.anomaly:
         check_finite(prim, xs, result)
     return result
+
+
+def inside_sweep(inputs: list, level: int) -> bool:
+    """True where an input belongs to a reverse sweep that was begun inside the jvp or vmap of that level."""
+    for x in inputs:
+        if isinstance(x, Tensor):
+            node = x._node
+            if node is not None and node.seq > level and node.level > level:
+                return True
+    return False
 
 
 def constant(prim: Any, x: Any, xs: tuple) -> Any:
@@ -127,9 +133,7 @@ def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any,
     saved = y if keep_y else shape_only(y)
     if prim.fits and any(x.shape != y.shape or x.dtype != y.dtype for x, p in zip(xs, parents, strict=True) if p is not None):
         params = {**params, "likes": tuple(map(shape_only, xs))}
-    node = (LevelNode if mode.levels else Node)(prim, parents, xs, saved, params)
-    if isinstance(node, LevelNode):
-        node.level = max(p.level for p in parents if p is not None)
+    node = Node(prim, parents, xs, saved, params)
     if mode.anomaly:
         LINES[node] = user_line()
     return node
@@ -216,7 +220,10 @@ def unary_recorder(prim: Any) -> Callable:
     keep_x = 0 in kept
 
     def op(x):
-        if type(x) is not Tensor or current() is not RECORD:
+        if type(x) is not Tensor:
+            return record(prim, (x,), NO_PARAMS)
+        mode = current()
+        if mode is not RECORD and mode is not LEVELS:
             return record(prim, (x,), NO_PARAMS)
         data = x._data
         try:
@@ -248,7 +255,8 @@ def tensors_recorder(prim: Any) -> Callable:
     plain = prim.outputs == 1 and not prim.fits
 
     def op(*xs, **params):
-        if not plain or current() is not RECORD:
+        mode = current()
+        if not plain or (mode is not RECORD and mode is not LEVELS):
             return record(prim, xs, params)
         values = [x._data for x in xs if type(x) is Tensor]
         if len(values) != len(xs) or not values:
@@ -276,7 +284,8 @@ def binary_recorder(prim: Any) -> Callable:
                             for keep_y, kept in [prim.kept(wanted)]]
 
     def op(a, b):
-        if current() is not RECORD:
+        mode = current()
+        if mode is not RECORD and mode is not LEVELS:
             return record(prim, (a, b), NO_PARAMS)
         if type(a) is Tensor:
             va, na, sa, sb = a._data, a._node, None, None

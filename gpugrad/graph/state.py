@@ -12,7 +12,7 @@ clock = itertools.count(1).__next__
 
 class Mode(NamedTuple):
     record: bool = True      # make nodes for reverse mode
-    levels: bool = False     # a jvp or vmap is running: nodes say at which nesting level they live
+    levels: bool = False     # a jvp or vmap is running: Tensors may be layered
     anomaly: bool = False    # look for NaN after every operation and remember the line that made each node
 
 
@@ -27,6 +27,7 @@ def mode_for(**change: bool) -> Mode:
 
 
 RECORD = MODES.setdefault(Mode(), Mode())
+LEVELS = MODES.setdefault(Mode(levels=True), Mode(levels=True))
 _MODE: ContextVar[Mode] = ContextVar("gpugrad_mode", default=RECORD)
 current = _MODE.get
 

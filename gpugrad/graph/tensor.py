@@ -16,7 +16,7 @@ import numpy
 
 from gpugrad.arrays import Device, device_of, is_array, mark_changed, module_of, move, new_array, short
 from gpugrad.errors import ConversionError, DtypeError, GraphError, ShapeError
-from gpugrad.graph.state import clock, current
+from gpugrad.graph.state import clock
 
 
 class Shaped:
@@ -49,11 +49,10 @@ class Node:
     parents  the node of each input, None for an input that needs no gradient
     xs, y    what the rule reads: saved values, `Shaped` or None for the rest; both None once freed
     seq      creation order; a node is always younger than its parents
+    level    the start of the innermost reverse sweep it belongs to; worked out when it is first asked for
     """
 
-    __slots__ = ("prim", "parents", "xs", "y", "params", "seq", "__weakref__")
-
-    level = 0          # nodes made while a jvp or vmap runs are LevelNodes
+    __slots__ = ("prim", "parents", "xs", "y", "params", "seq", "level", "__weakref__")
 
     def __init__(self, prim: Any, parents: tuple, xs: tuple | None, y: Any, params: Any):
         self.prim = prim
@@ -67,22 +66,38 @@ class Node:
         """Let go of the saved arrays."""
         self.xs = self.y = None
 
+    def __getattr__(self, name: str) -> Any:              # a slot that is still empty
+        if name != "level":
+            raise AttributeError(f"Node: no attribute {name!r}")
+        todo = [self]
+        while todo:
+            node = todo[-1]
+            waiting = [p for p in node.parents if p is not None and not has_level(p)]
+            if waiting:
+                todo += waiting
+            else:
+                node.level = max([p.level for p in node.parents if p is not None], default=0)
+                todo.pop()
+        return self.level
 
-class LevelNode(Node):
-    """A node made while a jvp or vmap runs. `level` is the start of the innermost reverse sweep it belongs to."""
 
-    __slots__ = ("level",)
+def has_level(node: Node) -> bool:
+    try:
+        Node.level.__get__(node)
+    except AttributeError:
+        return False
+    return True
 
 
 class Leaf(Node):
     """Where gradients end: knows its Tensor weakly, since a Tensor that died needs no gradient."""
 
-    __slots__ = ("tensor", "level")
+    __slots__ = ("tensor",)
 
     def __init__(self, tensor: Tensor):
         super().__init__(None, (), (), None, None)
         self.tensor = weakref.ref(tensor)
-        self.level = self.seq if current().levels else 0
+        self.level = self.seq
 
 
 #: Functions to call with the gradient of a node's output, by node.
