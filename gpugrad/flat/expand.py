@@ -194,6 +194,22 @@ def scatter_add(w: Writer, g: Value, *arrays: Value, index: tuple, shape: tuple[
     w.give(w.make("scatter_rows", (g, chains), shape, g.dtype, shape=(before, rows.size, behind), to=(before, n, behind)))
 
 
+def scatter_set(w: Writer, x: Value, v: Any, *arrays: Value, index: tuple) -> None:
+    before, n, behind, places, lengths = joined_rows(x.shape, index, arrays)  # type: ignore[misc]
+    rows = rows_for(w, places, lengths)
+    lasts = w.once("lasts", (rows,), (n,), numpy.int32, targets=n)
+    w.give(w.make("overlay_rows", (x, v, lasts), x.shape, x.dtype, shape=(before, rows.size, behind), to=(before, n, behind)))
+
+
+def fills(v: Any, x: Value, index: tuple, arrays: tuple) -> bool:
+    """Whether v is a number, or an array of all that the index names."""
+    if not isinstance(v, Value):
+        return isinstance(v, int | float) and abs(v) < 2**31
+    joined = joined_rows(x.shape, index, arrays)
+    count = math.prod(numpy.broadcast_shapes(*[a.shape for a in arrays]))
+    return v.dtype == x.dtype and joined is not None and v.size == joined[0] * count * joined[2]
+
+
 # reductions and broadcasts that no loop does as they are ------------------------------------------------------------------
 
 def reduction(name: str) -> Callable[..., None]:
@@ -222,7 +238,7 @@ def reduction(name: str) -> Callable[..., None]:
 
 RULES: dict[str, Callable[..., None]] = {
     **{rule.__name__: rule for rule in (cross_entropy, cross_entropy_pull, cross_entropy_push, standardize, standardize_pull,
-                                        var, std, logsumexp, gather, scatter_add)},
+                                        var, std, logsumexp, gather, scatter_add, scatter_set)},
     **{name: reduction(name) for name in REDUCTIONS},
 }
 
@@ -235,6 +251,11 @@ def expandable(op: Op) -> bool:
     if op.name in REDUCTIONS:
         x, y = values[0], op.outputs[0]
         return reduced(op) is None and x.dtype.name in ("float32", "float64") and y.dtype == x.dtype
+    if op.name == "scatter_set":
+        x, v, *arrays = op.args
+        return (isinstance(x, Value) and x.dtype.name in ("float32", "float64") and all(a.dtype.kind == "i" for a in arrays)
+                and joined_rows(x.shape, op.params["index"], tuple(arrays)) is not None
+                and fills(v, x, op.params["index"], tuple(arrays)))
     if op.name in ("gather", "scatter_add"):
         shape = values[0].shape if op.name == "gather" else op.params["shape"]
         return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype.name in ("float32", "float64")

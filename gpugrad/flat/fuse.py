@@ -20,9 +20,11 @@ from typing import Any
 from gpugrad.flat.elements import fusable
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS
-from gpugrad.flat.reads import VIEWS, Folded, Placed, Reading, Triangle, View, columns, reading
+from gpugrad.flat.reads import OWN, VIEWS, Folded, Placed, Reading, Triangle, View, columns, reading
 
 REDUCTIONS = frozenset(("sum", "max", "min"))
+#: What is a loop of its own: row numbers turned round.
+CLOSED = frozenset(("chains", "lasts"))
 LOOKS = frozenset(("reshape", "transpose"))
 MOST_OPS, MOST_ARRAYS = 300, 24
 #: Bytes of a result that nothing in the program reads, from which it is written past the caches.
@@ -104,7 +106,7 @@ class Group:
         """As it reads what is complete, only the order of its result counts: rows of its own, or parts of them."""
         if op.outputs[0].size != self.n:
             return None
-        own = isinstance(how, Placed) and how.rest is None or isinstance(how, Triangle)      # argument 0 at its own place
+        own = isinstance(how, Placed) and how.rest is None or isinstance(how, OWN)
         wanted = [(x, "F" if own and x is op.args[0] else "A") for x in op.values]
         cols = columns(how)
         if cols and self.cols and cols % self.cols == 0 and not isinstance(how, Triangle):
@@ -195,7 +197,7 @@ class Group:
 
 def started(op: Op, how: Reading | None) -> Group:
     """A group of one operation, which can start one."""
-    if op.name == "chains":
+    if op.name in CLOSED:
         group = Group(op.params["targets"])
         group.closed = True
         fitted: Any = (0, {op.args[0]: "A", op.outputs[0]: "F"})
@@ -208,7 +210,7 @@ def started(op: Op, how: Reading | None) -> Group:
 
 
 def can_start(op: Op, how: Reading | None = None) -> bool:
-    if how is not None or op.name == "chains":
+    if how is not None or op.name in CLOSED:
         return True
     if any(x.size == 0 for x in (*op.values, *op.outputs)):
         return False
@@ -286,7 +288,7 @@ def position(op: Op, steps: list, where: dict[Value, int], how: Reading | None) 
             return None
         group.take(op, (group.cols, {y: group.roles[x]}))
         return where[x]
-    if op.name == "chains" or not can_start(op, how):
+    if op.name in CLOSED or not can_start(op, how):
         return None
     earliest = 0
     for x in op.values:

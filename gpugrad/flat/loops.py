@@ -15,7 +15,7 @@ from gpugrad.flat.elements import converted, written
 from gpugrad.flat.fuse import BLOCK, REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
-from gpugrad.flat.read_loops import START, chains, read
+from gpugrad.flat.read_loops import START, read, turned
 from gpugrad.flat.vector_math import FUNCTIONS
 
 LANES = 16
@@ -54,7 +54,7 @@ def partial_element(op: Op) -> str:
 def nest(group: Group, kept: set[Value], module: Module) -> Nest:
     """Write the group's function; `kept` are the values that someone else reads."""
     if group.closed:
-        return chain_nest(group, module)
+        return turned_nest(group, module)
     made_by = {op.outputs[0]: op for op in group.ops}
     made = [op.outputs[0] for op in group.ops]
     waits = waiting(group)
@@ -76,11 +76,11 @@ def named(b: Body) -> str:
     return name
 
 
-def chain_nest(group: Group, module: Module) -> Nest:
-    """Chains of equal row numbers, by the ranges of rows that the threads get."""
+def turned_nest(group: Group, module: Module) -> Nest:
+    """For each row where it is named, by the ranges of rows that the threads get."""
     b, (op,) = Body(module), group.ops
     arrays = [op.args[0], op.outputs[0]]
-    chains(b, *[pointer(b, slot) for slot in range(2)], op.args[0].size, group.n)
+    turned(b, *[pointer(b, slot) for slot in range(2)], op.args[0].size, group.n, op.name == "chains")
     return Nest(named(b), arrays, [], [])
 
 

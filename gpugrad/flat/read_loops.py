@@ -24,6 +24,8 @@ def read(w: Any, op: Op, how: reads.Reading, get: Any, column: Node, place: Node
         return gathered(w, op, how, outer, inner)
     if isinstance(how, reads.Chained):
         return chained(w, op, how, outer, inner)
+    if isinstance(how, reads.Overlaid):
+        return overlaid(w, op, how, get, outer, inner)
     if isinstance(how, reads.Folded):
         return folded(w, op, how, outer, inner)
     offset = w.numbers(inner) - w.b.splat(outer[-1], w.lanes)
@@ -141,6 +143,23 @@ def chained(w: Any, op: Op, how: reads.Chained, outer: list[Node], inner: Node) 
     return follow(w, g, chain, link, targets, lambda i, alive: w.pick(g, i + b.splat(start, w.lanes), alive))
 
 
+def overlaid(w: Any, op: Op, how: reads.Overlaid, get: Any, outer: list[Node], inner: Node) -> Node:
+    b, (_, v, last) = w.b, op.args
+    before, count, behind = how.shape
+    *first, place = [*outer, inner] if behind == 1 else outer
+    start = first[0] * (count * behind) if before > 1 else b.constant(0, "i64")
+    at = w.load(last, place, 1 if behind > 1 else w.lanes)
+    there = b.splat(at.compare("sge", 0), w.lanes)
+    if not isinstance(v, Value):
+        return there.where(get(op.args[0]).like(v), get(op.args[0]))
+    at = b.cast("sext", at, "i64")
+    if behind > 1:
+        new = w.load(v, start + at * behind + inner, w.lanes, there)
+    else:
+        new = w.pick(v, at + b.splat(start, w.lanes), there)
+    return there.where(new, get(op.args[0]))
+
+
 def follow(w: Any, g: Value, chain: Value, link: Node, targets: int, value: Any) -> Node:
     """The sum of value(i) over a chain that begins with `link`, whose further links stand behind the `targets` firsts."""
     b, before = w.b, w.b.label
@@ -166,8 +185,8 @@ def follow(w: Any, g: Value, chain: Value, link: Node, targets: int, value: Any)
     return total
 
 
-def chains(b: Body, rows: str, out: str, count: int, targets: int) -> None:
-    """For the targets from %begin to %end: their chains, from the last row number to the first."""
+def turned(b: Body, rows: str, out: str, count: int, targets: int, linked: bool) -> None:
+    """For the targets from %begin to %end: their chains, from the last row number to the first; or the last place of each."""
     begin, end = Node(b, "%begin", "i64", 1), Node(b, "%end", "i64", 1)
 
     def at(array: str, kind: str, index: Node) -> str:
@@ -177,15 +196,16 @@ def chains(b: Body, rows: str, out: str, count: int, targets: int) -> None:
     with b.loop(begin, end) as loop:
         b.do(f"store i32 -1, ptr {at(out, 'i32', loop.index)}")
     with b.loop(b.constant(0, "i64"), b.constant(count, "i64")) as loop:
-        i = b.constant(count - 1, "i64") - loop.index
+        i = b.constant(count - 1, "i64") - loop.index if linked else loop.index
         row = b.write(f"load i64, ptr {at(rows, 'i64', i)}", "i64")
         ours = row.compare("sge", begin) & row.compare("slt", end)
         mine, done = b.fresh("mine"), b.fresh("done")
         b.do(f"br {ours}, label %{mine}, label %{done}")
         b.mark(mine)
         first = at(out, "i32", row)
-        old = b.write(f"load i32, ptr {first}", "i32")
-        b.do(f"store {old}, ptr {at(out, 'i32', i + targets)}")
+        if linked:
+            old = b.write(f"load i32, ptr {first}", "i32")
+            b.do(f"store {old}, ptr {at(out, 'i32', i + targets)}")
         b.do(f"store {b.cast('trunc', i, 'i32')}, ptr {first}")
         b.do(f"br label %{done}")
         b.mark(done)

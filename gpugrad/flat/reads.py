@@ -62,6 +62,13 @@ class Chained(NamedTuple):
     shape: tuple[int, int, int]                  # of g
 
 
+class Overlaid(NamedTuple):
+    """y[p, d, q] = v[p, last[d], q], or argument 0 at its own place where last[d] is -1."""
+
+    sizes: Sizes
+    shape: tuple[int, int, int]                  # of v, or of what it is everywhere
+
+
 class Folded(NamedTuple):
     """y[i, …] = reduction of x.flat[i * steps[0] + … + k * inner_steps[0] + …] over k, …"""
 
@@ -79,7 +86,9 @@ class Triangle(NamedTuple):
     lower: bool
 
 
-Reading = View | Placed | Gathered | Chained | Folded | Triangle
+Reading = View | Placed | Gathered | Chained | Overlaid | Folded | Triangle
+#: What reads argument 0 at its own place.
+OWN = (Overlaid, Triangle)
 
 
 def columns(reading: Reading) -> int:
@@ -248,7 +257,7 @@ VIEWS = frozenset(("getitem", "transpose", "matrix_transpose", "flip", "diagonal
 KINDS: dict[str, Callable[[Op], Reading | None]] = {
     **dict.fromkeys(VIEWS, view),
     "scatter": scatter, "setitem": setitem, "pad": pad, "concatenate": concatenate, "stack": stack,
-    "gather_rows": rows_of(Gathered), "scatter_rows": rows_of(Chained),
+    "gather_rows": rows_of(Gathered), "scatter_rows": rows_of(Chained), "overlay_rows": rows_of(Overlaid),
     "fold": fold,
     "tril": triangle, "triu": triangle,
 }

@@ -58,6 +58,12 @@ def mlp(w1, b1, w2, b2, x, labels):
     return gg.mean(m.cross_entropy(m.linear(m.relu(m.linear(x, w1, b1)), w2, b2), labels)[0])
 
 
+def replaced(x, index, v):
+    y = x * 1
+    y[index] = v
+    return y
+
+
 ROWS = RNG.integers(-40, 40, 100)
 LABELS = RNG.integers(0, 10, 37)
 TABLE = {
@@ -124,6 +130,11 @@ TABLE = {
     "grid of rows": (gg.value_and_grad(lambda t: gg.sum(t[ROWS.reshape(25, 4)] ** 2)), draw(40, 16)),
     "along an axis": (gg.value_and_grad(lambda x: gg.sum(np.take_along_axis(x, ROWS[:30].reshape(3, 10) % 8, 1) ** 2)),
                       draw(3, 8)),
+    "rows replaced": (gg.value_and_grad(lambda t, v: gg.sum(gg.sin(replaced(t, ROWS, v))), argnums=(0, 1)), draw(40, 23),
+                      draw(100, 23)),
+    "columns replaced": (lambda t, v: replaced(t, (slice(None), ROWS), v) * 2, draw(6, 40), draw(6, 100)),
+    "elements replaced": (lambda t: replaced(t * 3, ROWS, 0.5) + 1, draw(40)),
+    "pairs replaced": (lambda t, v: replaced(t, (ROWS, ROWS % 7), v), draw(40, 7), draw(100)),
     "triangles": (gg.value_and_grad(lambda x: gg.sum(gg.tril(x * 2) ** 2 + gg.triu(x, 1))), draw(3, 18, 18)),
     "set": (lambda x, v: gg.where(x > 0, np.concatenate([v, v]), x), draw(40), draw(20)),
     "hvp": (lambda x, v: gg.hvp(lambda x: gg.sum(gg.tanh(x) * x * x), x, v), draw(33), draw(33)),
