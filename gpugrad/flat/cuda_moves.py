@@ -14,12 +14,14 @@ from numpy.lib.stride_tricks import as_strided
 from gpugrad.flat.cuda_gemm import Native
 from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.kernels import join
+from gpugrad.kernels import attention_heads, join
 
 FLOATS = "efd"
 VIEWS = frozenset(("transpose", "matrix_transpose", "getitem", "split", "alias"))
 #: Operations whose kernels copy operands that are not contiguous.
 CONTIGUOUS = frozenset(("attention", "attention_pull"))
+#: Those that also take heads side by side.
+HEADS = CONTIGUOUS
 
 
 class Layout(NamedTuple):
@@ -29,7 +31,9 @@ class Layout(NamedTuple):
     array: numpy.ndarray
 
     def key(self) -> tuple:
-        return self.root, self.array.ctypes.data, self.array.shape, self.array.strides
+        x = self.array
+        steps = tuple([s if n > 1 else 0 for n, s in zip(x.shape, x.strides, strict=True)])
+        return self.root, x.ctypes.data, x.shape, steps
 
     @property
     def contiguous(self) -> bool:
@@ -79,10 +83,17 @@ class Moves:
         if op.name in VIEWS and ours(op) and op.args[0].size and len(op.args) == 1 and is_basic(op.params.get("index", ())):
             self.look(op)
             return op
+        if op.name in HEADS and ours(op) and (found := self.side_by_side(op)) is not None:
+            return found
         if op.name in CONTIGUOUS and ours(op):
             return with_args(op, [self.whole(i, x) if isinstance(x, Value) else x for x in op.args])
         if op.name == "concatenate" and joinable(op):
             axis = op.params["axis"] % op.args[0].ndim
+            joint = self.joint_of(op, axis)
+            if joint is not None:
+                shape, order = op.outputs[0].shape, joint[1]
+                return Op("view", [joint[0]], {}, op.outputs, line=op.line, forward=op.forward,
+                          function=Native(lambda xp: lambda x: x.transpose(order).reshape(shape)))
             return Op("join", op.args, {}, op.outputs, line=op.line, forward=op.forward,
                       function=Native(lambda xp: lambda *arrays: join.join(arrays, axis)))
         return op
@@ -114,6 +125,55 @@ class Moves:
         if key not in self.copies:
             self.copies[key] = Copy(x, self.extra(x.shape, x.dtype), i, (layout.root, x.shape, x.dtype))
         return self.copies[key].value
+
+    def side_by_side(self, op: Op) -> Op | None:
+        """Attention on views of a projection's rows, without copies; its results are views as well."""
+        arrays = [self.layout(x).array for x in op.values]
+        q, k, v = arrays[:3] if op.name == "attention" else arrays[1:4]
+        if not attention_heads.side_by_side(q, k, v) or not all(x.dtype.char in FLOATS for x in op.outputs):
+            return None
+        batch, heads, length, across = q.shape
+        params = op.params
+        if op.name == "attention":
+            rows = self.described(op.outputs[0], (batch, length, heads, across))
+            self.layouts[op.outputs[0]] = Layout(op.outputs[0], rows.transpose(0, 2, 1, 3))
+            return native(op, list(op.args), lambda xp: lambda *xs: attention_heads.attention_heads(*xs, **params), op.outputs)
+        joint = self.extra((batch, length, 3, heads, across), q.dtype)
+        whole = self.layout(joint).array
+        parts = [whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
+        if not attention_heads.side_by_side(arrays[0], arrays[4]) or q.strides != parts[0].strides:
+            return None
+        for y, part in zip(op.outputs, parts, strict=True):
+            self.layouts[y] = Layout(joint, part)
+        return native(op, list(op.args), lambda xp: lambda *xs: attention_heads.attention_heads_pull(*xs, **params),
+                      (*op.outputs, joint))
+
+    def described(self, x: Value, shape: tuple[int, ...]) -> numpy.ndarray:
+        """Contiguous memory of that shape, which is only described."""
+        return self.layout(self.extra(shape, x.dtype)).array
+
+    def joint_of(self, op: Op, axis: int) -> tuple[Value, tuple[int, ...]] | None:
+        """(value, axes): the result is that value, which holds the arguments already, with its axes in that order."""
+        layouts = [self.layout(x) for x in op.values]
+        root, first, y = layouts[0].root, layouts[0].array, op.outputs[0]
+        places = [layout.array.ctypes.data for layout in layouts]
+        apart, length = places[1] - places[0], first.shape[axis]
+        if root.size != y.size or any(layout.key()[::2] != layouts[0].key()[::2] or layout.key()[3] != layouts[0].key()[3]
+                                      for layout in layouts):
+            return None
+        whole = self.layout(root).array
+        steps = list(first.strides)
+        if length > 1 and apart != length * steps[axis]:
+            return None
+        steps[axis] = apart if length == 1 else steps[axis]
+        if places != [whole.ctypes.data + k * apart for k in range(len(places))]:
+            return None
+        mine = [(n, s) for n, s in zip(y.shape, steps, strict=True) if n > 1]
+        there = {(n, s): i for i, (n, s) in enumerate(zip(whole.shape, whole.strides, strict=True)) if n > 1}
+        if sorted(mine) != sorted(there):
+            return None
+        self.layouts[y] = Layout(root, as_strided(whole, y.shape, steps))
+        return root, tuple([there[pair] for pair in mine] + [i for i, n in enumerate(whole.shape) if n == 1])
 
     def done(self) -> Graph:
         """The program with a copying operation before the first that reads its results."""
@@ -154,6 +214,10 @@ def viewed(array: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
     view = array.view()
     view.shape = shape
     return view
+
+
+def native(op: Op, args: list, make: Any, outputs: tuple[Value, ...]) -> Op:
+    return Op(op.name, args, {}, outputs, several=True, line=op.line, forward=op.forward, function=Native(make))
 
 
 def with_args(op: Op, args: list) -> Op:
