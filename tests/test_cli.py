@@ -89,7 +89,7 @@ def test_draw_by_name(capsys, tmp_path, monkeypatch):
     assert main(["draw", "model_to_draw:f", "f.svg", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"path": "f.svg", "bytes": (tmp_path / "f.svg").stat().st_size}
     for name, message in [("model_to_draw:g", "expected a function 'g' in model_to_draw, got 3"),
-                          ("model_to_draw:h", "expected model_to_draw:h to return a Tensor, got 1"),
+                          ("model_to_draw:h", "expected model_to_draw:h to return a Tensor or a program, got 1"),
                           ("no_such_module:f", "expected a module that can be imported, got 'no_such_module'"),
                           ("nothing", "expected module:function, got 'nothing'")]:
         assert main(["draw", name]) == 1

@@ -1,4 +1,4 @@
-"""`gpugrad draw module:function`: the graph of what a function returns."""
+"""`gpugrad draw module:function`: the graph of the Tensor, or the steps of the program, that a function returns."""
 from __future__ import annotations
 
 import argparse
@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import sys
+from typing import Any
 
 from gpugrad.arrays import short
 from gpugrad.draw.trace import draw
@@ -15,7 +16,8 @@ from gpugrad.graph.tensor import Tensor
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of `gpugrad draw`."""
-    parser.add_argument("function", metavar="module:function", help="a function without arguments that returns a Tensor")
+    parser.add_argument("function", metavar="module:function", 
+                        help="a function without arguments that returns a Tensor or a compiled program")
     parser.add_argument("path", nargs="?", default="graph.svg", help="ends in .svg, .html, .png or .dot (default: graph.svg)")
     parser.add_argument("--limit", type=int, default=150, metavar="N", help="fold the graph to about N nodes; 0 draws all")
     parser.add_argument("--json", action="store_true", help="say what was written as JSON")
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def result_of(name: str) -> Tensor:
+def result_of(name: str) -> Any:
     """Call module:function, with the current folder on the path as `python -m` has it."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
@@ -48,6 +50,6 @@ def result_of(name: str) -> Tensor:
         raise ArgumentError(f"draw: expected a function {attribute!r} in {module}, got "
                             f"{short(function)}. Check the name.")
     y = function()
-    if not isinstance(y, Tensor):
-        raise ArgumentError(f"draw: expected {name} to return a Tensor, got {short(y)}. Return what is to be drawn.")
+    if not isinstance(y, Tensor) and not hasattr(y, "kernels"):
+        raise ArgumentError(f"draw: expected {name} to return a Tensor or a program, got {short(y)}. Return what is to be drawn.")
     return y

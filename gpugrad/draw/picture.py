@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpugrad.errors import ArgumentError
 
-KINDS = ("leaf", "constant", "op", "output", "collapsed")
+KINDS = ("leaf", "constant", "op", "output", "collapsed", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,9 @@ class Node:
     """One node: `label` is drawn inside, `note` smaller below it, `detail` appears on hover.
 
     id      any hashable value, unique within the picture
-    kind    "leaf" (an input, coloured and named), "constant", "op" (a circle), "output" or "collapsed"
+    kind    "leaf" (an input, coloured and named), "constant", "op" (a circle), "output", "collapsed" or "group"
     count   how many nodes of the whole graph this one stands for
+    inside  what a group is drawn round: a picture of its own, without a title
     """
 
     id: Hashable
@@ -27,6 +28,7 @@ class Node:
     note: str = ""
     detail: str = ""
     count: int = 1
+    inside: "Picture | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ def _paint(scene: Scene, path: FilePath) -> None:
     figure = Figure(figsize=(scene.width / DPI, scene.height / DPI), dpi=DPI * scale, facecolor=style.PAPER)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, scene.width), ylim=(scene.height, 0))
     axes.set_axis_off()
+    for frame in scene.frames:
+        _outline(axes, frame)
     for line in scene.lines:
         _curve(axes, line.points)
         axes.add_patch(Polygon(line.arrow, closed=True, facecolor=style.LINE, edgecolor="none"))
@@ -51,7 +53,7 @@ def _paint(scene: Scene, path: FilePath) -> None:
         _outline(axes, box)
     if scene.key:
         _curve(axes, scene.key)
-    labelled: list[Line | Box] = [*scene.lines, *scene.boxes]
+    labelled: list[Line | Box] = [*scene.frames, *scene.lines, *scene.boxes]
     for text in (*scene.texts, *(t for item in labelled for t in item.texts)):
         _text(axes, text)
     figure.savefig(path, format="png", dpi=DPI * scale)

@@ -17,6 +17,7 @@ RADIUS = 20.0  # of the circle round an operation's name
 LONGEST_NAME, LONGEST_NOTE, LONGEST_VALUE = 24, 32, 26
 RISE, DROP = 6.0, 5.0  # from a line up to the baseline of its value, and down to the top of its gradient
 ARROW_LENGTH, ARROW_WIDTH = 9.0, 7.0
+HEAD = 28.0  # above what is inside a group, for its texts
 THICKET = 0.5  # crossings per line from which on graphviz is asked
 BOLD = ("leaf", "output")
 LAYOUTS = ("auto", "graphviz", "builtin")
@@ -67,6 +68,7 @@ class Scene:
     texts: list[Text]
     title: str
     key: list[Point] | None  # the sample line that says what stands above and below
+    frames: list[Box]  # groups, behind the lines and boxes inside them
 
 
 def compose(picture: Picture, arrange: str = "auto") -> Scene:
@@ -78,7 +80,8 @@ def compose(picture: Picture, arrange: str = "auto") -> Scene:
     Raises ArgumentError for another word, GraphError for a cycle, MissingExtraError for "graphviz" without it.
     """
     number = {node.id: i for i, node in enumerate(picture.nodes)}
-    sizes = [_node_size(node) for node in picture.nodes]
+    insides = {node.id: compose(node.inside, arrange) for node in picture.nodes if node.inside is not None}
+    sizes = [_group_size(node, insides[node.id]) if node.id in insides else _node_size(node) for node in picture.nodes]
     links = [Link(number[e.source], number[e.target], _label_size(e)) for e in picture.edges]
     placed = _arrange(arrange, sizes, links)
 
@@ -89,6 +92,10 @@ def compose(picture: Picture, arrange: str = "auto") -> Scene:
     lines = [_line(edge, boxes[link.target], [(x + left, y + top) for x, y in route.points],
                    (route.label[0] + left, route.label[1] + top))
              for edge, link, route in zip(picture.edges, links, placed.routes, strict=True)]
+    frames = [box for box in boxes if box.node.id in insides]
+    boxes = [box for box in boxes if box.node.id not in insides]
+    for frame in frames:
+        _fill(frame, insides[frame.node.id], boxes, lines, frames)
     texts = [_title(picture.title)] if picture.title else []
     width = max([placed.width + 2 * MARGIN, *(t.x + style.text_width(t.text, t.px, t.bold) + MARGIN for t in texts)])
     height = top + placed.height + MARGIN
@@ -98,7 +105,7 @@ def compose(picture: Picture, arrange: str = "auto") -> Scene:
         start, end = (MARGIN, height + 10), (MARGIN + 76, height + 10)
         sample = [start, start, end, end]
         height, width = height + 46, max(width, 76 + 2 * MARGIN)
-    return Scene(math.ceil(width), math.ceil(height), boxes, lines, texts, picture.title, sample)
+    return Scene(math.ceil(width), math.ceil(height), boxes, lines, texts, picture.title, sample, frames)
 
 
 def _arrange(arrange: str, sizes: list[Size], links: list[Link]) -> Layout:
@@ -111,6 +118,23 @@ def _arrange(arrange: str, sizes: list[Size], links: list[Link]) -> Layout:
         with suppress(graphviz.NoAnswer):
             return graphviz.layout(sizes, links)
     return ours
+
+
+def _fill(frame: Box, inside: Scene, boxes: list[Box], lines: list[Line], frames: list[Box]) -> None:
+    """Put what is inside a group into its frame, below the frame's own texts."""
+    dx, dy = frame.x - inside.width / 2, frame.y + frame.height / 2 - inside.height
+    for box in (*inside.boxes, *inside.frames):
+        box.x, box.y, box.texts = box.x + dx, box.y + dy, [t._replace(x=t.x + dx, y=t.y + dy) for t in box.texts]
+    for line in inside.lines:
+        line.points = [(x + dx, y + dy) for x, y in line.points]
+        line.arrow = [(x + dx, y + dy) for x, y in line.arrow]
+        line.texts = [t._replace(x=t.x + dx, y=t.y + dy) for t in line.texts]
+    boxes += inside.boxes
+    lines += inside.lines
+    frames += inside.frames
+    name, note = frame.texts[0], frame.texts[1:]
+    top = frame.y - frame.height / 2
+    frame.texts = [name._replace(y=top + 20), *[t._replace(y=top + 38) for t in note]]
 
 
 # sizes
@@ -133,6 +157,12 @@ def _node_size(node: Node) -> Size:
         width = 12.0 * math.ceil((22 + max(width, style.text_width(note, SHAPE_PX))) / 12)  # like names, like boxes
         height = 48.0 if note else 32.0
     return Size(width, height / 2, height / 2)
+
+
+def _group_size(node: Node, inside: Scene) -> Size:
+    """Room for what is inside, under the group's own texts."""
+    width = max(inside.width, _node_size(node).width)
+    return Size(width, (inside.height + HEAD) / 2, (inside.height + HEAD) / 2)
 
 
 def _label_texts(edge: Edge) -> tuple[str, str, str]:

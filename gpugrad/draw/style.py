@@ -29,6 +29,7 @@ LOOKS = {
     "constant": Look("#f3f4f6", "#6b7280", dash=True),
     "op": Look("#ffffff", "#1f2937", corner=20.0),
     "output": Look("#ffeec2", "#8a5a00"),
+    "group": Look("#f6f9ee", "#56701f"),
     "collapsed": Look("#ece6fa", "#5b3fa8", outlines=(6.0, 3.0, 0.0)),
 }
 

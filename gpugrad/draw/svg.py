@@ -13,6 +13,7 @@ def svg_text(scene: Scene) -> str:
         f'role="img" font-family="{style.FONT}" text-anchor="middle">',
         f"<title>{escape(scene.title or 'Computational graph')}</title>",
         f'<rect {size} fill="{style.PAPER}"/>',
+        *map(_box, scene.frames),
         *map(_line, scene.lines),
         *map(_box, scene.boxes),
     ]

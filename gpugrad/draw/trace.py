@@ -20,10 +20,12 @@ from gpugrad.graph.tensor import Leaf, Node, Shaped, Tensor
 SYMBOLS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "negative": "neg", "matmul": "@", "power": "^"}
 
 
-def draw(y: Tensor, path: str | os.PathLike, *, gradient: Any = None, names: dict[str, Tensor] | None = None,
+def draw(y: Any, path: str | os.PathLike, *, gradient: Any = None, names: dict[str, Tensor] | None = None,
          limit: int | None = 150) -> None:
     """Write a picture of the graph that computed y, as the lecture draws it: value above each edge, gradient below.
 
+    y        a Tensor; or a compiled function's program, `step.program(x)`, of which the steps are drawn, each fused group as a
+             frame round its operations
     path      ends in .svg (needs nothing), .html (pan, zoom, full values), .png (extra `plot`) or .dot
     gradient  the cotangent of y; by default 1 for a single element, else no gradients are drawn
     names     names of leaves; by default those of the caller's variables
@@ -32,6 +34,10 @@ def draw(y: Tensor, path: str | os.PathLike, *, gradient: Any = None, names: dic
     After `backward` has freed the graph only the leaves still have values and gradients: draw before, or retain_graph.
     Raises GraphError for a Tensor that was not computed from one that needs a gradient.
     """
+    if hasattr(y, "kernels") and hasattr(y, "graph"):
+        from gpugrad.draw.program import picture as program_picture
+        render(program_picture(y), path, limit=limit)
+        return
     if not isinstance(y, Tensor):
         raise DtypeError(f"draw: expected a Tensor, got {short(y)}. Compute it from Tensors with requires_grad=True.")
     if y._node is None:

@@ -193,12 +193,19 @@ def saved(works: Sequence[Work]) -> int:
     return sum(x.nbytes for x in forward & read)
 
 
-def peak(graph: Graph, works: Sequence[Work], in_place: set[Value]) -> int:
-    """The most bytes alive at once of what the steps store. A view keeps what it looks at."""
+def looked_at(works: Sequence[Work]) -> dict[Value, Value]:
+    """What each view looks at."""
     root: dict[Value, Value] = {}
     for w in works:
         if is_view(w):
-            root.update({y: root.get(op.args[0], op.args[0]) for op in w.ops for y in op.outputs})
+            for op in w.ops:
+                root.update({y: root.get(op.args[0], op.args[0]) for y in op.outputs})
+    return root
+
+
+def peak(graph: Graph, works: Sequence[Work], in_place: set[Value]) -> int:
+    """The most bytes alive at once of what the steps store. A view keeps what it looks at."""
+    root = looked_at(works)
     last: dict[Value, int] = {}
     for i, w in enumerate(works):
         for x in (*w.reads, *w.writes):
@@ -217,11 +224,14 @@ def peak(graph: Graph, works: Sequence[Work], in_place: set[Value]) -> int:
 
 
 class Kernel(NamedTuple):
-    """A step of a program. `text` is what runs: CUDA C++, LLVM's text, or lines of NumPy; else the operations."""
+    """A step of a program: what it does, reads and stores (of a view, what it looks at). `text` is what runs, CUDA C++ or LLVM's
+    text, for a fused group of loops or a kernel; else it is the operations."""
 
     number: int
     name: str
     ops: tuple[Op, ...]
+    reads: tuple[Value, ...]
+    writes: tuple[Value, ...]
     bytes: int
     flops: int
     time_us: float
@@ -235,7 +245,9 @@ class Kernel(NamedTuple):
 def kernels(graph: Graph, steps: Sequence, backend: str) -> list[Kernel]:
     """The steps of a program as they run, views left out."""
     works, card = worked(graph, steps), H100 if backend == "cuda" else TWO_CORES
-    return [Kernel(i, w.name, w.ops, w.bytes, w.flops, w.time_us(card), text_of(graph, step, w, backend))
+    root = looked_at(works)
+    return [Kernel(i, w.name, w.ops, tuple(dict.fromkeys(root.get(x, x) for x in w.reads)), w.writes, w.bytes, w.flops,
+                   w.time_us(card), text_of(graph, step, w, backend))
             for i, (w, step) in enumerate(zip(works, steps, strict=True)) if not is_view(w)]
 
 

@@ -28,11 +28,13 @@ class Program:
     cost     what one run takes, known before it runs: print it
     kernels  what one run does, step by step, with the text of each
     passes   name -> the operations after that pass; `show(name)` is their text
+    names    of the first inputs of `graph`, which are arguments
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
                  returned: list, backend: str, on_gpu: Any = None):
         self.name = getattr(f, "__name__", "program")
+        self.names = names
         with stage("simplify"):
             self.passes = {"traced": graph, **simplify(graph)}
         self.graph = self.passes["simplified"]
