@@ -16,7 +16,7 @@ from gpugrad.graph.tensor import Tensor
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of `gpugrad draw`."""
-    parser.add_argument("function", metavar="module:function", 
+    parser.add_argument("function", metavar="module:function",
                         help="a function without arguments that returns a Tensor or a compiled program")
     parser.add_argument("path", nargs="?", default="graph.svg", help="ends in .svg, .html, .png or .dot (default: graph.svg)")
     parser.add_argument("--limit", type=int, default=150, metavar="N", help="fold the graph to about N nodes; 0 draws all")
