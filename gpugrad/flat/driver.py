@@ -7,20 +7,67 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from gpugrad.flat.reads import joined
-from gpugrad.flat.runtime import blas, runtime
+from gpugrad.flat.runtime import WORKERS, Blas, blas, runtime
 from gpugrad.flat.spots import Spot, as_rows
 
 Env = list[Any]
 #: From so much work in a segment on (elements read, written or worked on), other threads may run Python meanwhile.
 LONG = 1 << 17
+#: Work of products from which more threads pay, and work of one from which BLAS's own threads do.
+SHARED, LARGE = 1 << 16, 1 << 22
 
 
 Word = int | Spot
+Call = tuple[int, int, int, int]                             # function, position of its table, begin, end
+
+
+class Product(NamedTuple):
+    """y = a @ b of matrices that BLAS can read, see `as_rows`."""
+
+    y: Spot
+    a: Spot
+    b: Spot
+    element: str
+
+    @property
+    def work(self) -> int:
+        return self.y.shape[0] * self.y.shape[1] * self.a.shape[1] // 16
+
+    def words(self, library: Blas) -> list[Word]:
+        (transposed_a, row_a), (transposed_b, row_b) = as_rows(self.a) or (0, 0), as_rows(self.b) or (0, 0)
+        (m, k), n = self.a.shape, self.b.shape[1]
+        return [library.products[self.element], transposed_a, transposed_b, m, n, k, self.a, row_a, self.b, row_b, self.y,
+                max(1, self.y.strides[0] // self.y.itemsize)]
+
+    def part(self, begin: int, end: int) -> Product:
+        """Rows begin to end of the result."""
+        return self._replace(y=rows_of(self.y, begin, end), a=rows_of(self.a, begin, end))
+
+
+def rows_of(x: Spot, begin: int, end: int) -> Spot:
+    return x._replace(start=x.start + begin * x.strides[0], shape=(end - begin, x.shape[1]))
+
+
+def shares(products: list[Product], threads: int) -> list[list[Product]]:
+    """Equal parts of all the work. Where one ends inside of a product, that is cut between rows, 16 at a time."""
+    found: list[list[Product]] = [[] for _ in range(threads)]
+    total, done = sum(p.work for p in products), 0
+    for p in products:
+        rows, begin = p.y.shape[0], 0
+        while begin < rows:
+            thread = min(threads - 1, (done + p.work * begin // rows) * threads // max(1, total))
+            room = (thread + 1) * total // threads - done - p.work * begin // rows
+            end = min(rows, begin + max(16, round(room * rows / max(1, p.work) / 16) * 16))
+            end = rows if thread == threads - 1 or rows - end < 16 else end
+            found[thread].append(p.part(begin, end))
+            begin = end
+        done += p.work
+    return found
 
 
 class Segment:
@@ -29,7 +76,7 @@ class Segment:
     def __init__(self) -> None:
         self.words: list[int] = [0] * 6
         self.pointers: list[int] = []                        # words that hold a position in `words` until they are loaded
-        self.calls: list[tuple[int, int, int, int]] = []
+        self.calls: list[Call] = []
         self.roots: dict[int, list[tuple[int, int]]] = {}
         self.checks: dict[int, Callable[[Env], None]] = {}
         self.alive: list[Any] = []
@@ -51,15 +98,31 @@ class Segment:
         self.calls.append((function, self.table(words), begin, end))
         self.work += work
 
-    def parallel(self, function: int, parts: list[tuple[list[Word], int, int]], work: int) -> None:
-        """One function on tables of their own, on as many threads."""
-        tables = [self.table(words) for words, _, _ in parts]
+    def share(self, lists: list[list[Call]], products: bool = False) -> None:
+        """Lists of calls on as many threads. products: calls of BLAS are among them."""
+        native, library = runtime(), blas() if products else None
+        assert native.workers is not None
+        native.workers.start()
+        start = len(self.words) + sum(4 * len(calls) for calls in lists)
+        table: list[int] = [native.workers.address, library.set_threads if library else 0, library.get_threads if library else 0]
+        for calls in lists:
+            self.pointers.append(start + len(table))
+            table += [self.words_of(calls), len(calls)]
+        self.words += table
+        self.calls.append((native["gg_share"], start, 0, len(lists)))
+
+    def words_of(self, calls: list[Call]) -> int:
+        """The position of a list of calls."""
         start = len(self.words)
-        for table, (_, begin, end) in zip(tables, parts, strict=True):
+        for function, table, begin, end in calls:
             self.pointers.append(len(self.words) + 1)
             self.words += [function, table, begin, end]
-        self.calls.append((runtime()["gg_parallel"], start, 0, len(parts)))
-        self.work += max(work, LONG)                         # its threads need Python's lock
+        return start
+
+    def parallel(self, function: int, parts: list[tuple[list[Word], int, int]], work: int) -> None:
+        """One function on tables of their own, on as many threads."""
+        self.share([[(function, self.table(words), begin, end)] for words, begin, end in parts])
+        self.work += work
 
     # operations that are no loops ----------------------------------------------------------------------------------------
 
@@ -83,15 +146,21 @@ class Segment:
     def zero(self, y: Spot) -> None:
         self.call(runtime()["gg_zero"], [y], end=y.nbytes, work=y.nbytes // 16)
 
-    def matmul(self, y: Spot, a: Spot, b: Spot, element: str) -> bool:
-        """y = a @ b of matrices by BLAS; False where it cannot read them as they are."""
-        rows_a, rows_b = as_rows(a), as_rows(b)
-        if rows_a is None or rows_b is None or not blas():
-            return False
-        (m, k), n = a.shape, b.shape[1]
-        words = [blas()[element], rows_a[0], rows_b[0], m, n, k, a, rows_a[1], b, rows_b[1], y, max(1, n)]
-        self.call(runtime()[f"gg_gemm_{element}"], words, work=m * n * k // 16)
-        return True
+    def products(self, products: list[Product]) -> None:
+        """Products that do not wait for each other: one by one, or where each is small, on all threads at once.
+
+        BLAS's own threads wait for each other several times in each product; here they do at the end.
+        """
+        native, library = runtime(), blas()
+        assert library is not None
+        if not (WORKERS > 1 and sum(p.work for p in products) > SHARED and max(p.work for p in products) < LARGE):
+            for p in products:
+                self.call(native[f"gg_gemm_{p.element}"], p.words(library), work=p.work)
+            return
+        lists = [[(native[f"gg_gemm_{p.element}"], self.table(p.words(library)), 0, 0) for p in part]
+                 for part in shares(products, WORKERS)]
+        self.share([calls for calls in lists if calls], products=True)
+        self.work += sum(p.work for p in products)
 
     def check(self, labels: Spot, count: int, classes: int, element: str) -> None:
         """Sets the status where one of the labels is no class."""
@@ -103,10 +172,7 @@ class Segment:
 
     def load(self) -> Callable[[Env], None]:
         """A step that runs the segment."""
-        calls = len(self.words)
-        for function, table, begin, end in self.calls:
-            self.pointers.append(len(self.words) + 1)
-            self.words += [function, table, begin, end]
+        calls = self.words_of(self.calls)
         roots = len(self.words)
         for place, uses in self.roots.items():
             self.words += [place, len(uses)]

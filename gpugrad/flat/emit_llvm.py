@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpugrad.flat.driver import Env, Segment
+from gpugrad.flat.driver import Env, Product, Segment
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
@@ -26,7 +26,7 @@ from gpugrad.flat.spots import Spot, address, aligned, as_rows, item, matrix
 from gpugrad.graph.primitive import PRIMITIVES
 
 #: Elements read, written or worked on, from which a second thread pays for being woken.
-PARALLEL = 1 << 19
+PARALLEL = 1 << 18
 #: Results of these never share memory with what they were made from; those of others may.
 FRESH = frozenset(("matmul", "einsum", "concatenate", "stack", "scatter", "scatter_add", "gather", "cumsum", "cumprod"))
 #: Operations that only look in another way at memory, or copy it: `function(x, **params)` tells which.
@@ -135,6 +135,9 @@ class Steps:
         self.models: dict[Value, tuple[Value, numpy.ndarray]] = {x: (x, numpy.empty(x.shape, x.dtype)) for x in graph.inputs}
         self.finds: dict[Value, Callable[[Env], Any]] = {}       # views: made only where the object is asked for
         self.copies: dict[Value, Spot] = {}
+        self.resting: list[numpy.ndarray] = []                   # memory that products which wait still use
+        self.products: list[Product] = []                        # which wait for others beside which they can be done
+        self.multiplied: set[Value] = set()                      # what they make
         self.makes: list[tuple[int, tuple[int, ...], Any]] = []
         self.todo: list[Callable[[Env], None]] = []
         self.segment = Segment()
@@ -195,15 +198,20 @@ class Steps:
     def add(self, step: Group | Op, n: Nest | None = None, library: Library | None = None) -> None:
         if isinstance(step, Group):
             assert n is not None and library is not None
+            self.multiply()
             self.group(step, n, library)
-        elif not (ours_alone(step) and (self.look(step) or self.native(step))):
+        elif not (ours_alone(step) and (self.look(step) or self.matmul(step) or self.native(step))):
             self.single(step)
-        for block in self.dying.pop(self.now, ()):
-            self.free.setdefault(-(-block.nbytes // 64) * 64, []).append(block)
+        self.resting += self.dying.pop(self.now, [])
+        if not self.products:                                # those that wait read and write at any time
+            for block in self.resting:
+                self.free.setdefault(-(-block.nbytes // 64) * 64, []).append(block)
+            self.resting = []
         self.now += 1
 
     def flush(self) -> None:
         """What follows is Python's, after the calls so far."""
+        self.multiply()
         if self.segment.calls:
             self.todo.append(self.segment.load())
             self.segment = Segment()
@@ -246,10 +254,9 @@ class Steps:
     def native(self, op: Op) -> bool:
         """Operations that are calls without being loops of their own."""
         y = op.outputs[0] if op.outputs else op.args[0]
-        if not y.size or any(x.size == 0 for x in op.values):
+        if not y.size:
             return False
-        if op.name == "matmul":
-            return self.matmul(op)
+        self.multiply()
         if op.name == "check_labels":
             return self.labels(op)
         x = op.args[0]
@@ -260,18 +267,30 @@ class Steps:
 
     def matmul(self, op: Op) -> bool:
         """Products of matrices by BLAS, one by one where there is a batch of them."""
-        y = op.outputs[0]
-        if not blas() or y.dtype.name not in ("float32", "float64") or any(x.dtype != y.dtype for x in op.values):
+        y = op.outputs[0] if op.outputs else None
+        if op.name != "matmul" or y is None or not blas() or not (y.size and op.values[0].size):
+            return False
+        if y.dtype.name not in ("float32", "float64") or any(x.dtype != y.dtype for x in op.values):
             return False
         batch = y.shape[:max(0, max(x.ndim for x in op.values) - 2)]
         if math.prod(batch) > MOST_PRODUCTS:
             return False
+        if any(self.roots[x] & self.multiplied for x in op.values):
+            self.multiply()
         a, b = (self.factor(x, first) for x, first in zip(op.values, (True, False), strict=True))
         out = self.output(y)
         shape = a.shape[-2], b.shape[-1]
         for index in numpy.ndindex(*batch):
-            self.segment.matmul(item(out, index, shape), item(a, index), item(b, index), ELEMENTS[y.dtype])
+            self.products.append(Product(item(out, index, shape), item(a, index), item(b, index), ELEMENTS[y.dtype]))
+        self.multiplied.add(y)
         return True
+
+    def multiply(self) -> None:
+        """Do the products that wait."""
+        if self.products:
+            self.segment.products(self.products)
+            self.products = []
+            self.multiplied.clear()
 
     def factor(self, x: Value, first: bool) -> Spot:
         """x as matrices that BLAS can read."""

@@ -19,14 +19,14 @@ import functools
 import glob
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
+from gpugrad.flat import workers
 from gpugrad.flat.llvm import Body, Library, Module, Node
 
-WORKERS = min(os.cpu_count() or 1, 16)
+WORKERS = min(os.cpu_count() or 1, 16) if workers.POSIX else 1
 
 #: Where CPython keeps the items of a list, and NumPy the data and the flags of an array: bytes from their start.
 LIST_ITEMS, TYPE, DATA, FLAGS = 24, 8, 16, 64
@@ -156,38 +156,16 @@ class Runtime:
         self.bind = ctypes.PYFUNCTYPE(place, ctypes.py_object, address)(self.library["gg_bind"])
         self.start = ctypes.PYFUNCTYPE(place, ctypes.py_object, address)(self.library["gg_start"])
         self.run = ctypes.CFUNCTYPE(place, address)(self.library["gg_run"])
-        self.parallel = ctypes.CFUNCTYPE(None, address, place, place)(self.share)
-        self.function = ctypes.CFUNCTYPE(None, address, place, place)
+        self.workers = workers.Workers(self.library, WORKERS - 1) if workers.POSIX else None
         self.reads_objects = layout_is_known(self.bind)
 
     def __getitem__(self, name: str) -> int:
-        if name == "gg_parallel":
-            return ctypes.cast(self.parallel, ctypes.c_void_p).value or 0
         return self.library[name]
-
-    def share(self, table: int, begin: int, end: int) -> None:
-        """Calls begin to end of a table on as many threads, the first on this one."""
-        words = (ctypes.c_int64 * (4 * end)).from_address(table)
-        calls = [(self.function(words[4 * i]), *words[4 * i + 1:4 * i + 4]) for i in range(begin, end)]
-        others = [pool().submit(*call) for call in calls[1:]]
-        first, *arguments = calls[0]
-        first(*arguments)
-        for other in others:
-            other.result()
 
 
 @functools.cache
 def runtime() -> Runtime:
     return Runtime()
-
-
-@functools.cache
-def pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, WORKERS - 1), "gpugrad")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.cache_clear)                # a child has none of the threads
 
 
 def layout_is_known(bind: Callable) -> bool:
@@ -218,18 +196,26 @@ def word_at(address: int) -> int:
     return ctypes.c_int64.from_address(address).value
 
 
+class Blas(NamedTuple):
+    """Addresses in the BLAS that NumPy brought: products by element type, with 64-bit sizes; what sets and gets its threads."""
+
+    products: dict[str, int]
+    set_threads: int
+    get_threads: int
+
+
 @functools.cache
-def blas() -> dict[str, int]:
-    """Addresses of sgemm and dgemm with 64-bit sizes in the BLAS that NumPy brought; none where it has none like that."""
-    found: dict[str, int] = {}
+def blas() -> Blas | None:
+    """None where NumPy has none of that kind."""
     folder = os.path.dirname(numpy.__file__)
+    names = ("cblas_sgemm", "cblas_dgemm", "openblas_set_num_threads", "openblas_get_num_threads")
     for path in (*glob.glob(folder + ".libs/*openblas*"), *glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))):
         library = ctypes.CDLL(path)
-        for element, name in (("f32", "scipy_cblas_sgemm64_"), ("f64", "scipy_cblas_dgemm64_")):
-            function = getattr(library, name, None)
-            if function is not None:
-                found[element] = ctypes.cast(function, ctypes.c_void_p).value or 0
-    return found if len(found) == 2 else {}
+        found = [getattr(library, f"scipy_{name}64_", None) for name in names]
+        if all(found):
+            single, double, *threads = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found]
+            return Blas({"f32": single, "f64": double}, *threads)
+    return None
 
 
 # the functions that calls name -------------------------------------------------------------------------------------------
@@ -248,7 +234,7 @@ def written() -> str:
     define(module, "gg_round", rounded)
     for element in ("i32", "i64"):
         define(module, f"gg_labels_{element}", lambda b, element=element: labels(b, element))
-    return module.text() + "\n" + TEXT
+    return module.text() + "\n" + TEXT + (workers.TEXT if workers.POSIX else "")
 
 
 def define(module: Module, name: str, write: Callable[[Body], None]) -> None:

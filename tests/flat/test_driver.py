@@ -1,11 +1,15 @@
 """Segments: native calls do what NumPy does, wherever the arrays are, and stop where something is wrong."""
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 pytest.importorskip("llvmlite", reason="extra jit is not installed")
 import gpugrad as gg
 from gpugrad.flat import driver, emit_llvm, runtime
-from gpugrad.flat.driver import Segment
+from gpugrad.flat.driver import Product, Segment, shares
 from gpugrad.flat.runtime import layout_is_known
 from gpugrad.flat.spots import Spot, address, as_rows, item, matrix
 from gpugrad.graph.namespace import TRACED as m
@@ -61,7 +65,7 @@ def test_products_read_rows_and_columns(shape, dtype):
     for a in (whole_a[:rows, :k], whole_a[:rows, :k].T.copy().T, whole_a[::2, k:]):
         for b in (whole_b[:k, :cols], whole_b[:k, :cols].T.copy().T, whole_b[k:, cols:]):
             y, segment = np.empty((rows, cols), dtype), Segment()
-            assert segment.matmul(here(y), here(a), here(b), "f32" if dtype == "f4" else "f64")
+            segment.products([Product(here(y), here(a), here(b), "f32" if dtype == "f4" else "f64")])
             segment.load()([])
             np.testing.assert_allclose(y, a @ b, rtol=1e-4 if dtype == "f4" else 1e-12, atol=1e-5)
 
@@ -116,6 +120,22 @@ def test_a_network_is_one_segment(monkeypatch):
     gg.compile(gg.value_and_grad(mlp, argnums=(0, 1)), backend="llvm")(*arguments())
     assert len(made) == 1
     assert len(made[0].calls) < 20
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_shares_are_all_rows_of_all_products_once(threads):
+    rows = [96, 96, 5, 300, 17, 96, 1]
+    xs = [RNG.standard_normal((n, 40)) for n in rows]
+    ys, w = [np.full((n, 30), np.nan) for n in rows], RNG.standard_normal((40, 30))
+    parts = shares([Product(here(y), here(x), here(w), "f64") for x, y in zip(xs, ys, strict=True)], threads)
+    work = [sum(p.work for p in part) for part in parts]
+    assert max(work) < 1.2 * sum(work) / threads + 16 * 40 * 30 / 16
+    segment = Segment()
+    for part in parts:
+        segment.products(part)
+    segment.load()([])
+    for x, y in zip(xs, ys, strict=True):
+        np.testing.assert_allclose(y, x @ w, rtol=1e-12, atol=1e-13)
 
 
 def test_labels_stop_the_run_before_anything_is_written():
@@ -196,8 +216,7 @@ def test_threads_share_rows_and_join_what_they_found(workers, monkeypatch):
 def test_without_such_a_blas_numpy_does_the_products(monkeypatch):
     args = arguments()
     expected = gg.compile(mlp, backend="llvm")(*args)
-    monkeypatch.setattr(emit_llvm, "blas", dict)
-    monkeypatch.setattr(driver, "blas", dict)
+    monkeypatch.setattr(emit_llvm, "blas", lambda: None)
     np.testing.assert_allclose(gg.compile(mlp, backend="llvm")(*args), expected, rtol=1e-6)
 
 
@@ -205,3 +224,36 @@ def test_another_layout_of_objects_is_noticed():
     native = runtime.runtime().bind
     assert layout_is_known(native) == runtime.runtime().reads_objects
     assert not layout_is_known(lambda env, segment: 0)
+
+
+def summed(x):
+    return gg.sum(gg.tanh(x) * x), gg.max(x)
+
+
+def test_a_forked_child_has_workers_of_its_own():
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    x = np.linspace(-2, 2, 1 << 18, dtype=np.float32).reshape(512, 512)
+    f = gg.compile(summed, backend="llvm")
+    expected = [float(y) for y in f(x)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)          # Python 3.12 says that there are threads
+        child = os.fork()
+    if not child:
+        os._exit(0 if [float(y) for y in f(x)] == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [float(y) for y in f(x)] == expected
+
+
+def test_many_callers_share_the_workers():
+    x = RNG.standard_normal((256, 1024)).astype(np.float32)
+    w = RNG.standard_normal((1024, 96)).astype(np.float32)
+    fs = [gg.compile(lambda x, w: (gg.exp(x) @ w, summed(x)), backend="llvm") for _ in range(3)]
+    expected = [np.asarray(y) for y in gg.trees.flatten(fs[0](x, w))[0]]
+
+    def call(f):
+        for _ in range(15):
+            for a, b in zip(gg.trees.flatten(f(x, w))[0], expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(call, fs))
