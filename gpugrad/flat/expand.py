@@ -175,6 +175,13 @@ def joined_rows(shape: tuple[int, ...], index: tuple, arrays: tuple) -> tuple[in
     return math.prod(shape[:named[0]]), rows, math.prod(shape[named[-1] + 1:]), places, lengths
 
 
+def joined(shape: tuple[int, ...], index: tuple, arrays: tuple) -> tuple[int, int, int, tuple, tuple]:
+    """joined_rows, where `expandable` has asked."""
+    found = joined_rows(shape, index, arrays)
+    assert found is not None
+    return found
+
+
 def rows_for(w: Writer, places: tuple, lengths: tuple[int, ...]) -> Value:
     """One int64 number for each row that is named, checked to be there."""
     shape = numpy.broadcast_shapes(*[x.shape for x in places if isinstance(x, Value)])
@@ -182,20 +189,20 @@ def rows_for(w: Writer, places: tuple, lengths: tuple[int, ...]) -> Value:
 
 
 def gather(w: Writer, x: Value, *arrays: Value, index: tuple) -> None:
-    before, n, behind, places, lengths = joined_rows(x.shape, index, arrays)  # type: ignore[misc] - `expandable` has asked
+    before, n, behind, places, lengths = joined(x.shape, index, arrays)
     rows = rows_for(w, places, lengths)
     w.give(w.make("gather_rows", (x, rows), w.op.outputs[0].shape, x.dtype, shape=(before, n, behind)))
 
 
 def scatter_add(w: Writer, g: Value, *arrays: Value, index: tuple, shape: tuple[int, ...]) -> None:
-    before, n, behind, places, lengths = joined_rows(shape, index, arrays)  # type: ignore[misc]
+    before, n, behind, places, lengths = joined(shape, index, arrays)
     rows = rows_for(w, places, lengths)
     chains = w.once("chains", (rows,), (n + rows.size,), numpy.int32, targets=n)
     w.give(w.make("scatter_rows", (g, chains), shape, g.dtype, shape=(before, rows.size, behind), to=(before, n, behind)))
 
 
 def scatter_set(w: Writer, x: Value, v: Any, *arrays: Value, index: tuple) -> None:
-    before, n, behind, places, lengths = joined_rows(x.shape, index, arrays)  # type: ignore[misc]
+    before, n, behind, places, lengths = joined(x.shape, index, arrays)
     rows = rows_for(w, places, lengths)
     lasts = w.once("lasts", (rows,), (n,), numpy.int32, targets=n)
     w.give(w.make("overlay_rows", (x, v, lasts), x.shape, x.dtype, shape=(before, rows.size, behind), to=(before, n, behind)))

@@ -79,9 +79,8 @@ def named(b: Body) -> str:
 def turned_nest(group: Group, module: Module) -> Nest:
     """For each row where it is named, by the ranges of rows that the threads get."""
     b, (op,) = Body(module), group.ops
-    arrays = [op.args[0], op.outputs[0]]
-    turned(b, *[pointer(b, slot) for slot in range(2)], op.args[0].size, group.n, op.name == "chains")
-    return Nest(named(b), arrays, [], [])
+    turned(b, pointer(b, 0), pointer(b, 1), op.args[0].size, group.n, linked=op.name == "chains")
+    return Nest(named(b), [op.args[0], op.outputs[0]], [], [])
 
 
 def pointer(b: Body, slot: int) -> str:

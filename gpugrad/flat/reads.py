@@ -160,7 +160,7 @@ def box(index: Any, shape: Sizes) -> list[tuple[int, int]] | None:
     return found
 
 
-def placed(op: Op, rest: float | None, boxes: list[tuple[int, list[tuple[int, int]] | None]]) -> Placed | None:
+def placed(op: Op, rest: float | None, boxes: Sequence[tuple[int, Sequence[tuple[int, int]] | None]]) -> Placed | None:
     """(argument, its box) in order. Axes are joined where the inner one is full in every box."""
     shape, y = op.outputs[0].shape, op.outputs[0]
     if any(b is None for _, b in boxes) or any(x.dtype != y.dtype for x in op.values):
