@@ -1,9 +1,9 @@
-"""`pytest --compiled numpy|llvm`: the suite's transforms and functions run compiled, and each result is held against the eager one.
+"""`pytest --compiled numpy|llvm`: what the suite calls runs compiled too, and each result is held against the eager one.
 
-In this mode `gg.grad` and its like, and the functions of gg.numpy, gg.nn and gg.special, run twice where a test calls them
-from outside: as they are, then through `gg.compile`. Kind, dtype, shape, values, NaN and errors must agree; the test gets the compiled
-result. A call that cannot be compiled (TraceError: it decides in Python by a value) counts, and gives the eager result.
-A test marked `eager("why")` runs as it is.
+In this mode `gg.grad` and its like, and the functions of gg.numpy and gg.nn, run where a test calls them from outside: as they
+are, then twice through `gg.compile`. Kind, dtype, shape, values, NaN and errors must agree. The test gets a transform's
+compiled result, and a function's own. A call that cannot be compiled (TraceError: it decides in Python by a value) counts, and
+gives the eager result. A test marked `eager("why")` runs as it is.
 """
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ PROGRAMS = 8                                              # of one function, bef
 
 
 class Mode:
-    """backend: None leaves everything as it is. `inside`: a call is being compared, and what it calls itself is its own affair."""
+    """backend: None leaves everything as it is. `inside`: a call is being compared, and what it calls is its own affair."""
 
-    backend: str | None = None
-    inside = False
-    compiled = 0
-    not_compiled: Counter = Counter()
+    def __init__(self) -> None:
+        self.backend: str | None = None
+        self.inside = False
+        self.compiled = 0
+        self.not_compiled: Counter = Counter()
 
 
 MODE = Mode()
@@ -64,6 +65,9 @@ def compared(name: str, f: Callable, compiled: Callable, args: tuple, kwargs: di
                 put_back(after)
                 MODE.not_compiled[reason(error)] += 1
                 return raised(wrong) if wrong is not None else expected
+            if name in LOOKS and wrong is not None and (error is None or isinstance(error, gg.IndexingError)):
+                MODE.not_compiled["looks at values, which a program does not"] += 1
+                raised(wrong)
             if type(error) is not type(wrong) or not says_the_same(str(error), str(wrong)):
                 raise AssertionError(f"compiled {name}: expected {wrong!r}, got {error!r}") from error
             if wrong is not None:
@@ -91,7 +95,7 @@ def cannot_be_compiled(error: BaseException | None) -> bool:
 
 def says_the_same(found: str, expected: str) -> bool:
     """Equal messages; where a traced one cannot tell values, what it says before and after."""
-    before, traced, after = found.partition("<traced")
+    before, traced, _ = found.partition("<traced")
     return found == expected or bool(traced) and expected.startswith(before) and expected.endswith(found.rpartition(">")[2])
 
 
@@ -240,7 +244,10 @@ def function(name: str, plain: Callable) -> Callable:
 
 #: Where the functions are that are compiled by themselves, and those that answer in Python.
 LIBRARIES = ("numpy", "nn")
-ANSWERS = frozenset({"At", "at", "asarray", "shape", "ndim", "size", "result_type", "can_cast", "isdtype", "finfo", "iinfo", "from_dlpack"})
+ANSWERS = frozenset({"At", "at", "asarray", "shape", "ndim", "size", "result_type", "can_cast", "isdtype", "finfo", "iinfo",
+                     "from_dlpack"})
+#: Functions that look at the values of an array on the CPU, and refuse some. A program does not look; nor does a device.
+LOOKS = frozenset({"take", "put", "choose", "embedding", "one_hot", "binary_cross_entropy"})
 
 
 def install(backend: str) -> None:
@@ -295,6 +302,13 @@ def _eager(request: Any) -> Any:
     backend, MODE.backend = MODE.backend, None if marked else MODE.backend
     yield
     MODE.backend = backend
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """A mode in which little was compiled would show nothing."""
+    calls = MODE.compiled + sum(MODE.not_compiled.values())
+    if MODE.backend and calls > FEW and MODE.compiled < SHARE * calls:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -11,6 +11,8 @@ from gpugrad.arrays import cuda_usable
 from gpugrad.cudasim import CompileError
 from gpugrad.cudasim.nvrtc import library
 
+pytest_plugins = ["compiled_mode"]                         # --compiled
+
 DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 
 

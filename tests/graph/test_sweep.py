@@ -154,6 +154,7 @@ def test_a_million_nodes_run_and_die_without_recursion():
     del y                                                     # a million nested deallocations
 
 
+@pytest.mark.eager("counts what the collector finds")
 def test_a_graph_dies_by_reference_count():
     gc.collect()
     gc.disable()
@@ -248,12 +249,14 @@ def test_a_hook_that_returns_another_shape_is_refused():
         y.sum().backward()
 
 
+@pytest.mark.eager("names the test's own line")
 def test_anomaly_mode_names_the_line_of_the_first_nan():
     x = gg.tensor([-1.0], requires_grad=True)
     with np.errstate(invalid="ignore"), gg.detect_anomaly(), pytest.raises(gg.AnomalyError, match=r"sweep\.py:\d+: y = np\.log"):
         y = np.log(x)  # noqa: F841
 
 
+@pytest.mark.eager("names the test's own line")
 def test_anomaly_mode_names_the_forward_line_of_a_nan_in_the_backward_sweep():
     x = gg.tensor([0.0], requires_grad=True)
     with np.errstate(all="ignore"), gg.detect_anomaly():

@@ -41,11 +41,13 @@ def matches(found, expected, what):
 
 # NumPy's ufuncs -------------------------------------------------------------------------------------------------------
 
+@pytest.mark.eager("compares the functions themselves")
 def test_every_ufunc_has_its_function():
     assert set(NUMPYS) - set(UFUNCS) == OTHERS
     assert all(getattr(gnp, name) is function for name, function in UFUNCS.items())
 
 
+@pytest.mark.eager("compares the functions themselves")
 def test_other_names_are_the_same_functions():
     for name, other in [("abs", "absolute"), ("conj", "conjugate"), ("mod", "remainder"), ("pow", "power"), ("acos", "arccos"),
                         ("atan2", "arctan2"), ("degrees", "rad2deg"), ("radians", "deg2rad"), ("bitwise_invert", "invert"),
