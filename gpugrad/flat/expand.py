@@ -15,6 +15,7 @@ from gpugrad.arrays.levelled import layout, row_numbers
 from gpugrad.flat.elements import fusable, ours
 from gpugrad.flat.fuse import REDUCTIONS, implied, reduced
 from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.llvm import ELEMENTS
 from gpugrad.kernels.cross_entropy import check_labels
 
 #: Constants of up to this many elements are looked through.
@@ -260,12 +261,13 @@ def expandable(op: Op) -> bool:
         return reduced(op) is None and x.dtype.name in ("float32", "float64") and y.dtype == x.dtype
     if op.name == "scatter_set":
         x, v, *arrays = op.args
-        return (isinstance(x, Value) and x.dtype.name in ("float32", "float64") and all(a.dtype.kind == "i" for a in arrays)
+        return (isinstance(x, Value) and x.dtype in ELEMENTS and all(a.dtype.kind == "i" for a in arrays)
                 and joined_rows(x.shape, op.params["index"], tuple(arrays)) is not None
                 and fills(v, x, op.params["index"], tuple(arrays)))
     if op.name in ("gather", "scatter_add"):
         shape = values[0].shape if op.name == "gather" else op.params["shape"]
-        return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype.name in ("float32", "float64")
+        sums_bools = op.name == "scatter_add" and values[0].dtype == bool
+        return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype in ELEMENTS and not sums_bools
                 and joined_rows(shape, op.params["index"], tuple(values[1:])) is not None)
     return ({x.dtype.name for x in floats} in ({"float32"}, {"float64"})
             and (op.name.startswith("cross_entropy") or len(floats) == len(values)))

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="extra jit is not installed")
 import gpugrad as gg
+from gpugrad.arrays.levelled import ARRAY
 from gpugrad.flat.emit_llvm import emit
 from gpugrad.flat.expand import expand
 from gpugrad.flat.fuse import Group, fuse
@@ -184,6 +185,19 @@ def test_integers(dtype):
                 (a > 0) > (b > 0), m.where(a > b, a, b), (a > 3) ^ (b > 3), a * 0.5, a != 0.5)
     assert all(isinstance(s, Group) for s in steps(f, a, b))
     agree(f, a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int32, np.int64])
+def test_other_elements_are_moved_too(dtype):
+    x = RNG.integers(0, 2, (40, 9)).astype(dtype)
+
+    def f(x):
+        y = x & True if dtype is bool else x + 1
+        moved = y[ROWS], y[1:, ::2].T, gg.concatenate([y, y], axis=1), np.pad(y, 2), y[:, 3][ROWS]
+        return moved if dtype is bool else (*moved, replaced(x, ROWS, 1), gg.tril(y[:9] * 1))
+    agree(f, x, rtol=0, atol=0)
+    if dtype is not bool:
+        agree(lambda x: m.scatter_add(x, gg.tensor(ROWS[:40]), index=(ARRAY, slice(None)), shape=(40, 9)), x, rtol=0, atol=0)
 
 
 def random_function(seed):
