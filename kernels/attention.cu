@@ -166,7 +166,13 @@ __device__ void store_rows(T* to, const A (&sums)[R][WIDTH], int rows, int width
       Pack<T, P> p;
 #pragma unroll
       for (int e = 0; e < P; ++e) p.at[e] = T(sums[i][c + e] * times);
-      if (n < rows && column < width) p.store(to + n * step + column);
+      if (n >= rows || column >= width) continue;
+      T* const at = to + n * step + column;
+      if constexpr (P == 1) {
+        p.store(at);
+      } else {                                                // NVRTC takes some of the plain stores apart
+        __stwb(reinterpret_cast<uint4*>(at), __builtin_bit_cast(uint4, p));
+      }
     }
   }
 }

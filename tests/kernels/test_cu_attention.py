@@ -4,7 +4,8 @@ import pytest
 from cu_support import assert_near, blank, launch, placed, stored, values, wide
 
 from gpugrad.arrays.modules import simulated_module
-from gpugrad.kernels.attention import attention, attention_pull, plan
+from gpugrad.kernels.attention import ATTENTION, attention, attention_pull, plan
+from gpugrad.kernels.launch import with_defaults
 from gpugrad.kernels.record import recording
 
 #: (B, L, S, E, F), causal: tiles that are not full, more than one of each, widths for each D, a query and a key alone
@@ -30,6 +31,13 @@ def drawn(shape, dtype):
     return [placed(stored(rng.standard_normal(s), dtype), None) for s in sizes]
 
 
+def launched(kernel, targs, grid, block, args):
+    bound = ATTENTION.bind(kernel, targs)
+    args = with_defaults(kernel, bound.parameters, args)
+    return launch("attention.cu", kernel, targs, grid, block,
+                  [a if p.pointer else p.convert(a, kernel) for p, a in zip(bound.parameters, args, strict=True)])
+
+
 def run(arrays, dtype, width, scale, causal, shift=0):
     """o, lse, dq, dk, dv of q, k, v, g, and the counters of both launches."""
     q, k, v, g = (placed(a, a.dtype.name, shift) for a in arrays)
@@ -40,11 +48,11 @@ def run(arrays, dtype, width, scale, causal, shift=0):
     sizes = (np.int32(length), np.int32(keys), np.int32(across), np.int32(broad), np.float64(scale), np.bool_(causal),
              np.int32(0), *[np.int64(0)] * 6)                 # contiguous
     columns, block, tiles = plan(np.empty((1, across), like.dtype), np.empty((1, broad), like.dtype), back=False)
-    forth = launch("attention.cu", "attention", (dtype, width, columns), count * tiles(length), block, (q, k, v, o, lse, *sizes))
+    forth = launched("attention", (dtype, width, columns), count * tiles(length), block, (q, k, v, o, lse, *sizes))
     grads = [blank(x.shape, dtype, shift) for x in (q, k, v)]
     columns, block, tiles = plan(np.empty((1, across), like.dtype), np.empty((1, broad), like.dtype), back=True)
-    back = launch("attention.cu", "attention_pull", (dtype, width, columns), count * (tiles(keys) + tiles(length)), block,
-                  (q, k, v, o, g, lse, *grads, np.int64(count), *sizes))
+    back = launched("attention_pull", (dtype, width, columns), count * (tiles(keys) + tiles(length)), block,
+                    (q, k, v, o, g, lse, *grads, np.int64(count), *sizes))
     return o, lse, *grads, forth, back
 
 
