@@ -1,0 +1,338 @@
+"""Functions of every make: methods, generators, trees, closures, threads, errors half way. Compiled is eager, kinds and texts."""
+import dataclasses
+import functools
+import importlib.util
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from flat_support import ROW, V, X, same
+
+import gpugrad as gg
+
+LLVM = importlib.util.find_spec("llvmlite") is not None
+
+
+@pytest.fixture(params=["numpy", pytest.param("llvm", marks=pytest.mark.skipif(not LLVM, reason="needs the extra jit"))])
+def backend(request):
+    return request.param
+
+
+# arguments and results -----------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    weight: object
+    bias: object = None
+    name: str = "layer"
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+def total(tree):
+    return sum(gg.sum(gg.tanh(x)) for x in gg.trees.flatten(tree)[0] if not isinstance(x, str))
+
+
+TREES = {
+    "dict": {"b": X, "a": ROW},
+    "dataclass": Layer(X, ROW),
+    "nested": [Layer({"w": X}, (ROW, None)), Pair(ROW, [V])],
+    "tensors": {"w": gg.tensor(X), "v": gg.tensor(ROW)},
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees(name, backend):
+    tree = TREES[name]
+
+    def twice(t):
+        return gg.trees.map_tree(lambda x: x if isinstance(x, str) else x * 2, t)
+    compiled = gg.compile(twice, backend=backend)
+    for _ in range(2):
+        found, expected = compiled(tree), twice(tree)
+        assert type(found) is type(expected)
+        leaves = [[x for x in gg.trees.flatten(t)[0] if not isinstance(x, str)] for t in (found, expected)]
+        same(*leaves)
+    assert compiled.programs == 1
+
+
+def test_gradients_of_dataclasses(backend):
+    f = gg.grad(lambda layer: gg.sum(gg.tanh(X @ layer.weight + layer.bias)))
+    layer = Pair(ROW, ROW)
+    g = gg.grad(lambda p: gg.sum(gg.sin(p.left) * p.right))
+    same(gg.compile(g, backend=backend)(layer), g(layer))
+    pair = dataclasses.make_dataclass("Two", ["weight", "bias"])(np.ones((4, 2)), np.ones(2))
+    found, expected = gg.compile(f, backend=backend)(pair), f(pair)
+    assert type(found) is type(expected)
+    same([found.weight, found.bias], [expected.weight, expected.bias])
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: None,
+    lambda x: x,
+    lambda x: 3,
+    lambda x: (x, None, "text", 2.5, True),
+    lambda x: [],
+    lambda x: {"x": x, "shape": x.shape, "dtype": x.dtype},
+    lambda x: x.sum(),
+    lambda x: x[0, 0] * 2,
+    lambda x: np.float32(2.0),
+    lambda x: (x * 2)[()],
+    lambda x: x.max() > 0,
+    lambda x: (x > 0).any(),
+    lambda x: np.arange(3),
+    lambda x: len(x),
+])
+@pytest.mark.parametrize("make", [lambda: X, lambda: gg.tensor(X)])
+def test_results_are_of_the_functions_kind(f, make, backend):
+    x = make()
+    compiled = gg.compile(f, backend=backend)
+    for _ in range(2):
+        found, expected = compiled(x), f(x)
+        ours, theirs = gg.trees.flatten(found)[0], gg.trees.flatten(expected)[0]
+        assert type(found) is type(expected) and len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert type(a) is type(b)
+            if isinstance(b, gg.Tensor | np.ndarray | np.generic):
+                same(a, b)
+            else:
+                assert a == b
+        if expected is x:
+            assert found is x
+
+
+@pytest.mark.parametrize("a", [np.float64(2.0), np.float32(2.0), np.array(2.0), np.int64(3), 2.0, 3, True, 1 + 2j,
+                               np.complex128(2j)])
+def test_numbers_of_every_kind(a, backend):
+    for f in (lambda x, a: x * a, lambda x, a: a + 1, lambda x, a: (a * 2 - 1) / 3, lambda x, a: gg.sum(x * a),
+              lambda x, a: np.sin(a) + 1, lambda x, a: abs(a)):
+        expected, found = f(X, a), gg.compile(f, backend=backend)(X, a)
+        assert type(found) is type(expected)
+        if isinstance(expected, gg.Tensor | np.ndarray | np.generic):
+            same(found, expected)
+        else:
+            assert found == expected
+
+
+@pytest.mark.parametrize("a", [np.float64(2.0), np.array(2.0), 2.0, np.float32(2.0)])
+def test_gradients_for_numbers(a, backend):
+    f = gg.value_and_grad(lambda a, x: gg.sum(gg.sin(a * x)))
+    found, expected = gg.compile(f, backend=backend)(a, X), f(a, X)
+    assert [type(x) for x in found] == [type(x) for x in expected]
+    same(found, expected, "f4")
+
+
+def test_in_place_on_numbers_leaves_other_names(backend):
+    def f(a):
+        b = a
+        a += 1.0
+        return a, b
+    same(gg.compile(f, backend=backend)(np.float64(2.0)), f(np.float64(2.0)))
+
+
+def test_keywords_and_defaults(backend):
+    def f(x, scale=2.0, *, shift=None, power=1):
+        y = x ** power * scale
+        return y if shift is None else y + shift
+    compiled = gg.compile(f, backend=backend)
+    for kwargs in ({}, {"scale": 3.0}, {"shift": ROW}, {"shift": ROW * 2, "power": 2}, {"scale": np.float64(3)}):
+        for _ in range(2):
+            same(compiled(X, **kwargs), f(X, **kwargs))
+    assert compiled.programs == 5
+    with pytest.raises(TypeError) as eager:
+        f(X, wrong=1)
+    with pytest.raises(TypeError) as found:
+        compiled(X, wrong=1)
+    assert str(found.value) == str(eager.value)
+
+
+def test_methods_callables_and_partials(backend):
+    class Model:
+        def __init__(self):
+            self.w = gg.tensor(ROW, requires_grad=True)
+
+        def loss(self, x):
+            return gg.sum(gg.tanh(x * self.w))
+
+        def __call__(self, x):
+            return self.loss(x) * 2
+    model = Model()
+    for f in (model.loss, model, functools.partial(Model.loss, model), functools.partial(lambda x, k: x * k, k=ROW)):
+        expected = f(X)
+        expected = expected.detach() if isinstance(expected, gg.Tensor) else expected
+        same(gg.compile(f, backend=backend)(X), expected)
+    model.w.data = ROW * 2
+    compiled = gg.compile(model.loss, backend=backend)
+    same(compiled(X), model.loss(X).detach())
+
+
+def test_generators_inside(backend):
+    def powers(x):
+        y = x
+        while True:
+            yield y
+            y = y * x
+
+    def f(x):
+        found = powers(x)
+        return sum(next(found) for _ in range(4)), [a * b for a, b in zip(range(3), powers(x), strict=False)]
+    same(gg.compile(f, backend=backend)(X), f(X))
+
+
+# state -----------------------------------------------------------------------------------------------------------------------
+
+def training(kind, dtype="f8", **options):
+    r = np.random.default_rng(0)
+    params = {"w": gg.tensor(r.standard_normal((4, 3)).astype(dtype), requires_grad=True),
+              "b": gg.tensor(np.zeros(3, dtype), requires_grad=True)}
+    optimiser = kind(list(params.values()), **options)
+    return params, optimiser
+
+
+def test_clipped_gradients_and_a_schedule(backend):
+    states = []
+    for make in (lambda f: f, lambda f: gg.compile(f, backend=backend)):
+        params, optimiser = training(gg.optim.Adam, lr=0.1)
+
+        def step(x, params=params, optimiser=optimiser):
+            optimiser.zero_grad()
+            loss = gg.sum(gg.tanh(x @ params["w"] + params["b"]) ** 2)
+            loss.backward()
+            norm = gg.optim.clip_grad_norm(list(params.values()), 0.5)
+            optimiser.step()
+            return loss.detach(), norm
+        run = make(step)
+        seen = []
+        for i in range(6):
+            optimiser.lr = 0.1 / (1 + i)                            # a schedule outside
+            seen.append(run(gg.tensor(X * (i + 1))))
+        states.append((seen, [p.data for p in params.values()]))
+        if run is not step:
+            assert run.programs == 1
+    same(states[0][0], [tuple(s) for s in states[1][0]])
+    same(states[0][1], states[1][1])
+
+
+def test_complex_parameters_in_a_hand_written_step(backend):
+    results = []
+    for make in (lambda f: f, lambda f: gg.compile(f, backend=backend)):
+        z = gg.tensor(np.array([1 + 2j, -0.5j]), requires_grad=True)
+
+        def step(x, z=z):
+            gg.sum(gg.abs(z * x - 1) ** 2).backward()
+            with gg.no_grad():
+                z -= 0.1 * z.grad
+            z.zero_grad()
+        run = make(step)
+        for _ in range(4):
+            run(np.array([0.5, 2.0]))
+        results.append(z.data)
+    same(*results)
+
+
+def test_closures_are_read_as_they_are(backend):
+    kept = {"scale": 2.0, "w": gg.tensor(ROW)}
+    compiled = gg.compile(lambda x: x * kept["scale"] + kept["w"], backend=backend)
+    same(compiled(X), X * 2.0 + kept["w"])
+    kept["w"].data = ROW * 3
+    same(compiled(X), X * 2.0 + kept["w"])                          # Tensors vary, numbers are part of the program
+    kept["scale"] = 5.0
+    same(compiled(X), X * 2.0 + kept["w"])
+
+
+# nesting ---------------------------------------------------------------------------------------------------------------------
+
+def test_compiled_in_compiled_and_in_transforms(backend):
+    inner = gg.compile(lambda x: gg.sum(gg.sin(x) ** 2), backend=backend)
+    plain = lambda x: gg.sum(gg.sin(x) ** 2)
+    for wrap in (gg.grad, gg.value_and_grad, gg.hessian, gg.jacobian, gg.vmap, lambda f: lambda x: gg.hvp(f, x, x),
+                 lambda f: gg.compile(lambda x: f(x) + 1, backend=backend), lambda f: gg.compile(gg.grad(f), backend=backend)):
+        same(wrap(inner)(ROW), wrap(plain)(ROW))
+
+
+def test_compile_inside_grad(backend):
+    def f(x):
+        return gg.sum(gg.compile(lambda y: gg.tanh(y) * 2, backend=backend)(x))
+    same(gg.grad(f)(X), gg.grad(lambda x: gg.sum(gg.tanh(x) * 2))(X))
+
+
+def test_backward_through_a_compiled_function_runs_it_as_it_is(backend):
+    compiled = gg.compile(lambda x: gg.sum(gg.tanh(x)), backend=backend)
+    w = gg.tensor(ROW, requires_grad=True)
+    compiled(w * 2).backward()
+    v = gg.tensor(ROW, requires_grad=True)
+    gg.sum(gg.tanh(v * 2)).backward()
+    same(w.grad, v.grad)
+
+
+# threads and errors --------------------------------------------------------------------------------------------------------
+
+def test_threads_call_one_compiled_function(backend):
+    f = gg.grad(lambda x: gg.sum(gg.tanh(x @ x.T)))
+    compiled, wrong = gg.compile(f, backend=backend), []
+    expected = {n: f(np.full((n, 3), 0.1 * n)) for n in range(1, 5)}
+
+    def work(n):
+        results = [compiled(np.full((n, 3), 0.1 * n)) for _ in range(20)]
+        wrong.extend(n for g in results if not np.allclose(g, expected[n], rtol=1e-12))
+    threads = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3, 4, 1, 2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_an_error_while_tracing_leaves_everything_as_it_was(backend):
+    w = gg.tensor(ROW, requires_grad=True)
+    state = {"fail": True}
+
+    def f(x):
+        y = gg.sum(w * x)
+        y.backward()
+        with gg.no_grad():
+            w.data = w.data * 2
+            if state["fail"]:
+                raise KeyError("half way")
+        return y
+    compiled = gg.compile(f, backend=backend)
+    for _ in range(2):
+        with pytest.raises(KeyError, match="half way"):
+            compiled(ROW)
+        assert type(w.data) is np.ndarray and w.grad is None and gg.is_grad_enabled()
+        np.testing.assert_array_equal(w.data, ROW)
+    state["fail"] = False
+    compiled(ROW)
+    np.testing.assert_array_equal(w.data, ROW * 2)
+    same(gg.grad(lambda x: gg.sum(x * x))(ROW), 2 * ROW)             # transforms are as they were
+
+
+@pytest.mark.parametrize(("f", "args"), [
+    (lambda a, b: a @ b, (gg.tensor(X), ROW[:3])),
+    (lambda a: gg.reshape(a, (5, 5)), (X,)),
+    (lambda a: gg.sum(a, axis=7), (X,)),
+    (lambda a, b: a + b, (gg.tensor(X), gg.tensor(ROW[:3]))),
+    (lambda a: gg.grad(lambda x: x * 2)(a), (X,)),
+    (lambda a: gg.grad(lambda x: gg.sum(x))(a), (np.arange(3),)),
+    (lambda a: gg.concatenate([a, ROW]), (X,)),
+    (lambda a: a.nothing, (gg.tensor(X),)),
+    (lambda a: gg.einsum("ij,jk", a), (X,)),
+    (lambda a: gg.linalg_does_not_exist(a), (X,)),
+    (lambda a: 1 // 0, (X,)),
+])
+def test_errors_have_the_same_class_and_text(f, args, backend):
+    eager, compiled = error_of(f, args), error_of(gg.compile(f, backend=backend), args)
+    assert eager is not None and type(compiled) is type(eager)
+    assert str(compiled) == str(eager)
+
+
+def error_of(f, args):
+    try:
+        f(*args)
+    except Exception as error:
+        return error
+    return None
