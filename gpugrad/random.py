@@ -22,6 +22,7 @@ from gpugrad.arrays import Device, default_device, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
+from gpugrad.kernels.dropout import keep
 
 __all__ = ["Generator", "bernoulli", "choice", "default_generator", "generator", "integers", "normal", "permutation", "seed",
            "uniform"]
@@ -96,6 +97,16 @@ class Generator:
         shape = checked_size("bernoulli", size)
         drawn = self._numpy.random(shape, dtype=numpy.float32) < p
         return placed(numpy.asarray(drawn).astype(dtype, copy=False), device)
+
+    def word(self) -> int:
+        """An int of 64 random bits: the name of a stream of its own, as dropout takes it."""
+        return int(self._numpy.bit_generator.random_raw())
+
+    def keep(self, p: float, size: Any = None, device: Any = None) -> Tensor:
+        """The mask of `nn.dropout` with probability p of dropping: False where it drops."""
+        if not 0 <= p <= 1:
+            raise ArgumentError(f"keep: expected a probability from 0 to 1, got {p!r}. Check p.")
+        return placed(keep(self.word(), checked_size("keep", size), p), device)
 
     def spawn(self, n: int) -> list[Generator]:
         """n new generators whose numbers have nothing to do with this one's or each other's."""

@@ -1,5 +1,25 @@
-"""Dropout: y = x scale where kept, else 0, for a mask of one byte an element. Linear in x, and its own transpose."""
+"""Dropout: y = x scale where kept, else 0. Linear in x, and its own transpose.
+
+`dropout(x, kept, scale)` takes a mask of one byte an element. `random_dropout(x, call, p)` makes its mask as it goes, on a GPU in
+the kernel (dropout.cu), and the pullback makes the same again: element i is kept where draw i of the stream `call` is at least
+p 2^32. `keep(call, shape, p)` is that mask. The draws are NumPy's Philox of key 0 whose counter ends in (call, 0), as uint32, in
+the order of dropout.cu: groups of (2, 32, 4) of them come as (32, 2, 4).
+"""
 from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy
+
+from gpugrad.kernels.geometry import pack_width, taken
+from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.launch import launch
+from gpugrad.kernels.load import Source
+
+DROPOUT = Source("dropout.cu", INSTANCES["dropout.cu"])
+GROUP = 256                       # elements whose draws belong together
 
 
 def dropout(xp):
@@ -8,3 +28,57 @@ def dropout(xp):
         y *= scale
         return y
     return run
+
+
+def random_dropout(xp):
+    on_gpu, masked = hasattr(xp, "RawModule"), dropout(xp)
+
+    def run(x, call, p):
+        scale = 1 / (1 - p) if p < 1 else 0.0
+        if on_gpu and taken(x):
+            return launched(xp, x, call, p, scale)
+        return masked(x, xp.asarray(keep(call, x.shape, p)), scale)
+    return run
+
+
+def launched(xp: Any, x: Any, call: int, p: float, scale: float) -> Any:
+    x, y = xp.ascontiguousarray(x), xp.empty(x.shape, x.dtype)
+    width = pack_width(x, y, length=0)                    # the kernel takes a tail
+    launch(DROPOUT, "dropout", (x.dtype, width), blocks(x.size, width), 256,
+           (x, None, y, call, threshold(p), scale, x.size), flops=x.size)
+    return y
+
+
+def blocks(n: int, width: int) -> int:
+    """How many blocks of 256 threads the kernel takes."""
+    groups = 0 if width == 1 else n // GROUP
+    return max(1, -(-(groups * (GROUP // 2 // max(width, 4)) + n - groups * GROUP) // 256))
+
+
+class Streams(threading.local):
+    """NumPy's Philox of key 0, set to the stream that is asked for: to make one takes ten times as long."""
+
+    def __init__(self) -> None:
+        self.philox = numpy.random.Philox(counter=0, key=0)
+        self.start = self.philox.state
+
+    def words(self, call: int, count: int) -> numpy.ndarray:
+        self.start["state"]["counter"][2] = call
+        self.philox.state = self.start
+        return self.philox.random_raw(count)
+
+
+_philox = Streams()
+
+
+def keep(call: int, shape: tuple[int, ...], p: float) -> numpy.ndarray:
+    """What a probability p of dropping keeps, as bools: the same whatever the device."""
+    n = math.prod(shape)
+    groups = -(-n // GROUP)
+    draws = _philox.words(call, groups * GROUP // 2).view(numpy.uint32)
+    kept = (draws >= threshold(p)).reshape(groups, 32, 2, 4).transpose(0, 2, 1, 3)
+    return kept.reshape(groups * GROUP)[:n].reshape(shape)
+
+
+def threshold(p: float) -> int:
+    return round(p * 2 ** 32)

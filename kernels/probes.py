@@ -112,7 +112,7 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
                  COLUMNS, rows // slices, True, False), n, 12, 13.1)
     yield Probe("gelu.cu", "gelu", (*F, True), flat, 256, (x, matrix(), n), n, 8, 8)
     yield Probe("gelu.cu", "gelu_pull", (*F, True), flat, 256, (g, x, matrix(), n), n, 12, 12)
-    yield Probe("dropout.cu", "dropout", F, flat, 256,
+    yield Probe("dropout.cu", "dropout", F, n // 8 // 256, 256,
                 (x, np.array([1, 2], np.uint64), matrix(), 0, round(0.1 * 2**32), 1 / 0.9, n), n, 8, 8.001)
     tensors = (Addresses([g]), np.zeros(256, np.uint64), np.array([0, n]), np.array([n]), np.array([0.1]))
     yield Probe("optim.cu", "adam", F, n // 1024, 256,

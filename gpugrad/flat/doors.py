@@ -26,7 +26,7 @@ GRAD: Any = Tensor.__dict__["_grad"]
 #: One thread traces at a time; the others pass the doors as if they were not there.
 LOCK = threading.RLock()
 TRACER: list[int] = []
-DRAWS = ("normal", "uniform", "integers", "permutation", "choice", "bernoulli")
+DRAWS = ("normal", "uniform", "integers", "permutation", "choice", "bernoulli", "keep")
 
 
 def tracing() -> bool:

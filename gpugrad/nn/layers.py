@@ -92,13 +92,18 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tens
 def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
     """Each element is 0 with probability p, else x / (1 - p); x itself where training is False.
 
-    generator   where the mask comes from; by default `gg.random`'s own
+    generator   where the mask comes from, a word of it a call; by default `gg.random`'s own
+
+    The same elements are dropped on every device. A GPU makes the mask in the kernel, and again on the way back: none is kept.
     """
     given, x = x, real("dropout", x)
     require("dropout", "p", p, 0 <= p <= 1, "from 0 to 1")
     if not training or p == 0:
         return x if x is given else Tensor(x._data.copy())
-    kept = (generator or default_generator()).bernoulli(1 - p, size=x.shape, device=x.device)
+    generator = generator or default_generator()
+    if in_one_launch(x):
+        return T.random_dropout(x, call=generator.word(), p=p)
+    kept = generator.keep(p, size=x.shape, device=x.device)
     return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)
 
 

@@ -7,6 +7,7 @@ import math
 from gpugrad.arrays import is_one
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
+from gpugrad.graph.primitive import linear as linear_in
 from gpugrad.graph.record import Item
 from gpugrad.graph.tensor import HOOKS
 from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, linear_relu, relu, softmax
@@ -328,3 +329,4 @@ rectified_linear.pull_into = linear_relu_into
 Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),
           keep="kept", batch=aligned("dropout"), impl=dropout.dropout)
+linear_in("random_dropout", lambda m, g, x, call, p: m.random_dropout(g, call=call, p=p), impl=dropout.random_dropout)

@@ -3,6 +3,8 @@ import numpy as np
 import scipy.special as special
 from rows import Row, normal, positive
 
+from gpugrad.kernels.dropout import keep
+
 ROOT = np.sqrt(2 / np.pi)
 
 
@@ -169,6 +171,9 @@ ROWS = [
     *[Row("linear_relu", label=label, args=layer(*lead, out=out, bias=bias), ref=linear_relu)
       for label, lead, out, bias in [("", (5,), 4, True), ("bare", (5,), 4, False), ("row", (), 4, True),
                                      ("wide", (2, 3), 40, True)]],
+    *[Row("random_dropout", label=label, shapes=[(4, 5), (3,), (2, 0)], params={"call": call, "p": p}, sample=normal,
+          ref=lambda x, call, p: x * keep(call, x.shape, p) / max(1 - p, 1e-30))
+      for label, call, p in [("", 5, 0.3), ("far", (1 << 64) - 1, 0.5), ("all", 5, 1.0)]],
     Row("dropout", args=lambda rng: (rng.normal(size=(4, 5)), rng.random((4, 5)) < 0.7), params={"scale": 1.25},
         ref=lambda x, kept, scale: x * kept * scale),
     *[Row("standardize", label=label, shapes=[shape], params={"axis": axis, "eps": 1e-3, **more}, ref=standardize)
