@@ -74,6 +74,11 @@ def relu_in_epilogue() -> bool:
     return _relu.get()
 
 
+def modes() -> tuple:
+    """What the context says of products: launches that are recorded now repeat it."""
+    return _precision.get(), _relu.get()
+
+
 def matmul(xp: Any) -> Callable:
     """a @ b on arrays of a GPU's module; NumPy's own for NumPy."""
     plain = products.matmul(xp)
@@ -81,7 +86,9 @@ def matmul(xp: Any) -> Callable:
         return plain
 
     def run(a, b):
-        if a.dtype != b.dtype or a.dtype.char not in DTYPES or a.ndim == 0 or b.ndim == 0:
+        if not (hasattr(a, "ndim") and hasattr(b, "ndim") and a.ndim and b.ndim):              # a number is no operand either
+            raise products.matmul_error(a, b)
+        if a.dtype != b.dtype or a.dtype.char not in DTYPES:
             return cublaslt.by_cupy(plain(a, b), a, b)
         left = a if a.ndim > 1 else a[None, :]
         right = b if b.ndim > 1 else b[:, None]

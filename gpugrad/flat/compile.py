@@ -10,7 +10,6 @@ import numpy
 
 from gpugrad.arrays import is_array, short
 from gpugrad.errors import ArgumentError
-from gpugrad.flat.cuda_graph import OnGpu
 from gpugrad.flat.doors import DATA, signature, tracing, watched
 from gpugrad.flat.program import Program
 from gpugrad.flat.reasons import Call, described, parameters, reason, varying
@@ -30,14 +29,13 @@ MANY = 16
 
 
 def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: str = "auto",
-            reuse_outputs: bool = False, nan_to_zero: bool = False) -> Compiled:
+            reuse_outputs: bool = False) -> Compiled:
     """f as one flat program: traced once for each structure, shape and dtype of its arguments, then run without Python's f.
 
     static_argnums  arguments that are part of the program, such as a number of layers; they must be hashable
     backend         "numpy"; "llvm": fused loops over all cores, which need the extra `jit`; "cuda": launches on the arrays' GPU,
                     from the second call on one CUDA graph; "auto": the last for arrays on a GPU, loops where they are installed
     reuse_outputs   results on a GPU may lie where those of the call before lay, so that a call allocates nothing
-    nan_to_zero     on a GPU, relu behind a linear layer may turn NaN into 0: both are then one launch of cuBLASLt
 
     f may contain gg.grad, jvp, hvp, vmap, `.backward()`, optimiser steps and random draws, and read and change Tensors from
     outside it: parameters, gradients, optimiser state. Arrays and Tensors among the arguments vary from call to call, and so do
@@ -54,18 +52,18 @@ def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: s
     if backend not in BACKENDS:
         raise ArgumentError(f"compile: expected a backend among {', '.join(BACKENDS)}, got {backend!r}. Choose one of them.")
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    return Compiled(f, frozenset(numbers), backend, OnGpu(reuse_outputs, nan_to_zero))
+    return Compiled(f, frozenset(numbers), backend, reuse_outputs)
 
 
 class Compiled:
     """What `compile` returns: call it as the function. `programs` counts what it has compiled."""
 
-    def __init__(self, f: Callable, static: frozenset[int], backend: str, on_gpu: OnGpu = OnGpu()):
+    def __init__(self, f: Callable, static: frozenset[int], backend: str, reuse_outputs: bool = False):
         functools.update_wrapper(self, f)
         self._f = f
         self._static = static
         self._backend = backend
-        self._on_gpu = on_gpu
+        self._reuse = reuse_outputs
         self._found: dict[Any, list[Program]] = {}
         self._calls: list[Call] = []                       # those that made a program
         self.programs = 0
@@ -147,7 +145,7 @@ class Compiled:
     def _make(self, args: tuple, kwargs: dict, leaves: Sequence, key: Any) -> Program:
         call = described(self._f, args, kwargs, self._static, current().record)
         with unwatched(), staged() as stages, stage("trace"):
-            program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._on_gpu)
+            program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._reuse)
         self._found.setdefault(key, []).append(program)
         note(Compilation(program.name, program.backend, len(self._calls) + 1, reason(call, self._calls), stages.seconds,
                          stages.found, stages.made))
@@ -165,7 +163,7 @@ def same_array(i: int, j: int, arguments: Sequence) -> bool:
 
 
 def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: frozenset[int], backend: str,
-           on_gpu: OnGpu) -> Program:
+           reuse_outputs: bool) -> Program:
     """The program of one call of f."""
     trace = Trace()
     places = {id(x): i for i, x in reversed(list(enumerate(leaves)))}
@@ -206,7 +204,7 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
     if len(results) == 1 and results[0] is out:
         build = first
     return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, returned, backend,
-                   on_gpu)
+                   reuse_outputs)
 
 
 def filled(array: Any, new: Any) -> None:

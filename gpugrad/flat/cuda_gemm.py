@@ -5,8 +5,6 @@ Each pass replaces operations by one whose function is a `Native`: what it does 
     gradients   gᵀ x and the sum of g over its rows                     one product that sums as it reads
     residuals   linear(x, w, b) + c                                     the product adds c
     scales      a number times a product, or times what only products read: the product's alpha
-    rectified   max(linear(x, w, b), 0), and its gate before a product  where NaN may become 0
-    stacks      operands that are no stack of matrices with one stride  copied once, for all their products
 """
 from __future__ import annotations
 
@@ -19,8 +17,8 @@ from gpugrad.arrays import module_of
 from gpugrad.flat.elements import ours
 from gpugrad.flat.formulas import uniform
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.kernels import cublaslt, matmul, relu
-from gpugrad.kernels.cublaslt import LtUnsupportedError, aux_shape
+from gpugrad.kernels import cublaslt, matmul
+from gpugrad.kernels.cublaslt import LtUnsupportedError
 
 FLOATS = "fd"
 
@@ -32,9 +30,8 @@ class Native:
         self.make = make
 
 
-def with_products(graph: Graph, nan_to_zero: bool) -> Graph:
-    passes = [gradients, residuals, scales, *([rectified] if nan_to_zero else [])]
-    for run in passes:
+def with_products(graph: Graph) -> Graph:
+    for run in (gradients, residuals, scales):
         graph = run(graph)
     return graph
 
@@ -192,80 +189,3 @@ def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:
     lead = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = empty(a, (*lead, a.shape[-2], b.shape[-1]))
     return matmul.multiply(a, b, y, alpha=alpha)
-
-
-# rectifiers ------------------------------------------------------------------------------------------------------------
-
-def rectified(graph: Graph) -> Graph:
-    """The epilogues of cuBLASLt for max(., 0): they make NaN 0."""
-    found = Matcher(graph)
-    for op in graph.ops:
-        linear = rectifies(found, op)
-        if linear is None:
-            continue
-        y = op.outputs[0]
-        rows, width = y.size // y.shape[-1], y.shape[-1]
-        gates = [o for o in found.uses.get(y, []) if o.name == "relu_pull" and ours(o) and o.args[1] is y]
-        products = [found.made_by(o.args[0], "matmul") for o in gates]
-        gated = all(p is not None and is_product(p) and found.only_use(p.outputs[0]) is o and p.args[1].ndim == 2
-                    for p, o in zip(products, gates, strict=True))
-        found.gone.add(linear)
-        if not gates or not gated or len(linear.args) != 3:
-            found.fresh(op, "linear_relu", list(linear.args), lambda xp: linear_relu, y)
-            continue
-        mask = found.extra(aux_shape("relu_aux_bias", rows, width), numpy.uint8)
-        found.fresh(op, "linear_relu", list(linear.args), lambda xp: linear_relu_mask, y, mask)
-        for gate, product in zip(gates, products, strict=True):
-            assert product is not None
-            found.gone.add(product)
-            found.fresh(gate, "gated_matmul", [*product.args, mask, y], lambda xp: gated_matmul, gate.outputs[0])
-    return found.done()
-
-
-def rectifies(found: Matcher, op: Op) -> Op | None:
-    """The linear operation whose result this one alone reads and rectifies."""
-    if op.name != "maximum" or not ours(op) or op.outputs[0].dtype.char not in FLOATS or not op.outputs[0].size:
-        return None
-    x, zero = op.args
-    linear = found.made_by(x, "linear")
-    if linear is None or not isinstance(zero, int | float) or zero != 0:
-        return None
-    right = len(linear.args) == 3 and linear.args[2] is not None and found.only_use(x) is op
-    return linear if right and all(v.dtype == x.dtype for v in linear.values) else None
-
-
-def linear_relu_mask(x: Any, w: Any, b: Any) -> tuple[Any, Any]:
-    """(max(x wᵀ + b, 0), its gates as cuBLASLt keeps them, or None where it has no way)."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = empty(rows, (rows.shape[0], w.shape[0]))
-    mask: Any = empty(rows, aux_shape("relu_aux_bias", *y.shape), numpy.uint8)
-    try:
-        cublaslt.matmul(rows, w.T, y, epilogue="relu_aux_bias", vector=b, aux=mask, nan_to_zero=True, compute=matmul.precision(x))
-    except LtUnsupportedError:
-        y, mask = module_of(x).maximum(matmul.linear(rows, w, b), 0), None
-    return y.reshape(*x.shape[:-1], w.shape[0]), mask
-
-
-def linear_relu(x: Any, w: Any, b: Any) -> Any:
-    """max(x wᵀ + b, 0)."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = empty(rows, (rows.shape[0], w.shape[0]))
-    try:
-        cublaslt.matmul(rows, w.T, y, epilogue="relu_bias", vector=b, nan_to_zero=True, compute=matmul.precision(x))
-    except LtUnsupportedError:
-        y = module_of(x).maximum(matmul.linear(rows, w, b), 0)
-    return y.reshape(*x.shape[:-1], w.shape[0])
-
-
-def gated_matmul(g: Any, w: Any, mask: Any, gate: Any) -> Any:
-    """g w, zero where the gate is closed: where mask, or else `gate`, says so."""
-    rows = g.reshape(-1, g.shape[-1])
-    y = empty(rows, (rows.shape[0], w.shape[1]))
-    try:
-        if mask is None:
-            raise LtUnsupportedError("there is no mask")
-        cublaslt.matmul(rows, w, y, epilogue="drelu", aux=mask, nan_to_zero=True, compute=matmul.precision(g))
-    except LtUnsupportedError:
-        xp = module_of(g)
-        y = relu.relu_pull(xp)(matmul.multiply(rows, w, y), xp.ascontiguousarray(gate).reshape(y.shape))
-    return y.reshape(*g.shape[:-1], w.shape[1])

@@ -7,7 +7,7 @@ the pool, so a replay is safe whatever was allocated since.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 
@@ -16,17 +16,6 @@ from gpugrad.kernels.record import Launch, open_logs, recording
 #: (array module, device) -> the stream on which launches are recorded, and the stream that replayed last. Scratch memory that
 #: kernels keep for a stream is the recording one's, so replays follow one another.
 STREAMS: dict[tuple[Any, int], list] = {}
-
-
-class OnGpu(NamedTuple):
-    """What the caller allows a program on a GPU.
-
-    reuse_outputs  the results of a call may lie where those of the one before lay
-    nan_to_zero    where a product ends in max(., 0), NaN may become 0, as in cuBLASLt's epilogue
-    """
-
-    reuse_outputs: bool = False
-    nan_to_zero: bool = False
 
 
 class Replay:

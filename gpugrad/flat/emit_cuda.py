@@ -12,8 +12,9 @@ import numpy
 
 from gpugrad.arrays.memory import owner
 from gpugrad.flat.cuda_fuse import Group, fuse, operations
+from gpugrad.flat.cuda_gates import with_gates
 from gpugrad.flat.cuda_gemm import Native, with_products
-from gpugrad.flat.cuda_graph import OnGpu, Replay
+from gpugrad.flat.cuda_graph import Replay
 from gpugrad.flat.cuda_kernels import kernel_of
 from gpugrad.flat.cuda_moves import with_moves
 from gpugrad.flat.cuda_steps import Joint
@@ -22,6 +23,7 @@ from gpugrad.flat.formulas import uniform
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.record import explained
+from gpugrad.kernels import matmul
 
 Env = list[Any]
 
@@ -40,12 +42,14 @@ class Launches(NamedTuple):
     steps   what it does, in order: groups and single operations
     homes   none: what is written back is written by the launches
     replay  the graph that does it
+    serves  serves(arguments): whether the context allows what it did when these were made
     """
 
     run: Callable[[list], list]
     steps: list[Group | Op]
     homes: dict
     replay: Replay
+    serves: Callable[[Any], bool]
 
 
 class Context(NamedTuple):
@@ -59,10 +63,10 @@ class Context(NamedTuple):
 
 
 def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[Any, Any],
-         allowed: OnGpu) -> Launches:
+         reuse: bool) -> Launches:
     """The program as launches on a device. homes: which input the output of an index is written back to."""
     xp = device.xp
-    graph = with_moves(with_products(graph, allowed.nan_to_zero))
+    graph = with_moves(with_products(with_gates(graph)))
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
@@ -73,8 +77,9 @@ def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[An
         steps = [launched(part, context) if isinstance(part, Op) else grouped(part, kept, numbers, context) for part in parts]
     perform = performer(graph, steps, constants, homes, context)
     written = {context.place[home] for home in homes.values()}
-    replay = Replay(xp, device.index, perform, written, context.after, allowed.reuse_outputs)
-    return Launches(replay, parts, {}, replay)
+    replay = Replay(xp, device.index, perform, written, context.after, reuse)
+    modes = matmul.modes()
+    return Launches(replay, parts, {}, replay, lambda _: matmul.modes() == modes)
 
 
 def stored(parts: list[Group | Op], outputs: list[Value]) -> set[Value]:

@@ -32,7 +32,7 @@ class Program:
     """
 
     def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: list, backend: str, on_gpu: Any = None):
+                 returned: list, backend: str, reuse_outputs: bool = False):
         self.name = getattr(f, "__name__", "program")
         self.names = names
         with stage("simplify"):
@@ -52,14 +52,14 @@ class Program:
             if trace.device is not None:
                 from gpugrad.flat.emit_cuda import emit as emit_launches
                 self.backend = "cuda"
-                made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, on_gpu)
+                made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, reuse_outputs)
             elif self.backend == "llvm":
                 from gpugrad.flat.emit_llvm import emit as emit_loops
                 made = emit_loops(self.graph, homes)
             else:
                 made = self._emitted
         self._run = made.run
-        self._checks = trace.checks
+        self._checks = trace.checks if self.backend != "cuda" else [*trace.checks, made.serves]
         self._before = trace.before
         self._reads = [read for _, read in trace.inputs]
         self._makers, self._build, self._returned = makers, build, len(returned)
