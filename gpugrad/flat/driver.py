@@ -18,8 +18,8 @@ from gpugrad.flat.spots import Spot, as_rows
 Env = list[Any]
 #: From so much work in a segment on (elements read, written or worked on), other threads may run Python meanwhile.
 LONG = 1 << 17
-#: Work of products from which more threads pay, and work of one from which BLAS's own threads do.
-SHARED, LARGE = 1 << 16, 1 << 22
+#: Work of products from which more threads pay.
+SHARED = 1 << 16
 
 
 Word = int | Spot
@@ -44,26 +44,35 @@ class Product(NamedTuple):
         return [library.products[self.element], transposed_a, transposed_b, m, n, k, self.a, row_a, self.b, row_b, self.y,
                 max(1, self.y.strides[0] // self.y.itemsize)]
 
+    @property
+    def length(self) -> int:
+        """That of the longer axis of the result. A cut through it has the smaller factor read twice."""
+        return max(self.y.shape)
+
     def part(self, begin: int, end: int) -> Product:
-        """Rows begin to end of the result."""
-        return self._replace(y=rows_of(self.y, begin, end), a=rows_of(self.a, begin, end))
+        """What is from begin to end along the longer axis."""
+        rows, cols = self.y.shape
+        if rows >= cols:
+            return self._replace(y=cut(self.y, 0, begin, end), a=cut(self.a, 0, begin, end))
+        return self._replace(y=cut(self.y, 1, begin, end), b=cut(self.b, 1, begin, end))
 
 
-def rows_of(x: Spot, begin: int, end: int) -> Spot:
-    return x._replace(start=x.start + begin * x.strides[0], shape=(end - begin, x.shape[1]))
+def cut(x: Spot, axis: int, begin: int, end: int) -> Spot:
+    shape = (end - begin, x.shape[1]) if axis == 0 else (x.shape[0], end - begin)
+    return x._replace(start=x.start + begin * x.strides[axis], shape=shape)
 
 
 def shares(products: list[Product], threads: int) -> list[list[Product]]:
-    """Equal parts of all the work. Where one ends inside of a product, that is cut between rows, 16 at a time."""
+    """Equal parts of all the work. Where one ends inside of a product, that is cut, at multiples of 16."""
     found: list[list[Product]] = [[] for _ in range(threads)]
     total, done = sum(p.work for p in products), 0
     for p in products:
-        rows, begin = p.y.shape[0], 0
-        while begin < rows:
-            thread = min(threads - 1, (done + p.work * begin // rows) * threads // max(1, total))
-            room = (thread + 1) * total // threads - done - p.work * begin // rows
-            end = min(rows, begin + max(16, round(room * rows / max(1, p.work) / 16) * 16))
-            end = rows if thread == threads - 1 or rows - end < 16 else end
+        n, begin = p.length, 0
+        while begin < n:
+            thread = min(threads - 1, (done + p.work * begin // n) * threads // max(1, total))
+            room = (thread + 1) * total // threads - done - p.work * begin // n
+            end = min(n, begin + max(16, round(room * n / max(1, p.work) / 16) * 16))
+            end = n if thread == threads - 1 or n - end < 16 else end
             found[thread].append(p.part(begin, end))
             begin = end
         done += p.work
@@ -147,13 +156,13 @@ class Segment:
         self.call(runtime()["gg_zero"], [y], end=y.nbytes, work=y.nbytes // 16)
 
     def products(self, products: list[Product]) -> None:
-        """Products that do not wait for each other: one by one, or where each is small, on all threads at once.
+        """Products that do not wait for each other: one by one, or on all threads at once.
 
         BLAS's own threads wait for each other several times in each product; here they do at the end.
         """
         native, library = runtime(), blas()
         assert library is not None
-        if not (WORKERS > 1 and sum(p.work for p in products) > SHARED and max(p.work for p in products) < LARGE):
+        if WORKERS == 1 or sum(p.work for p in products) < SHARED:
             for p in products:
                 self.call(native[f"gg_gemm_{p.element}"], p.words(library), work=p.work)
             return

@@ -123,8 +123,8 @@ def test_a_network_is_one_segment(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
-def test_shares_are_all_rows_of_all_products_once(threads):
-    rows = [96, 96, 5, 300, 17, 96, 1]
+def test_shares_are_all_of_all_products_once(threads):
+    rows = [96, 96, 5, 300, 17, 96, 1]                      # longer and shorter than the 30 columns
     xs = [RNG.standard_normal((n, 40)) for n in rows]
     ys, w = [np.full((n, 30), np.nan) for n in rows], RNG.standard_normal((40, 30))
     parts = shares([Product(here(y), here(x), here(w), "f64") for x, y in zip(xs, ys, strict=True)], threads)
