@@ -79,6 +79,17 @@ def modes() -> tuple:
     return _precision.get(), _relu.get()
 
 
+@contextmanager
+def in_modes(precision: str | None, relu: bool) -> Iterator[None]:
+    """The modes of another time, inside the `with`."""
+    tokens = _precision.set(precision), _relu.set(relu)
+    try:
+        yield
+    finally:
+        _precision.reset(tokens[0])
+        _relu.reset(tokens[1])
+
+
 def matmul(xp: Any) -> Callable:
     """a @ b on arrays of a GPU's module; NumPy's own for NumPy."""
     plain = products.matmul(xp)

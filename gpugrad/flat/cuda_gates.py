@@ -17,14 +17,14 @@ from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels import linear_relu, matmul, relu
 
 
-def with_gates(graph: Graph) -> Graph:
-    """The program with what the module's text says, as the context allows it now."""
-    if matmul.relu_in_epilogue():
+def with_gates(graph: Graph, epilogue: bool) -> Graph:
+    """The program with what the module's text says. epilogue: whether the function's context allowed the ReLU in products."""
+    if epilogue:
         graph = rectified(graph)
     found = Matcher(graph)
     for op in graph.ops:
         if op.name == "relu_pull" and ours(op) and op.outputs[0].dtype.char in FLOATS and op.outputs[0].ndim == 2:
-            pulled(found, op)
+            pulled(found, op, epilogue)
     return found.done()
 
 
@@ -44,14 +44,14 @@ def rectified(graph: Graph) -> Graph:
     return found.done()
 
 
-def pulled(found: Matcher, op: Op) -> None:
+def pulled(found: Matcher, op: Op, epilogue: bool) -> None:
     """A gate's pullback with the sum over its rows: from the mask, and with the product before it where the mask is Lt's."""
     y, dz = op.args[1], op.outputs[0]
     layer = found.maker.get(y)
     if layer is None or layer.name != "linear_relu" or len(layer.outputs) != 2 or op.args[0].dtype != dz.dtype:
         return
     mask, total = layer.outputs[1], sum_of(found, dz)
-    product = found.made_by(op.args[0], "matmul") if matmul.relu_in_epilogue() else None
+    product = found.made_by(op.args[0], "matmul") if epilogue else None
     if product is not None and is_product(product) and found.only_use(op.args[0]) is op and product.args[1].ndim == 2:
         args, run = [*product.args, mask, y], gated_product
         found.gone.add(product)

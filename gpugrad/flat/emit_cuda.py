@@ -62,11 +62,12 @@ class Context(NamedTuple):
     after: list[Callable[[], None]]
 
 
-def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[Any, Any],
-         reuse: bool) -> Launches:
-    """The program as launches on a device. homes: which input the output of an index is written back to."""
-    xp = device.xp
-    graph = with_moves(with_products(with_gates(graph)))
+def emit(graph: Graph, homes: dict[int, Value], trace: Any, reuse: bool) -> Launches:
+    """The program as launches on the trace's device. homes: which input the output of an index is written back to."""
+    device, xp, primitives = trace.device, trace.device.xp, trace.primitives
+    precisions = {precision for precision, _ in trace.modes}
+    inside = precisions.pop() if len(precisions) == 1 else None, any(relu for _, relu in trace.modes)
+    graph = with_moves(with_products(with_gates(graph, inside[1])))
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
@@ -75,7 +76,7 @@ def emit(graph: Graph, homes: dict[int, Value], device: Any, primitives: dict[An
     with xp.cuda.Device(device.index):
         constants = [uploaded(xp, c) for c in graph.constants.values()]
         steps = [launched(part, context) if isinstance(part, Op) else grouped(part, kept, numbers, context) for part in parts]
-    perform = performer(graph, steps, constants, homes, context)
+    perform = matmul.in_modes(*inside)(performer(graph, steps, constants, homes, context))
     written = {context.place[home] for home in homes.values()}
     replay = Replay(xp, device.index, perform, written, context.after, reuse)
     modes = matmul.modes()

@@ -52,7 +52,7 @@ class Program:
             if trace.device is not None:
                 from gpugrad.flat.emit_cuda import emit as emit_launches
                 self.backend = "cuda"
-                made = emit_launches(self.graph, self._homes, trace.device, trace.primitives, reuse_outputs)
+                made = emit_launches(self.graph, self._homes, trace, reuse_outputs)
             elif self.backend == "llvm":
                 from gpugrad.flat.emit_llvm import emit as emit_loops
                 made = emit_loops(self.graph, homes)

@@ -19,12 +19,17 @@ from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol, user_line
 from gpugrad.graph.state import clock
 from gpugrad.graph.sweep import _sweep
+from gpugrad.kernels.matmul import modes
 
 #: Primitives that stay whole for devices, which have kernels for them.
 KERNELS = frozenset({"linear", "softmax", "softmax_pull", "log_softmax", "log_softmax_pull"})
 
 #: Bytes of a constant from which it is worth a look whether it is one number.
 LARGE = 1 << 16
+
+
+#: Primitives that follow the context's precision of products.
+PRODUCTS = frozenset({"matmul", "linear", "linear_relu"})
 
 
 class Trace:
@@ -54,6 +59,7 @@ class Trace:
         self.part: str | None = None                     # the primitive that is being written out
         self.updating = False                            # within an optimiser's step: nothing looks at the values
         self.device: Device | None = None
+        self.modes: set[tuple] = set()                   # what the context said where products were made
         self.primitives: dict[Any, Any] = {}             # NumPy's function -> the primitive, which knows other modules' too
         self.number = itertools.count().__next__
 
@@ -99,6 +105,8 @@ class Trace:
         function   the primitive's on NumPy arrays
         """
         name, outputs = prim.name, prim.outputs
+        if name in PRODUCTS:
+            self.modes.add(modes())
         self.primitives[function] = prim
         args = tuple([self.constant(x) if outside(x) else x for x in args])
         params = {name: static(name, v) for name, v in params.items()}
