@@ -158,6 +158,8 @@ def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, 
     except GpugradError:                                 # a Tensor among the data refused to leave its graph
         raise
     except (ValueError, TypeError, OverflowError) as error:
+        if xp is not numpy and str(error).startswith("Unsupported dtype"):
+            return new_array(numpy.asarray(data), dtype)                       # NumPy's word for it is in the error then
         raise ArgumentError(f"tensor: expected numbers in a regular shape, got {short(data)} ({error}). "
                             "Check nesting and dtype.") from error
     if type(array) is not xp.ndarray:                    # matrix, recarray and other subclasses carry other operators

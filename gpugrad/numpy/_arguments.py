@@ -17,14 +17,14 @@ from gpugrad.graph.tensor import Tensor, borrowed
 def as_tensor(op: str, x: Any, beside: Any = None) -> Tensor:
     """x as a Tensor: a Tensor as it is, an array without a copy, numbers and (nested) lists of numbers and Tensors.
 
-    Numbers and lists go to the device of the Tensor or array `beside` them, else to the default device.
+    Numbers, NumPy's scalars too, and lists go to the device of the Tensor or array `beside` them, else to the default device.
     """
     if isinstance(x, Tensor):
         return x
     if is_array(x):
         if x.dtype.kind not in "biufc":
             raise DtypeError(f"{op}: expected numbers, got dtype {x.dtype}. Convert the data to a numeric dtype.")
-        return Tensor(numpy.asarray(x)) if isinstance(x, numpy.generic) else borrowed(x)
+        return moved_beside(numpy.asarray(x), beside) if isinstance(x, numpy.generic) else borrowed(x)
     if isinstance(x, list | tuple) and holds_tensors(x):
         return T.stack(*as_tensors(op, *x), axis=0)
     if not isinstance(x, list | tuple | float | int | complex | range) and not hasattr(x, "__array__"):
@@ -37,7 +37,7 @@ def as_tensor(op: str, x: Any, beside: Any = None) -> Tensor:
 
 def as_tensors(op: str, *xs: Any) -> list[Tensor]:
     """Several arguments of one operation, numbers and lists on the device of the arrays among them."""
-    beside = next((x for x in xs if isinstance(x, Tensor) or is_array(x)), None)
+    beside = next((x for x in xs if isinstance(x, Tensor) or (is_array(x) and not isinstance(x, numpy.generic))), None)
     return [as_tensor(op, x, beside) for x in xs]
 
 
@@ -49,7 +49,7 @@ def device_beside(x: Any) -> Device | None:
 
 
 def moved_beside(array: numpy.ndarray, x: Any) -> Tensor:
-    """An array of the host as a Tensor on the device of x."""
+    """An array of the host as a Tensor on the device of x; where it is for no x."""
     return Tensor(move(array, device_beside(x) or CPU))
 
 

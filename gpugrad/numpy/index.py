@@ -17,7 +17,7 @@ from gpugrad.errors import ConversionError, DeviceError, DtypeError, IndexingErr
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, bare
-from gpugrad.numpy._arguments import as_tensor
+from gpugrad.numpy._arguments import as_tensor, moved_beside
 
 __all__ = ["At", "getitem", "setitem"]
 
@@ -98,7 +98,7 @@ def part(op: str, x: Tensor, item: Any) -> Any:
     if isinstance(item, numpy.integer):
         return int(item)
     if isinstance(item, list | tuple) and not len(item):
-        item = numpy.empty(0, dtype=numpy.intp)
+        item = moved_beside(numpy.empty(0, dtype=numpy.intp), x)
     if not isinstance(item, Tensor | bool | list | tuple | range) and not is_array(item):
         raise IndexingError(f"{op}: expected an index, got {short(item)}. {KINDS}.")
     t = as_tensor(op, item, beside=x)

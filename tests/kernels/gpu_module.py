@@ -35,7 +35,7 @@ class GpuModule(ModuleType):
         self.launches, self.modules, self.current = deque(maxlen=0), [], 0      # a launch kept would hold its arrays
         self.RawModule = type("RawModule", (RawModule,), {"xp": self})
         self.cublaslt = CublasLt()
-        self.cuda = SimpleNamespace(Device=None, runtime=SimpleNamespace(getDevice=lambda: 0),
+        self.cuda = SimpleNamespace(Device=None, runtime=SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1),
                                     compiler=SimpleNamespace(CompileException=CompileException),
                                     get_current_stream=lambda: SimpleNamespace(ptr=7))
 

@@ -126,7 +126,7 @@ def install(monkeypatch):
     xp.ascontiguousarray = lambda a, dtype=None: Array(placed(numpy.ascontiguousarray(a.values, dtype)))
     xp.zeros = lambda shape, dtype=numpy.float32: Array(zeroed(cudasim.empty(shape, dtype)))
     xp.cuda = SimpleNamespace(Device=Device, get_current_stream=lambda: SimpleNamespace(ptr=0),
-                              runtime=SimpleNamespace(getDevice=lambda: xp.current),
+                              runtime=SimpleNamespace(getDevice=lambda: xp.current, getDeviceCount=lambda: 2),
                               compiler=SimpleNamespace(CompileException=CompileException))
     monkeypatch.setitem(sys.modules, "cupy", xp)
     return xp
