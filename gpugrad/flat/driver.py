@@ -18,8 +18,8 @@ from gpugrad.flat.spots import Spot, as_rows
 Env = list[Any]
 #: From so much work in a segment on (elements read, written or worked on), other threads may run Python meanwhile.
 LONG = 1 << 17
-#: Work of products from which more threads pay.
-SHARED = 1 << 16
+#: Work of products that each thread needs, to pay for being told.
+SHARED = 1 << 15
 
 
 Word = int | Spot
@@ -162,12 +162,13 @@ class Segment:
         """
         native, library = runtime(), blas()
         assert library is not None
-        if WORKERS == 1 or sum(p.work for p in products) < SHARED:
+        threads = min(WORKERS, sum(p.work for p in products) // SHARED)
+        if threads < 2:
             for p in products:
                 self.call(native[f"gg_gemm_{p.element}"], p.words(library), work=p.work)
             return
         lists = [[(native[f"gg_gemm_{p.element}"], self.table(p.words(library)), 0, 0) for p in part]
-                 for part in shares(products, WORKERS)]
+                 for part in shares(products, threads)]
         self.share([calls for calls in lists if calls], products=True)
         self.work += sum(p.work for p in products)
 
