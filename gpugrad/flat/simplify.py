@@ -1,6 +1,7 @@
 """Passes: each a function from a program to an equal, smaller one. They keep IEEE results: x * 1 is x, but x + 0 is not (-0).
 
-The one exception is a sum of equal numbers, which becomes a product: the product is the more accurate.
+The one exception is a sum of equal numbers, which becomes a product: it is the more accurate, and keeps the sign of -0, to which
+NumPy's sum adds 0.
 """
 from __future__ import annotations
 
@@ -242,7 +243,7 @@ def spread(new: Rewriter, op: Op, x: Value, shape: tuple) -> bool:
 def total(new: Rewriter, op: Op, x: Value, axis: tuple, keepdims: bool) -> bool:
     """The sum of a broadcast, along the axes that it was broadcast to, is a product."""
     inner = made_by(x, "spread")
-    if inner is None or not axis or x.dtype.kind not in "fc":
+    if inner is None or not axis or x.dtype.kind != "f" or not x.size:       # (inf + 0j) * 5 and inf * 0 are NaN
         return False
     small = inner.args[0]
     lengths = (1,) * (x.ndim - small.ndim) + small.shape
