@@ -81,11 +81,14 @@ def launched(xp: Any, x: Any, w: Any, b: Any, axes: int, eps: float, centre: boo
 
 
 def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int, centre: bool,
-                  totals: tuple = (None, None, None)) -> tuple[Any, Any, Any]:
-    """(dx, dw, db), each added in place to what is given in `totals`; dw and db are added only where both are given."""
-    g, x, w = (None if a is None else xp.ascontiguousarray(a) for a in (g, x, w))
+                  totals: tuple = (None, None, None), more: Any = None) -> tuple[Any, Any, Any]:
+    """(dx, dw, db), each added in place to what is given in `totals`; dw and db are added only where both are given.
+
+    more   what dx is added to, and which stays as it is
+    """
+    g, x, w, more = (None if a is None else xp.ascontiguousarray(a) for a in (g, x, w, more))
     inner = x.shape[x.ndim - axes:]
-    dx, more = (xp.empty(x.shape, x.dtype), None) if totals[0] is None else (totals[0], totals[0])
+    dx, more = (xp.empty(x.shape, x.dtype), more) if totals[0] is None else (totals[0], totals[0])
     accumulate = totals[1] is not None and totals[2] is not None
     dw, db = totals[1:] if accumulate else (xp.empty(inner, x.dtype), xp.empty(inner, x.dtype))
     length, rows = x.size // r.size, r.size

@@ -5,6 +5,7 @@ Each pass replaces operations by one whose function is a `Native`: what it does 
     gradients   gᵀ x and the sum of g over its rows                     one product that sums as it reads
     residuals   linear(x, w, b) + c                                     the product adds c
     scales      a number times a product, or times what only products read: the product's alpha
+    norms       the gradient behind a layer norm + c                    its pullback adds c
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from gpugrad.arrays import module_of
 from gpugrad.flat.elements import ours
 from gpugrad.flat.formulas import uniform
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.kernels import cublaslt, matmul
+from gpugrad.kernels import cublaslt, layer_norm, matmul
 from gpugrad.kernels.cublaslt import LtUnsupportedError
 
 FLOATS = "fd"
@@ -31,7 +32,7 @@ class Native:
 
 
 def with_products(graph: Graph) -> Graph:
-    for run in (gradients, residuals, scales):
+    for run in (gradients, residuals, scales, norms):
         graph = run(graph)
     return graph
 
@@ -189,3 +190,38 @@ def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:
     lead = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = empty(a, (*lead, a.shape[-2], b.shape[-1]))
     return matmul.multiply(a, b, y, alpha=alpha)
+
+
+# layer norms -----------------------------------------------------------------------------------------------------------
+
+def norms(graph: Graph) -> Graph:
+    found = Matcher(graph)
+    for op in graph.ops:
+        if op.name != "add" or not ours(op) or not op.outputs[0].size:
+            continue
+        for x, other in (op.args, op.args[::-1]):
+            pull = found.made_by(x, "layer_norm_pull")
+            if (pull is None or pull.outputs[0] is not x or found.only_use(x) is not op or not isinstance(other, Value)
+                    or other.shape != x.shape or other.dtype != x.dtype):
+                continue
+            late = [reader for y in pull.outputs[1:] for reader in found.uses.get(y, ())]
+            if any(found.at[reader] < found.at[op] for reader in late):
+                continue
+            found.gone.add(pull)
+            found.fresh(op, "layer_norm_pull", [*pull.args, other], norm_pull(pull.params), op.outputs[0], *pull.outputs[1:])
+            break
+    return found.done()
+
+
+def norm_pull(params: dict[str, Any]) -> Callable[[Any], Callable]:
+    def make(xp: Any) -> Callable:
+        plain = layer_norm.layer_norm_pull(xp)
+
+        def run(g: Any, x: Any, w: Any, mean: Any, r: Any, more: Any) -> tuple[Any, Any, Any]:
+            axes, centre = params.get("axes", 1), params.get("centre", True)
+            if layer_norm.takes(x, axes, w) and g.dtype == x.dtype and g.shape == x.shape:
+                return layer_norm.launched_pull(xp, g, x, w, mean, r, axes, centre, more=more)
+            dx, dw, db = plain(g, x, w, mean, r, **params)
+            return dx + more, dw, db
+        return run
+    return make
