@@ -218,7 +218,7 @@ class Steps:
 
     def single(self, op: Op) -> None:
         """The operation by NumPy."""
-        function = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
+        function: Any = op.function or OWN.get(op.name) or PRIMITIVES[op.name].impls[numpy.ndarray]
         self.flush()
         finds = [self.look_at(x) if isinstance(x, Value) else lambda env, x=x: x for x in op.args]
         params, several = op.params, op.several
@@ -302,7 +302,8 @@ class Steps:
         x = op.args[0]
         if x.dtype.name not in ("int32", "int64"):
             return False
-        function, params = OWN[op.name], op.params
+        function: Any = OWN[op.name]
+        params = op.params
         self.segment.check(self.contiguous(x), x.size, params["classes"], ELEMENTS[x.dtype])
         look = self.look_at(x)
         self.segment.checks[len(self.segment.calls)] = lambda env: function(look(env), **params)

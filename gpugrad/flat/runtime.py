@@ -211,7 +211,7 @@ def blas() -> Blas | None:
     names = ("cblas_sgemm", "cblas_dgemm", "openblas_set_num_threads", "openblas_get_num_threads")
     for path in (*glob.glob(folder + ".libs/*openblas*"), *glob.glob(os.path.join(folder, ".dylibs", "*openblas*"))):
         library = ctypes.CDLL(path)
-        found = [getattr(library, f"scipy_{name}64_", None) for name in names]
+        found: list[Any] = [getattr(library, f"scipy_{name}64_", None) for name in names]
         if all(found):
             single, double, *threads = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in found]
             return Blas({"f32": single, "f64": double}, *threads)
@@ -224,22 +224,22 @@ def written() -> str:
     """The text of all native functions."""
     module = Module()
     for size in (1, 2, 4, 8):
-        define(module, f"gg_copy{size}", lambda b, size=size: copy(b, size))
+        define(module, f"gg_copy{size}", copy, size)
     define(module, "gg_rows", rows)
     define(module, "gg_zero", zero)
     for element in ("f32", "f64"):
         for name in ("sum", "max", "min"):
-            define(module, f"gg_{name}_{element}", lambda b, name=name, element=element: fold(b, name, element))
-        define(module, f"gg_gemm_{element}", lambda b, element=element: gemm(b, element))
+            define(module, f"gg_{name}_{element}", fold, name, element)
+        define(module, f"gg_gemm_{element}", gemm, element)
     define(module, "gg_round", rounded)
     for element in ("i32", "i64"):
-        define(module, f"gg_labels_{element}", lambda b, element=element: labels(b, element))
+        define(module, f"gg_labels_{element}", labels, element)
     return module.text() + "\n" + TEXT + (workers.TEXT if workers.POSIX else "")
 
 
-def define(module: Module, name: str, write: Callable[[Body], None]) -> None:
+def define(module: Module, name: str, write: Callable[..., None], *given: Any) -> None:
     b = Body(module)
-    write(b)
+    write(b, *given)
     b.do("ret void")
     module.function(name, "void", "ptr %p, i64 %begin, i64 %end", b)
 
