@@ -4,9 +4,10 @@ On the simulated device nothing is timed: there `bench` prints the score.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gpugrad.bench.cases  # noqa: F401  fills the registry
 from gpugrad.bench import report
@@ -64,10 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if args.device.partition(":")[0] == "sim":
         return print_score(args.device, args.full, args.json)
     against = [name for name in args.against.split(",") if name]
-    done = bench(args.cases, against, args.device, args.quick, args.seconds, args.budget)
+    found = (lambda one: append(one, args.json)) if args.json else None  # a run that is broken off has left what it found
+    done = bench(args.cases, against, args.device, args.quick, args.seconds, args.budget, found)
     report.show(done)
-    if args.json:
-        append(done, args.json)
     if args.plot:
         report.plot(done, args.plot)
     if args.readme:
@@ -95,6 +95,7 @@ def bench(
     quick: bool = False,
     seconds: float | None = None,
     budget: float = BUDGET,
+    found: Callable[[Run], None] | None = None,
 ) -> Run:
     """Measure cases against libraries, and return what was found.
 
@@ -103,6 +104,7 @@ def bench(
     device    "auto", "cpu", or a device of gpugrad's; other than on the CPU, NumPy by hand serves as reference only
     seconds   timed for each variant, at most
     budget    seconds for all timed cases together, first steps included; each gets its share of what those before it left
+    found     called after each case with a run of it alone
 
     Raises ArgumentError for a case or library of no known name; a library that is not installed is reported.
     """
@@ -125,6 +127,8 @@ def bench(
     for i, entry in enumerate(chosen):
         share = (end - time.monotonic()) / max(1, sum(isinstance(e, Case) for e in chosen[i:]))
         done.measured.append(measure(entry, peers, missing, min(most, max(LEAST, share / 1.2 / len(peers))), roof, say))
+        if found:
+            found(dataclasses.replace(done, measured=done.measured[-1:]))
     say("")
     return done
 
