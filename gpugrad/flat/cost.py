@@ -117,9 +117,9 @@ def microseconds(t: float) -> str:
 def cost(name: str, backend: str, graph: Graph, steps: Sequence, in_place: Iterable[Value]) -> Cost:
     """The cost of a program with these steps; in_place: the results that are made in an argument's memory."""
     from gpugrad.flat.cuda_fuse import fuse
-    from gpugrad.flat.cuda_gemm import with_products
+    from gpugrad.flat.emit_cuda import for_launches
     from gpugrad.flat.tiles import grouped
-    on_gpu = steps if backend == "cuda" else fuse(with_products(graph, False))
+    on_gpu = steps if backend == "cuda" else fuse(for_launches(graph, False))
     on_cpu = grouped(graph) if backend == "cuda" else steps
     total, in_place = sum(map(flops, graph.ops)), set(in_place)
     moved = sum(x.nbytes for x in {*graph.inputs, *graph.outputs})

@@ -67,7 +67,7 @@ def emit(graph: Graph, homes: dict[int, Value], trace: Any, reuse: bool) -> Laun
     device, xp, primitives = trace.device, trace.device.xp, trace.primitives
     precisions = {precision for precision, _ in trace.modes}
     inside = precisions.pop() if len(precisions) == 1 else None, any(relu for _, relu in trace.modes)
-    graph = with_moves(with_products(with_gates(graph, inside[1])))
+    graph = for_launches(graph, inside[1])
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
@@ -81,6 +81,11 @@ def emit(graph: Graph, homes: dict[int, Value], trace: Any, reuse: bool) -> Laun
     replay = Replay(xp, device.index, perform, written, context.after, reuse)
     modes = matmul.modes()
     return Launches(replay, parts, {}, replay, lambda _: matmul.modes() == modes)
+
+
+def for_launches(graph: Graph, epilogue: bool) -> Graph:
+    """The program in the operations that a device has kernels for; see `with_gates` for epilogue."""
+    return with_moves(with_products(with_gates(graph, epilogue)))
 
 
 def stored(parts: list[Group | Op], outputs: list[Value]) -> set[Value]:
