@@ -90,10 +90,11 @@ class Program:
             step()
         inputs = [read(arguments) for read in self._reads]
         if self._overwritten:                             # what shares memory with them is to be read as it was
-            memory = {id(owner(inputs[i])) for i in self._overwritten}
+            memory = {id(x if x.base is None else owner(x)) for x in [inputs[i] for i in self._overwritten]}
             for i in self._others:
-                if id(owner(inputs[i])) in memory:
-                    inputs[i] = inputs[i].copy()
+                x = inputs[i]
+                if id(x if x.base is None else owner(x)) in memory:
+                    inputs[i] = x.copy()
         try:
             outputs = self._run(inputs)
         except Exception as error:
