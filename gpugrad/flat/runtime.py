@@ -18,6 +18,7 @@ import ctypes
 import functools
 import glob
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -170,7 +171,7 @@ def runtime() -> Runtime:
 
 def layout_is_known(bind: Callable) -> bool:
     """Whether lists and arrays have their addresses where `gg_bind` looks for them."""
-    if ctypes.sizeof(ctypes.c_void_p) != 8:
+    if ctypes.sizeof(ctypes.c_void_p) != 8 or sys.implementation.name != "cpython":         # elsewhere an id is no address
         return False
     arrays = [numpy.arange(6.0), numpy.zeros((2, 3), "f4"), numpy.ones(7)[2:]]
     # every read is of an address in an object at least this long: nothing is followed that was not seen to be right before
