@@ -12,6 +12,7 @@ from gpugrad.flat import driver, emit_llvm, runtime
 from gpugrad.flat.driver import Product, Segment, shares
 from gpugrad.flat.runtime import layout_is_known
 from gpugrad.flat.spots import Spot, address, as_rows, item, matrix
+from gpugrad.flat.workers import POSIX, Workers
 from gpugrad.graph.namespace import TRACED as m
 
 RNG = np.random.default_rng(11)
@@ -122,14 +123,14 @@ def test_a_network_is_one_segment(monkeypatch):
     assert len(made[0].calls) < 20
 
 
-@pytest.mark.parametrize("threads", [2, 3, 7])
-def test_shares_are_all_of_all_products_once(threads):
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_shares_are_all_of_all_products_once(count):
     rows = [96, 96, 5, 300, 17, 96, 1]                      # longer and shorter than the 30 columns
     xs = [RNG.standard_normal((n, 40)) for n in rows]
     ys, w = [np.full((n, 30), np.nan) for n in rows], RNG.standard_normal((40, 30))
-    parts = shares([Product(here(y), here(x), here(w), "f64") for x, y in zip(xs, ys, strict=True)], threads)
+    parts = shares([Product(here(y), here(x), here(w), "f64") for x, y in zip(xs, ys, strict=True)], count)
     work = [sum(p.work for p in part) for part in parts]
-    assert max(work) < 1.2 * sum(work) / threads + 16 * 40 * 30 / 16
+    assert max(work) < 1.2 * sum(work) / count + 16 * 40 * 30 / 16
     segment = Segment()
     for part in parts:
         segment.products(part)
@@ -197,17 +198,43 @@ def test_a_parameter_by_columns_is_stepped_in_place():
     np.testing.assert_array_equal(data, start / 8)
 
 
-@pytest.mark.parametrize("workers", [2, 5])
-def test_threads_share_rows_and_join_what_they_found(workers, monkeypatch):
-    monkeypatch.setattr(emit_llvm, "WORKERS", workers)
+@pytest.fixture
+def threads(request, monkeypatch):
+    """So many threads for everything, however few cores there are."""
+    if not POSIX:
+        pytest.skip("one thread here")
+    native = runtime.runtime()
+    workers = Workers(native.library, request.param - 1)
+    monkeypatch.setattr(native, "workers", workers)
+    for module in (emit_llvm, driver):
+        monkeypatch.setattr(module, "WORKERS", request.param)
     monkeypatch.setattr(emit_llvm, "PARALLEL", 2)
+    monkeypatch.setattr(driver, "SHARED", 2)
+    yield request.param
+    workers.stop()
+
+
+@pytest.mark.parametrize("threads", [2, 3], indirect=True)
+def test_products_on_threads(threads):
+    xs, ws = [RNG.standard_normal((50, 40)) for _ in range(3)], [RNG.standard_normal((40, 70)) for _ in range(3)]
+    f = gg.compile(lambda *args: tuple([x @ w for x, w in zip(args[:3], args[3:], strict=True)]), backend="llvm")
+    for _ in range(30):
+        found = f(*xs, *ws)
+    for y, x, w in zip(found, xs, ws, strict=True):
+        np.testing.assert_allclose(y, x @ w, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("threads", [2, 5], indirect=True)
+def test_threads_share_rows_and_join_what_they_found(threads, monkeypatch):
     x = RNG.standard_normal((37, 24)).astype(np.float32)
 
     def f(x):
         return gg.sum(gg.exp(x)), gg.sum(x * 2, axis=0), gg.max(x), gg.softmax(x), gg.mean(x, axis=1)
     parallel = []
     monkeypatch.setattr(driver.Segment, "parallel", lambda *a, call=Segment.parallel: parallel.append(a) or call(*a))
-    found = gg.compile(f, backend="llvm")(x)
+    f_compiled = gg.compile(f, backend="llvm")
+    for _ in range(30):
+        found = f_compiled(x)
     assert parallel
     for a, b in zip(found, f(gg.tensor(x)), strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-5, atol=1e-6)
