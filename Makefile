@@ -14,6 +14,9 @@ comma := ,
 more := $(if $(PEERS),$(comma)peers)$(if $(EXTRAS),$(comma)$(EXTRAS))
 venv := PYTHON="$(PYTHON)" sh tools/venv.sh
 py := .venv/bin/python
+# What runs again through gg.compile: see tests/compiled_mode.py.
+quick_compiled := tests/graph tests/nn tests/numpy
+compiled := $(quick_compiled) tests/rules $(addprefix tests/test_,$(addsuffix .py,bad_input function lecture random random_programs))
 pytest := $(py) -m pytest --no-header --tb=short -rfEs
 
 .PHONY: help bench gpu test test-all peers lint clean distclean
@@ -33,10 +36,14 @@ gpu: ## on a machine with a GPU: test, compare with the simulated device, time, 
 test: ## run the tests, slow ones excepted
 	@$(venv) test$(more)
 	$(pytest) -m "not slow" $(ARGS)
+	$(pytest) -m "not slow" --compiled numpy $(ARGS) $(quick_compiled) || test $$? -eq 5  # none of them chosen by ARGS
 
 test-all: ## run every test
 	@$(venv) test$(more)
 	$(pytest) $(ARGS)
+	for backend in numpy llvm; do \
+		$(pytest) --compiled $$backend $(ARGS) $(compiled) || test $$? -eq 5 || exit 1; \
+	done
 
 peers: ## install torch, jax and autograd beside gpugrad, for comparisons
 	@$(venv) test,peers
