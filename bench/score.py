@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import gpugrad as gg
+from gpugrad.bench.score_compiled import Replayed, replay
 from gpugrad.bench.score_models import Block, Mlp
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels import gate
@@ -150,13 +151,30 @@ def score_step(step: Step, number: str) -> list[Score]:
               f"<= {work.most_bytes_ratio:g}", step.ratio <= work.most_bytes_ratio, "counted / by formula, same size"),
         Score("S4", f"saved activations, {name}", f"{step.saved / 1e6:.3f} MB", f"<= {work.most_saved / 1e6:.3f} MB",
               step.saved <= work.most_saved, "counted / by formula, same size"),
-        Score("S5", f"allocations in a replayed step, {name}", "-", "0", None, "eager: nothing is replayed"),
         Score("S9", f"grid fill, {name}", f"{fill(worst):.0%} ({worst.name})" if worst else "-", f">= {GRID_FILL:.0%} from 1 MB",
               fill(worst) >= GRID_FILL if worst else None, f"counted, {MULTIPROCESSORS} multiprocessors"),
         Score("S12", f"step, {name}", f"{whole[0]:.0f} us fp32, {whole[1]:.0f} TF32 (kernels alone {roof[0]:.1f}, {roof[1]:.1f})",
               "-", None, f"modelled: H100 SXM, {LAUNCH_US:g} us a launch"),
         Score("S14", f"repeats bit for bit, {name}", f"{'yes' if step.repeats else 'no'}; error {step.error:.1e}", "yes",
               step.repeats, "run twice; against float64 on the CPU"),
+        Score("S15", f"host waits, {name}", "unknown" if found.syncs is None else str(found.syncs), "0",
+              None if found.syncs is None else found.syncs == 0, "counted"),
+    ]
+
+
+def score_replay(step: Replayed, number: str) -> list[Score]:
+    """The scores of one workload's compiled step, of a replay."""
+    work, found, n = step.work, step.profile, len(step.profile.launches)
+    name = f"{work.name}, compiled"
+    whole = f"{n}, no graph: {step.refused}" if step.refused else f"{n} in {step.host} of the host"
+    exact = f"error {step.error:.0e} against eager"
+    return [
+        Score(number, f"launches, {name}", whole, f"<= {work.most_compiled} in 1", n <= work.most_compiled and step.host == 1,
+              f"counted; {exact}"),
+        Score("S3", f"bytes / least, {name}", f"{step.ratio:.2f}", "<= 1.1", step.ratio <= 1.1,
+              "counted / by formula, same size"),
+        Score("S5", f"allocations in a replay, {name}", "unknown" if step.mallocs is None else str(step.mallocs), "0",
+              None if step.mallocs is None else step.mallocs == 0, "counted"),
         Score("S15", f"host waits, {name}", "unknown" if found.syncs is None else str(found.syncs), "0",
               None if found.syncs is None else found.syncs == 0, "counted"),
     ]
@@ -196,9 +214,11 @@ def collect(device: str, full: bool, architectures: tuple[str, ...] = ("sm_90",)
     steps = [take(Mlp(), device), take(Mlp(epilogues=True), device), take(Block() if full else SCALED_BLOCK, device)]
     for number, step in zip(("S1", "S1", "S2"), steps, strict=True):
         step.scores = score_step(step, number)
+    replays = [score for step, number in zip(steps, ("S1", "S1", "S2"), strict=True)
+               for score in score_replay(replay(step.work, device), number)]
     compiled = [*gate.compile_all(architectures), *gate.compile_generated(architectures)]
     kernels = score_kernels(compiled, gate.run_hot(compiled))
-    return [s for step in steps for s in step.scores] + kernels, steps
+    return [s for step in steps for s in step.scores] + replays + kernels, steps
 
 
 def show(scores: list[Score], steps: list[Step], device: str) -> str:

@@ -75,6 +75,8 @@ class Mlp:
     def most_launches(self) -> int:
         return 10 if self.epilogues else 14
 
+    most_compiled = most_launches
+
     @property
     def layers(self) -> list[tuple[int, int]]:
         """(inputs, outputs) of each."""
@@ -141,6 +143,7 @@ class Block:
     heads: int = 12
     name = "block"
     most_launches = 32
+    most_compiled = 21
     most_bytes_ratio = 1.15
     peers = (
         Peer("torch eager, SDPA, fused AdamW", 32, 1038.8, "measured, torch 2.13 CPU dispatch, loss taken off"),

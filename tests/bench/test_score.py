@@ -6,6 +6,7 @@ import pytest
 
 import gpugrad as gg
 from gpugrad.bench import score
+from gpugrad.bench.score_compiled import replay
 from gpugrad.bench.score_models import Block, Mlp
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels.record import Launch
@@ -86,3 +87,12 @@ def test_score_of_a_step_on_the_simulated_device():
     assert step.profile.bytes > step.work.least_bytes        # the least is a bound, or it is counted wrong
     assert step.repeats and step.error < 1e-4
     assert step.profile.syncs is not None
+
+
+def test_score_of_a_replay():
+    found = replay(Mlp(32, (64, 32, 32, 10), epilogues=True), "sim")
+    by_id = {s.id: s for s in score.score_replay(found, "S1")}
+    assert all(by_id[key].passed for key in ("S1", "S5", "S15")), by_id
+    assert found.error < 1e-5 and by_id["S1"].found == "10 in 1 of the host"
+    found.refused = "cuBLAS may not be captured"
+    assert "no graph" in score.score_replay(found, "S1")[0].found
