@@ -69,6 +69,12 @@ class Symbol:
             new = RAW[Symbol].astype(new, dtype=self.dtype)
         self.array, self.value, self.fixed = new.array, new.value, new.fixed
 
+    def fill(self, value: Any) -> None:
+        if isinstance(value, Symbol):
+            self.rebind(value)
+        else:
+            self.array, self.value, self.fixed = numpy.broadcast_to(numpy.asarray(value, self.dtype), self.shape), None, True
+
     def copy(self, order: str = "K") -> Symbol:
         twin = Symbol(self.array, self.value, self.fixed)
         twin.scalar = self.scalar
