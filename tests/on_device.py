@@ -33,6 +33,11 @@ def placed(tree: Any) -> Any:
     return map_tree(lambda x: move(x, gg.default_device()) if isinstance(x, np.ndarray) else x, tree)
 
 
+def hosted(tree: Any) -> Any:
+    """The tree with its arrays in the host's memory."""
+    return map_tree(lambda x: move(x, CPU) if is_array(x) else x, tree)
+
+
 def host(x: Any) -> np.ndarray:
     """The numbers of an array or a Tensor as a NumPy array."""
     x = x.detach().data if isinstance(x, gg.Tensor) else x

@@ -2,9 +2,12 @@
 import numpy as np
 import pytest
 from agreement import normal
+from on_device import assert_close, assert_equal, host, placed, xp
 
 import gpugrad as gg
 from gpugrad.check import check_grads
+
+pytestmark = pytest.mark.usefixtures("device")
 
 MASK = normal(2, 3, 4, seed=1) > 0
 INDICES = [0, -1, np.int64(1), slice(None), slice(1, None), slice(None, None, -2), ..., None, True, False, np.True_,
@@ -26,9 +29,10 @@ def each(indices):
 def test_reading_is_numpys(index):
     x = normal(2, 3, 4)
     expected = x[index]
+    x, index = placed((x, index))
     y = gg.tensor(x)[index]
     assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
-    np.testing.assert_array_equal(y.data, expected)
+    assert_equal(y.data, expected)
     if expected.size:
         check_grads(lambda x: x[index], (x,), order=2)
 
@@ -40,11 +44,13 @@ def test_writing_is_numpys(index):
     for value in (v, 2.0, v.sum(), v[..., :1] if v.ndim > 1 else v, v[None] if v.ndim and index is not MASK else v):
         expected = x.copy()
         expected[index] = value
-        t = gg.tensor(x)
-        t[index] = value
-        np.testing.assert_array_equal(t.data, expected)
-        np.testing.assert_array_equal(gg.setitem(x, index, value).data, expected)
+        there, at, given = placed((x, index, value))
+        t = gg.tensor(there)
+        t[at] = given
+        assert_equal(t.data, expected)
+        assert_equal(gg.setitem(there, at, given).data, expected)
     if v.size:
+        x, index, v = placed((x, index, v))
         check_grads(lambda x, v: gg.setitem(x, index, v), (x, v), order=2)
         check_grads(lambda x, v: gg.setitem(x, index, v), (x, v.sum()), order=1)
 
@@ -55,7 +61,8 @@ def test_adding_is_numpys(index):
     v = normal(*x[index].shape, seed=2)
     expected = x.copy()
     np.add.at(expected, index, v)
-    np.testing.assert_allclose(gg.Tensor(x).at[index].add(v).data, expected, rtol=1e-14)
+    x, index, v = placed((x, index, v))
+    assert_close(gg.Tensor(x).at[index].add(v).data, expected, rtol=1e-14)
     if v.size:
         check_grads(lambda x, v: gg.At(x)[index].add(v), (x, v), order=1)
 
@@ -66,14 +73,15 @@ def test_at_changes_as_often_as_named(name, index):
     x, v = np.abs(normal(2, 3, 4)) + 0.5, 1.5
     expected = x.copy()
     getattr(np, name).at(expected, index, v)
-    np.testing.assert_allclose(getattr(gg.Tensor(x).at[index], name)(v).data, expected, rtol=1e-14)
-    check_grads(lambda x, v: getattr(gg.At(x)[index], name)(v), (x, np.array(v)), order=1)
+    x, index = placed((x, index))
+    assert_close(getattr(gg.Tensor(x).at[index], name)(v).data, expected, rtol=1e-14)
+    check_grads(lambda x, v: getattr(gg.At(x)[index], name)(v), (x, xp.array(v)), order=1)
 
 
 def test_at_gets_and_sets():
     x = normal(3, 4)
-    np.testing.assert_array_equal(gg.Tensor(x).at[[0, 0]].get().data, x[[0, 0]])
-    np.testing.assert_array_equal(gg.Tensor(x).at[1].set(0.0).data[1], 0)
+    assert_equal(gg.Tensor(x).at[[0, 0]].get().data, x[[0, 0]])
+    assert_equal(gg.Tensor(x).at[1].set(0.0).data[1], 0)
 
 
 def test_reading_views_the_same_memory_and_index_arrays_copy():
@@ -86,10 +94,10 @@ def test_of_values_for_one_element_the_last_stays_and_has_the_gradient():
     x = gg.tensor([0.0, 0.0, 0.0], requires_grad=True)
     v = gg.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
     y = gg.setitem(x, [0, 2, 0, -1], v)
-    np.testing.assert_array_equal(y.data, [3, 0, 4])
+    assert_equal(y.data, [3, 0, 4])
     (y * gg.tensor([10.0, 20.0, 30.0])).sum().backward()
-    np.testing.assert_array_equal(x.grad.data, [0, 20, 0])
-    np.testing.assert_array_equal(v.grad.data, [0, 0, 10, 30])
+    assert_equal(x.grad.data, [0, 20, 0])
+    assert_equal(v.grad.data, [0, 0, 10, 30])
 
 
 def test_float32_stays_float32():
@@ -107,22 +115,22 @@ def test_a_complex_array_reads_writes_and_adds():
 
 def test_an_index_array_may_change_after_it_was_used():
     x = gg.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    for index, changed in ((np.array([0, 2]), 1), (np.array([True, False, True]), False)):
+    for index, changed in ((xp.array([0, 2]), 1), (xp.array([True, False, True]), False)):
         x.zero_grad()
         y = x[index]
         index[...] = changed
         y.sum().backward()
-        np.testing.assert_array_equal(x.grad.data, [1, 0, 1])
+        assert_equal(x.grad.data, [1, 0, 1])
 
 
 def test_tensors_are_indices():
-    x = gg.tensor(normal(4, 3), requires_grad=True)
+    x = gg.tensor(xp.asarray(normal(4, 3)), requires_grad=True)
     i, mask = gg.tensor([3, 0, 0]), gg.tensor([True, False, True, False])
-    np.testing.assert_array_equal(x[i].data, x.data[[3, 0, 0]])
-    np.testing.assert_array_equal(x[mask, gg.tensor(1)].data, x.data[[0, 2], 1])
-    np.testing.assert_array_equal(x[gg.tensor(2)].data, x.data[2])
-    np.testing.assert_array_equal(x[gg.tensor(1):].data, x.data[1:])
-    np.testing.assert_array_equal(x[gg.argsort(x[:, 0])].data, x.data[np.argsort(x.data[:, 0])])
+    assert_equal(x[i].data, x.data[[3, 0, 0]])
+    assert_equal(x[mask, gg.tensor(1)].data, x.data[[0, 2], 1])
+    assert_equal(x[gg.tensor(2)].data, x.data[2])
+    assert_equal(x[gg.tensor(1):].data, x.data[1:])
+    assert_equal(x[gg.argsort(x[:, 0])].data, x.data[np.argsort(x.data[:, 0])])
 
 
 BATCHED = [
@@ -141,29 +149,31 @@ BATCHED = [
 def test_vmap_over_arrays_and_indices_is_a_loop(number, axes):
     def f(x, i):
         return BATCHED[number](gg.asarray(x), i)                # x is a bare array where it is not mapped
-    xs, indices = normal(5, 3, 3, 4), np.random.default_rng(0).integers(-3, 3, size=(5, 2))
+    xs, indices = placed((normal(5, 3, 3, 4), np.random.default_rng(0).integers(-3, 3, size=(5, 2))))
     x = xs if axes[0] == 0 else xs[0]
     i = indices if axes[1] == 0 else indices[0]
 
     def at(values, axis, k):
         return gg.tensor(values[k] if axis == 0 else values)
     expected = np.stack([f(at(x, axes[0], k), at(i, axes[1], k)).data for k in range(5)])
-    np.testing.assert_array_equal(gg.vmap(f, in_axes=axes)(x, i), expected)
+    assert_equal(gg.vmap(f, in_axes=axes)(x, i), expected)
 
     def pulled(x, i):
         y, pull = gg.vjp(lambda x: f(x, i), x)
-        return pull(np.cos(np.arange(y.size)).reshape(y.shape))[0]
+        return pull(np.cos(xp.arange(y.size)).reshape(y.shape))[0]
     expected = np.stack([pulled(at(x, axes[0], k), at(i, axes[1], k)).data for k in range(5)])
-    np.testing.assert_allclose(gg.vmap(pulled, in_axes=axes)(x, i), expected, rtol=1e-13)
+    assert_close(gg.vmap(pulled, in_axes=axes)(x, i), expected, rtol=1e-13)
 
 
-def test_many_rows_add_up_in_order_and_repeatably():
+def test_many_rows_add_up_repeatably_and_on_the_cpu_in_order(device):
     rng = np.random.default_rng(0)
     g, rows = rng.normal(size=(3000, 40)).astype(np.float32), rng.integers(0, 50, size=3000)
     expected = np.zeros((50, 40), np.float32)
     np.add.at(expected, rows, g)
-    for _ in range(2):
-        np.testing.assert_array_equal(gg.scatter_add(np.zeros((50, 40), np.float32), rows, g).data, expected)
+    g, rows = placed((g, rows))
+    first, again = (host(gg.scatter_add(xp.zeros((50, 40), np.float32), rows, g)) for _ in range(2))
+    assert_equal(first, again)
+    assert_close(first, expected, rtol=0, atol=0 if device == "cpu" else 1e-4)
 
 
 X = gg.tensor(normal(2, 3))

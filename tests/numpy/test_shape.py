@@ -2,10 +2,13 @@
 import numpy as np
 import pytest
 from agreement import agrees, normal, same
+from on_device import assert_close, xp
 
 import gpugrad as gg
 from gpugrad import numpy as gnp
 from gpugrad.errors import ArgumentError, AxisError, ConversionError, DtypeError, ShapeError
+
+pytestmark = pytest.mark.usefixtures("device")
 
 CALLS = [
     ("reshape", (normal(3, 4), (2, 6)), {}),
@@ -142,7 +145,7 @@ def test_random_moves_agree_with_numpy(seed):
     """A random walk through functions that keep all elements, the same for both."""
     rng = np.random.default_rng(seed)
     x = np.arange(24).reshape(2, 3, 4)
-    start = gg.tensor(x * 1.0, requires_grad=True)
+    start = gg.tensor(xp.asarray(x * 1.0), requires_grad=True)
     y, steps = start, []
     for _ in range(6):
         axis, other = (int(a) for a in rng.integers(-x.ndim, x.ndim, size=2))
@@ -154,7 +157,7 @@ def test_random_moves_agree_with_numpy(seed):
         x, y = getattr(np, name)(x, *args), getattr(gnp, name)(y, *args)
     same(y, x * 1.0, str(steps))
     weights = rng.normal(size=x.shape)
-    y.backward(gg.tensor(weights))
+    y.backward(gg.tensor(xp.asarray(weights)))
     assert start.grad.data.reshape(-1)[x].tolist() == weights.tolist()          # x says where each element came from
 
 
@@ -183,14 +186,14 @@ def test_split_and_concatenate_are_inverse_and_transposed():
 
 
 def test_gradient_of_a_float32_part_beside_float64_is_float32():
-    x = gg.tensor(np.ones(2, "f4"), requires_grad=True)
-    gnp.concatenate([x, np.ones(2)]).sum().backward()
+    x = gg.tensor(xp.ones(2, "f4"), requires_grad=True)
+    gnp.concatenate([x, xp.ones(2)]).sum().backward()
     assert x.grad.dtype == np.float32
 
 
 def test_pad_value_has_a_gradient_of_one_for_each_padded_element():
     value = gg.tensor(2.0, requires_grad=True)
-    y = gnp.pad(np.ones((2, 2)), 1, constant_values=value)
+    y = gnp.pad(xp.ones((2, 2)), 1, constant_values=value)
     same(y, np.pad(np.ones((2, 2)), 1, constant_values=2.0), "pad")
     y.sum().backward()
     assert value.grad.item() == 12
@@ -205,7 +208,7 @@ def test_nested_lists_of_tensors_become_one_tensor():
 
 
 def test_views_are_views_and_copies_are_copies():
-    x = np.arange(6.0)
+    x = xp.arange(6.0)
     for view in (gnp.reshape(x, (2, 3)), gnp.ravel(x), gnp.flip(x), gnp.expand_dims(x, 0), gnp.transpose(gnp.reshape(x, (2, 3)))):
         assert np.shares_memory(view.data, x)
     assert not np.shares_memory(gnp.reshape(x, (2, 3), copy=True).data, x)
@@ -215,9 +218,9 @@ def test_shape_functions_inside_vmap_leave_the_batch_alone():
     x = normal(4, 2, 3)
     for f, g in [(lambda r: gnp.tile(gnp.ravel(r), 2), lambda r: np.tile(np.ravel(r), 2)),
                  (lambda r: gnp.pad(r, 1, mode="reflect"), lambda r: np.pad(r, 1, mode="reflect")),
-                 (lambda r: gnp.vstack([r, np.ones(3)]), lambda r: np.vstack([r, np.ones(3)])),
+                 (lambda r: gnp.vstack([r, xp.ones(3)]), lambda r: np.vstack([r, np.ones(3)])),
                  (lambda r: gnp.repeat(r, [1, 2], axis=0), lambda r: np.repeat(r, [1, 2], axis=0))]:
-        np.testing.assert_allclose(gg.vmap(f)(x), np.stack([g(r) for r in x]))
+        assert_close(gg.vmap(f)(xp.asarray(x)), np.stack([g(r) for r in x]))
 
 
 BAD = [

@@ -112,7 +112,7 @@ def check_raw_against_traced(row: Row, device: str) -> None:
 
 def check_second_order(row: Row, device: str) -> None:
     """u'Hv of <c, f> by all four nestings of the modes, and by differences of the gradient."""
-    for rng, f, xs in float64_cases(row, device, most=3):
+    for rng, f, xs in float64_cases(row, device, most=3 if device == "cpu" else 1):
         y, _ = vjp(f, *xs)
         us, vs, cs = directions(rng, xs), directions(rng, xs), directions(rng, leaves(y))
         c = as_tree(cs, y)

@@ -10,35 +10,26 @@ from rows import Row, all_rows
 
 from gpugrad import methods as methods
 from gpugrad import rules as rules
-from gpugrad.arrays import cuda_usable
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.primitive import Primitive, elementwise
 
 ROWS = all_rows()
 DIFFERENTIABLE = [row for row in ROWS if row.name in PRIMITIVES and row.primitive.vjp]
 CONSTANT = [row for row in ROWS if row.name in PRIMITIVES and not row.primitive.vjp]
-DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 BUILTIN = set(PRIMITIVES)          # what importing gpugrad registers, before any test adds its own
 
 
 needs_llvm = pytest.mark.skipif(find_spec("llvmlite") is None, reason="compiled loops need the extra jit")
 
 
+#: Seven checks in one: on the simulated device they are for `make test-all`.
+later = pytest.mark.parametrize("device", ["cpu", pytest.param("sim", marks=pytest.mark.slow)], indirect=True)
+
+
 def over(rows):
     return pytest.mark.parametrize("row", rows, ids=[row.id for row in rows])
 
 
-#: Kernels on the simulated device take their time: beyond values and gradients it is for `make test-all`.
-LATER = [pytest.param(name, marks=pytest.mark.slow) if name == "sim" else name for name in DEVICES]
-everywhere = pytest.mark.parametrize("device", DEVICES, indirect=True)
-
-
-@pytest.fixture(params=LATER)
-def device(request):
-    return request.param
-
-
-@everywhere
 @over(ROWS)
 def test_value_is_the_references(row, device):
     checks.check_value(row, device)
@@ -49,7 +40,6 @@ def test_constant_leaves_the_graph(row, device):
     checks.check_constant(row, device)
 
 
-@everywhere
 @over(DIFFERENTIABLE)
 def test_reverse_mode_agrees_with_differences(row, device):
     checks.check_reverse_against_differences(row, device)
@@ -86,6 +76,7 @@ def test_compiled_equals_eager(row, backend):
     checks.check_compiled(row, backend)
 
 
+@later
 @over([row for row in DIFFERENTIABLE if row.complex_ok])
 def test_complex_inputs(row, device):
     checks.check_complex(row, device)
