@@ -251,12 +251,11 @@ def unary_recorder(prim: Any) -> Callable:
 
 def tensors_recorder(prim: Any) -> Callable:
     """record(prim, xs, params) for an operation with parameters, unrolled for inputs that are all Tensors."""
-    impls = prim.impls
-    plain = prim.outputs == 1 and not prim.fits
+    impls, outputs = prim.impls, prim.outputs
 
     def op(*xs, **params):
         mode = current()
-        if not plain or (mode is not RECORD and mode is not LEVELS):
+        if prim.fits or (mode is not RECORD and mode is not LEVELS):
             return record(prim, xs, params)
         values = [x._data for x in xs if type(x) is Tensor]
         if len(values) != len(xs) or not values:
@@ -266,14 +265,16 @@ def tensors_recorder(prim: Any) -> Callable:
             y = impls[kind](*values, **params)
         except Exception as error:
             raise explained(error, prim, values, params) from error
-        if type(y) is not kind:
+        if outputs != 1:
+            y = tuple([v if type(v) is kind else RAW[kind].xp.asarray(v) for v in y])
+        elif type(y) is not kind:
             y = RAW[kind].xp.asarray(y)
         parents = tuple([x._node for x in xs])
         if prim.vjp is None or parents.count(None) == len(parents):
-            return Tensor(y)
+            return wrap(y)
         keep_y, kept = prim.kept(parents)
         saved = tuple([v if i in kept else Shaped(v.shape, v.dtype) for i, v in enumerate(values)])
-        return Tensor(y, Node(prim, parents, saved, y if keep_y else Shaped(y.shape, y.dtype), params))
+        return attach(y, Node(prim, parents, saved, y if keep_y else shape_only(y), params))
     return op
 
 
