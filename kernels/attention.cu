@@ -189,7 +189,7 @@ struct Steps {
 };
 
 template <typename T, int V, int D>
-__global__ void __launch_bounds__(TX* lanes_down<Forward<acc_t<T>, D>::N>(), 4)
+__global__ void __launch_bounds__(TX* lanes_down<Forward<acc_t<T>, D>::N>(), sizeof(T) == 2 ? 3 : 4)  // with 4 half would spill
     attention(const T* __restrict__ q, const T* __restrict__ k, const T* __restrict__ v, T* __restrict__ o,
               acc_t<T>* __restrict__ lse, int L, int S, int E, int F, double scale, bool causal, int heads = 0,
               long long in_batch = 0, long long in_head = 0, long long in_row = 0, long long out_batch = 0,
