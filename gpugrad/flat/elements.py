@@ -165,6 +165,7 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "equal": compare("oeq", "eq"), "not_equal": compare("une", "ne"),
     "less": compare("olt", "slt"), "less_equal": compare("ole", "sle"),
     "greater": compare("ogt", "sgt"), "greater_equal": compare("oge", "sge"),
+    "discretise": lambda b, x: x.compare("une" if x.is_float else "ne", 0),
     "isnan": lambda b, x: x.compare("uno", x),
     "isfinite": lambda b, x: b.intrinsic("fabs", x).compare("olt", math.inf),
     "isinf": lambda b, x: b.intrinsic("fabs", x).compare("oeq", math.inf),
@@ -173,11 +174,13 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "logical_xor": lambda b, x, y: x ^ y, "bitwise_xor": lambda b, x, y: x ^ y,
     "logical_not": negated, "invert": negated,
 }
-COMPARISONS = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf"))
+COMPARISONS = frozenset(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isfinite", "isinf",
+                         "discretise"))
 LOGIC = frozenset(("logical_and", "bitwise_and", "logical_or", "bitwise_or", "logical_xor", "bitwise_xor", "logical_not",
                    "invert"))
 ON_INTEGERS = frozenset(("add", "subtract", "multiply", "negative", "positive", "square", "abs", "absolute", "maximum", "minimum",
                          "where", "masked", "alias", "spread", "astype", "relu", "one_hot", "conj", "real"))
+ON_BOOLS = frozenset(("where", "masked", "alias", "spread"))
 FLOATS_ONLY = frozenset(("isnan", "isfinite", "isinf"))
 MASK_AT = {"where": 0, "masked": 1}
 POWERS = (2, 3, 4, 1, 0.5, -1, -2, -0.5)
@@ -205,12 +208,14 @@ def fusable(op: Op) -> bool:
     kinds = {x.dtype.kind for i, x in enumerate(op.args) if isinstance(x, Value) and MASK_AT.get(name) != i}
     if name in MASK_AT:
         mask = op.args[MASK_AT[name]]
-        if not isinstance(mask, Value) or mask.dtype != bool or y.dtype == bool:
+        if not isinstance(mask, Value) or mask.dtype != bool:
             return False
     if name in LOGIC:
         return kinds == {"b"} and y.dtype == bool and all(isinstance(x, Value) for x in op.args)
     if name in COMPARISONS:
-        return comparable(op, kinds)
+        return y.dtype == bool and comparable(op, kinds)
+    if y.dtype == bool:
+        return name in ON_BOOLS and kinds == {"b"}
     if name == "power":
         return y.dtype.kind == "f" and kinds == {"f"} and type(op.args[1]) in (int, float) and op.args[1] in POWERS
     if y.dtype.kind == "f":

@@ -187,6 +187,18 @@ def test_integers(dtype):
     agree(f, a, b, rtol=0, atol=0)
 
 
+def test_bools():
+    def f(x, y):
+        a, b = x > 0, y > x
+        return (m.where(a, b, a ^ b), m.where(a, b, True), m.discretise(x, dtype=np.dtype(bool)), a < b,
+                m.discretise(m.astype(a, dtype=np.dtype("i4")) * 2, dtype=np.dtype(bool)), gg.concatenate([a, b]))
+    x = draw(45)
+    x[::5] = 0.0
+    x[3], x[10] = np.nan, -0.0
+    assert all(isinstance(s, Group) for s in steps(f, x, draw(45)))
+    agree(f, x, draw(45), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int32, np.int64])
 def test_other_elements_are_moved_too(dtype):
     x = RNG.integers(0, 2, (40, 9)).astype(dtype)
