@@ -15,7 +15,8 @@ from gpugrad.flat.tiles import ALONG, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step
 #: Arrays begin at a multiple of this many bytes: a cache line.
 ALIGNMENT = 64
 #: Operations that always make a new array, beside those that can be told where.
-FRESH = frozenset(("mean", "astype", "concatenate", "stack", "gather", "pad", "var"))
+FRESH = frozenset(("mean", "astype", "concatenate", "stack", "gather", "pad", "var", "scatter", "scatter_add", "scatter_set",
+                   "setitem", "cumsum", "cumprod"))
 
 
 class Plan(NamedTuple):

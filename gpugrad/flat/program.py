@@ -13,7 +13,7 @@ from gpugrad.errors import ArgumentError, GpugradError
 from gpugrad.flat.cost import Cost, Kernel, cost, kernels
 from gpugrad.flat.emit_numpy import Emitted, emit
 from gpugrad.flat.ir import Graph, Value
-from gpugrad.flat.plan import writes_out
+from gpugrad.flat.plan import makes_new
 from gpugrad.flat.simplify import simplify
 from gpugrad.flat.stages import stage
 from gpugrad.flat.trace import Trace
@@ -164,13 +164,4 @@ class Program:
 
 def may_be_shared(v: Value, others: list[Value]) -> bool:
     """True for a result that could be memory of an input, a constant or another result."""
-    if v.op is None or v in others:
-        return True
-    home = getattr(v.op.function, "__module__", None) or ""
-    return not (writes_out(v.op) or v.op.name in FRESH or home.startswith(OURS))
-
-
-#: Operations that always make a new array, and where the functions live that do.
-FRESH = frozenset({"sum", "max", "min", "prod", "mean", "astype", "concatenate", "stack", "gather", "pad", "var",
-                   "scatter", "scatter_add", "scatter_set", "setitem", "cumsum", "cumprod"})
-OURS = ("gpugrad.kernels",)
+    return v.op is None or v in others or not makes_new(v.op)
