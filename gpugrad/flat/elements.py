@@ -1,7 +1,7 @@
 """What each elementwise operation does to one element, or to a vector of them, as LLVM instructions.
 
-ELEMENTWISE[name](b, *xs) gets values of one element type, that of the result, unless the name stands in AS_THEY_ARE; a
-Python number among the arguments has become a constant by then, unless the name stands in WITH_NUMBERS.
+ELEMENTWISE[name](b, *xs) gets values of one element type, that of the result, or, where it compares, that which its operands
+have in common. A Python number among the arguments has become a constant by then, except the exponent of a power.
 """
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Cross-entropy and standardisation written as elementwise operations and reductions, so that `fuse.py` need not know them.
+"""Losses, norms and index arrays as elementwise operations, reductions and readings, so that `fuse.py` need not know them.
 
 The NumPy program calls their twins; softmax, mean and linear are written out while tracing, for both emitters
-(`symbol.WRITTEN_OUT`). All come out as row loops of two or three passes because of what they are made of.
+(`symbol.WRITTEN_OUT`). What goes over rows comes out as loops of two or three passes because of what it is made of. Index
+arrays become one array of checked row numbers, which all that use them share.
 """
 from __future__ import annotations
 
