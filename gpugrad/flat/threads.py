@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 #: Threads that work on tiles, the caller's own included.
-WORKERS = min(os.cpu_count() or 1, 16)
+WORKERS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
 
 
 @functools.cache
