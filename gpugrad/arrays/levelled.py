@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.modules import extras_of, module_of
+from gpugrad.errors import IndexingError
 
 
 class _Array:
@@ -191,3 +192,21 @@ def from_diagonal(xp: Any) -> Callable:
         xp.moveaxis(y, (axis1, axis2), (-2, -1))[..., n + max(0, -offset), n + max(0, offset)] = g
         return y
     return run
+
+
+def ranged(xp: Any) -> Callable:
+    """ranged(x, low, high, text) -> x, once every element is found to lie from low to high.
+
+    Raises IndexingError with the text, in which {low} and {high} are the least and the largest element and {off} is the one that
+    is out of range. Arrays of a device are not looked at: that would wait for it.
+    """
+    if xp is not numpy:
+        return lambda x, low, high, text: x
+
+    def look(x: Any, low: int, high: int, text: str) -> Any:
+        if x.size:
+            least, most = x.min(), x.max()
+            if least < low or most > high:
+                raise IndexingError(text.format(low=least, high=most, off=most if most > high else least))
+        return x
+    return look

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.errors import ArgumentError, DtypeError, IndexingError, ShapeError
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.nn._arguments import in_one_launch, real, require, same_shape
@@ -66,12 +66,8 @@ def embedding(index: Any, table: Any) -> Tensor:
         raise ShapeError(f"embedding: expected a table (rows, width), got {table.shape}. The index comes first.")
     if index.dtype.kind not in "iu":
         raise DtypeError(f"embedding: expected integers as index, got {index.dtype}. The index comes first; use .astype(int).")
-    if isinstance(index._data, numpy.ndarray) and index.size:
-        low, high = index._data.min(), index._data.max()
-        if low < 0 or high >= table.shape[0]:
-            raise IndexingError(f"embedding: expected indices from 0 to {table.shape[0] - 1}, got {low} to {high}. "
-                                "Check the table.")
-    return table[index]
+    text = f"embedding: expected indices from 0 to {table.shape[0] - 1}, got {{low}} to {{high}}. Check the table."
+    return table[T.ranged(index, low=0, high=table.shape[0] - 1, text=text)]
 
 
 def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tensor:
@@ -81,10 +77,8 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tens
         raise DtypeError(f"one_hot: expected integer labels, got {labels.dtype}. Use labels.astype(int).")
     if classes is None:
         classes = int(labels.detach().numpy().max(initial=-1)) + 1
-    if isinstance(labels._data, numpy.ndarray) and labels.size:
-        low, high = labels._data.min(), labels._data.max()
-        if low < 0 or high >= classes:
-            raise IndexingError(f"one_hot: expected labels from 0 to {classes - 1}, got {low} to {high}. Pass more classes.")
+    text = f"one_hot: expected labels from 0 to {classes - 1}, got {{low}} to {{high}}. Pass more classes."
+    labels = T.ranged(labels, low=0, high=classes - 1, text=text)
     numbers = Tensor(numpy.arange(classes)).to(labels.device)
     return T.equal(T.reshape(labels, shape=(*labels.shape, 1)), numbers).astype(dtype)
 

@@ -198,13 +198,9 @@ def within(op: str, i: Tensor, n: int, mode: str, negative: bool = True) -> Tens
         return T.remainder(i, n) if n else i
     if mode != "raise":
         raise ArgumentError(f"{op}: expected mode 'raise', 'wrap' or 'clip', got {mode!r}. Choose one.")
-    places = i._data
-    if isinstance(places, numpy.ndarray) and places.size:
-        low, high = places.min(), places.max()
-        if high >= n or low < (-n if negative else 0):
-            raise IndexingError(f"{op}: expected indices from {-n if negative else 0} to {n - 1}, "
-                                f"got {high if high >= n else low}. Use mode='clip' or 'wrap', or check them.")
-    return i
+    low = -n if negative else 0
+    text = f"{op}: expected indices from {low} to {n - 1}, got {{off}}. Use mode='clip' or 'wrap', or check them."
+    return T.ranged(i, low=low, high=n - 1, text=text)
 
 
 def places_of(op: str, condition: Tensor) -> list[Tensor]:

@@ -148,6 +148,7 @@ gather = Primitive("gather", gather_vjp, gather_jvp, impl=levelled.gather, batch
 gather.add_into = levelled.add_gathered
 Primitive("scatter_add", scatter_add_vjp, scatter_add_jvp, impl=levelled.scatter_add, batch=scatter_add_batch, keep="xs")
 Primitive("scatter_set", scatter_set_vjp, scatter_set_jvp, impl=levelled.scatter_set, batch=scatter_set_batch, keep="xs")
+constant("ranged", impl=levelled.ranged)
 Primitive("last_writes", None, impl=levelled.last_writes)
 constant("counted", impl=lambda xp: lambda x, size, rank: xp.arange(size).reshape(-1, *(1,) * rank),  # on the device of x
          batch=lambda m, n, batched, x, size, rank: m.spread(m.counted(x, size=size, rank=rank), shape=(n, size, *(1,) * rank)))

@@ -116,6 +116,8 @@ ROWS = [
     *[Row("from_diagonal", str(offset), args=lambda rng, offset=offset: (rng.normal(size=(2, 3)),), complex_ok=True,
           params={"offset": offset, "axis1": 0, "axis2": 2, "shape": (3 + max(0, -offset), 2, 3 + max(0, offset))},
           ref=from_diagonal) for offset in (0, 1, -1)],
+    Row("ranged", args=lambda rng: (np.array([[0, 2], [1, 0]]),), params={"low": 0, "high": 2, "text": "got {off}"},
+        ref=lambda x, low, high, text: x),
     Row("tril", shapes=[(3, 4), (2, 3, 3)], params={"k": 0}, complex_ok=True),
     Row("triu", shapes=[(3, 4), (2, 3, 3)], params={"k": 1}, complex_ok=True),
 ]
