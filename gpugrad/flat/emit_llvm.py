@@ -66,7 +66,7 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
             module = lines if step.n <= STRAIGHT else loops
             nests[i] = nest(step, kept, module), module
     libraries = {module: Library(module.text(), module.quick) for module in {module for _, module in nests.values()}}
-    made = Steps(graph, steps, kept, homes)
+    made = Steps(graph, steps, homes)
     for i, step in enumerate(steps):
         made.add(step, *((nests[i][0], libraries[nests[i][1]]) if i in nests else ()))
     return Loops(made.runner(), steps, homes)
@@ -110,8 +110,8 @@ class Steps:
     calls write before it starts (`makes`), and views only where a step of Python's or the caller asks for the object.
     """
 
-    def __init__(self, graph: Graph, steps: list[Group | Op], kept: set[Value], homes: dict[Value, Value]):
-        self.graph, self.kept, self.homes = graph, kept, homes
+    def __init__(self, graph: Graph, steps: list[Group | Op], homes: dict[Value, Value]):
+        self.graph, self.homes = graph, homes
         values = [*graph.inputs, *graph.constants]
         self.fixed = len(values)
         self.given = frozenset(values)
@@ -200,7 +200,8 @@ class Steps:
             assert n is not None and library is not None
             self.multiply()
             self.group(step, n, library)
-        elif not (ours_alone(step) and (self.look(step) or self.matmul(step) or self.native(step))):
+        elif not ((step.name in OWN or (step.name in PRIMITIVES and ours(step)))
+                  and (self.look(step) or self.matmul(step) or self.native(step))):
             self.single(step)
         self.resting += self.dying.pop(self.now, [])
         if not self.products:                                # those that wait read and write at any time
@@ -386,10 +387,6 @@ class Steps:
                     outputs[i] = y.copy()
             return outputs
         return run
-
-
-def ours_alone(op: Op) -> bool:
-    return op.name in OWN or (op.name in PRIMITIVES and ours(op))
 
 
 def work_of(group: Group, n: Nest) -> int:
