@@ -263,15 +263,20 @@ def install(backend: str) -> None:
         for name in sorted(set(getattr(module, "__all__", vars(module))) - ANSWERS):
             plain = getattr(module, name)
             if inspect.isfunction(plain):
-                setattr(module, name, function(name, plain))
-                if getattr(gg, name, None) is plain:
-                    setattr(gg, name, getattr(module, name))
+                replace(module, name, function(name, plain))
+
+
+#: What was replaced: (module, name, what was there, what is there now).
+REPLACED: list[tuple[Any, str, Any, Any]] = []
 
 
 def replace(module: Any, name: str, new: Any) -> None:
-    """In its module and in the package."""
-    setattr(module, name, new)
-    setattr(gg, name, new)
+    """In its module, and in the package where it is the same."""
+    plain = getattr(module, name)
+    for place in (module, gg):
+        if getattr(place, name, None) is plain:
+            REPLACED.append((place, name, plain, new))
+            setattr(place, name, new)
 
 
 # pytest ------------------------------------------------------------------------------------------------------------------------
@@ -298,9 +303,15 @@ def pytest_collection_modifyitems(config: Any, items: list) -> None:
 @pytest.fixture(autouse=True)
 def _eager(request: Any) -> Any:
     """Tests that say so run as they are."""
-    marked = request.node.get_closest_marker("eager")
-    backend, MODE.backend = MODE.backend, None if marked else MODE.backend
+    if MODE.backend is None or request.node.get_closest_marker("eager") is None:
+        yield
+        return
+    backend, MODE.backend = MODE.backend, None
+    for place, name, plain, _ in REPLACED:
+        setattr(place, name, plain)
     yield
+    for place, name, _, new in REPLACED:
+        setattr(place, name, new)
     MODE.backend = backend
 
 
