@@ -151,12 +151,12 @@ class Fusion:
             self.truths[op.outputs[0]] = op
             self.where[op.outputs[0]] = self.earliest([op]) - 1
             return
-        place = self.position(op) if op.outputs and op.outputs[0].size else None
-        if place is None:
-            place = len(self.placed)
+        found = self.position(op) if op.outputs and op.outputs[0].size else None
+        if found is None:
+            found = len(self.placed)
             self.placed.append(op)
         for y in op.outputs:
-            self.where[y] = place
+            self.where[y] = found
 
     def made_in(self, x: Value, place: int) -> bool:
         step = self.placed[place]
@@ -244,7 +244,9 @@ class Fusion:
                 readers.setdefault(x, set()).add(-1)
         for i in range(len(self.placed) - 1, -1, -1):
             group = self.placed[i]
-            for op in reversed(list(group.ops)) if isinstance(group, Group) else ():
+            if not isinstance(group, Group):
+                continue
+            for op in reversed(list(group.ops)):
                 y = op.outputs[0]
                 goal = next(iter(readers.get(y, {-1}))) if len(readers.get(y, ())) == 1 else -1
                 later = self.placed[goal] if goal > i else None
@@ -254,7 +256,7 @@ class Fusion:
                 joined, left = rebuilt(later, [op, *later.ops]), rebuilt(group, [o for o in group.ops if o is not op])
                 if joined is None or left is None:
                     continue
-                self.placed[i], self.placed[goal] = group, later = left, joined
+                self.placed[i], self.placed[goal], group = left, joined, left
                 self.where[y] = goal
                 for x in op.values:
                     readers[x] = {j for j in readers[x] if j != i or any(x in o.values for o in left.ops)} | {goal}

@@ -53,7 +53,8 @@ def pulled(found: Matcher, op: Op, epilogue: bool) -> None:
     mask, total = layer.outputs[1], sum_of(found, dz)
     product = found.made_by(op.args[0], "matmul") if epilogue else None
     if product is not None and is_product(product) and found.only_use(op.args[0]) is op and product.args[1].ndim == 2:
-        args, run = [*product.args, mask, y], gated_product
+        args = [*product.args, mask, y]
+        run: Any = gated_product
         found.gone.add(product)
     elif total is not None and op.args[0].shape == dz.shape:
         args, run = [op.args[0], mask, y], gated

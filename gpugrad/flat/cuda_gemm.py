@@ -25,10 +25,13 @@ FLOATS = "fd"
 
 
 class Native:
-    """An operation that only programs on a GPU have: make(xp) is its function on the arrays of xp."""
+    """An operation that only programs on a GPU have: called with the array module, it gives the function on its arrays."""
 
     def __init__(self, make: Callable[[Any], Callable]):
         self.make = make
+
+    def __call__(self, xp: Any) -> Callable:
+        return self.make(xp)
 
 
 def with_products(graph: Graph) -> Graph:

@@ -141,7 +141,7 @@ class Moves:
         joint = self.extra((batch, length, 3, heads, across), q.dtype)
         whole = self.layout(joint).array
         parts = [whole[:, :, i].transpose(0, 2, 1, 3) for i in range(3)]
-        if not attention_heads.side_by_side(arrays[0], arrays[4]) or q.strides != parts[0].strides:
+        if not attention_heads.side_by_side(arrays[0], arrays[4]) or not attention_heads.side_by_side(q, parts[0]):
             return None
         for y, part in zip(op.outputs, parts, strict=True):
             self.layouts[y] = Layout(joint, part)

@@ -20,17 +20,19 @@ REAL = "fd"                       # dtypes that are stepped together; the steps 
 
 def step_together(optimiser: Optimizer, number: int, group: dict[str, Any]) -> set[Slot]:
     """Note the step of those parameters of a group that can go together; returns them."""
-    trace, done = RUNNING[-1], set()
+    trace = RUNNING[-1]
+    done: set[Slot] = set()
     for char in REAL:
         slots = [optimiser._slots[tensor] for tensor in group["params"] if tensor.dtype.char == char]
         moving = [k for k, slot in enumerate(slots) if slot.tensor.grad is not None]
         joint = Joint(optimiser, (number, char, trace.device.index), slots, moving, group, trace.device)
-        if not moving or not joint.in_step(()) or any(slots[k].tensor.grad.dtype != slots[k].tensor.dtype for k in moving):
+        grads: list[Any] = [slots[k].tensor.grad for k in moving]
+        if not moving or not joint.in_step(()) or any(g.dtype.char != char for g in grads):
             continue
         trace.checks.append(joint.in_step)
         trace.before.append(joint.prepare)
         weights = [slots[k].tensor._data for k in moving]
-        gradients = [slots[k].tensor.grad._data for k in moving]
+        gradients = [g._data for g in grads]
         op = Op("optimiser_step", [trace.value(x) for x in (*weights, *gradients)], {}, several=True, function=joint)
         op.outputs = tuple([Value(trace.number(), w.shape, w.dtype, op, i) for i, w in enumerate(weights)])
         trace.note(op)
@@ -98,7 +100,8 @@ class Joint:
             self.captured, self.held = addresses, gradients
         else:
             self.send(addresses)
-        self.optimiser.update_together(self, gradients, 0, self.options)
+        arena: Any = self                                  # update_together asks an arena to run, and nothing else
+        self.optimiser.update_together(arena, gradients, 0, self.options)
         return arrays[:count]
 
     def send(self, addresses: numpy.ndarray) -> None:

@@ -118,7 +118,7 @@ def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int,
 
     def perform(arrays: list) -> list:
         env: Env = [*arrays, *constants, *rest]
-        before = {i: env[i].copy() for i in early}
+        before = {i: copied(arrays[i]) for i in early}
         for step, dead in todo:
             try:
                 step.run(env)
@@ -129,7 +129,7 @@ def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int,
                 raise explained(error, op, [env[place[x]] if isinstance(x, Value) else x for x in op.args], op.params) from error
             for i in dead:
                 env[i] = None
-        results = [before.get(i, env[i]) for i in outputs]
+        results: list[Any] = [before.get(i, env[i]) for i in outputs]
         memory = {id(owner(env[i])) for i in overwritten}
         goals = {i: env[home] for i, home in writes}
         results = [y.copy() if id(owner(y)) in memory and y is not goals.get(i) else y for i, y in enumerate(results)]
@@ -139,6 +139,10 @@ def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int,
                 results[i] = goal
         return [(y, i in homes) for i, y in enumerate(results)]
     return perform
+
+
+def copied(x: Any) -> Any:
+    return x.copy()
 
 
 def last_places(steps: list[Step], place: dict[Value, int], kept: set[int]) -> list[list[int]]:
@@ -181,10 +185,12 @@ def launched(op: Op, context: Context) -> Step:
 
 def on_device(op: Op, context: Context) -> Callable:
     """What the operation is on the device's arrays."""
-    if isinstance(op.function, Joint):
-        context.after.append(op.function.after_capture)
-        return op.function
-    if isinstance(op.function, Native):
-        return op.function.make(context.xp)
-    prim = context.primitives.get(op.function) or PRIMITIVES.get(op.name)
-    return OWN[op.name] if prim is None else prim.impls[context.xp.ndarray]
+    function: Any = op.function
+    if isinstance(function, Joint):
+        context.after.append(function.after_capture)
+        return function
+    if isinstance(function, Native):
+        return function(context.xp)
+    prim: Any = context.primitives.get(function) or PRIMITIVES.get(op.name)
+    own: Any = OWN.get(op.name)
+    return own if prim is None else prim.impls[context.xp.ndarray]

@@ -118,8 +118,9 @@ def test_hessian_vector_products():
     def product(w, v):
         return gg.hvp(lambda w: gg.sum(gg.tanh(gg.tanh(x @ w) @ w)), w, v)
     compiled = gg.compile(product)
-    for _ in range(3):
-        agree(host(compiled(w, v)), host(product(w, v)))
+    wanted = host(product(w, v))
+    for _ in range(2):
+        agree(host(compiled(w, v)), wanted)
 
 
 def test_arrays_of_other_places_are_copied_in():
@@ -132,12 +133,12 @@ def test_arrays_of_other_places_are_copied_in():
 
 
 def test_replays_are_safe_after_other_allocations():
-    x, = on_sim(draw(64, 64))
+    x, = on_sim(draw(16, 16))
     compiled = gg.compile(lambda x: gg.sum(gg.tanh(x @ x) @ x, axis=0))
     wanted = host(compiled(x))
     others = []
     for _ in range(3):
-        others += [gg.tensor(draw(64, 64), device="sim") @ x for _ in range(5)]
+        others += [gg.tensor(draw(16, 16), device="sim") @ x for _ in range(5)]
         agree(host(compiled(x)), wanted, rtol=0, atol=0)
         cupy.get_default_memory_pool().free_all_blocks()
         del others[::2]
@@ -177,7 +178,7 @@ def training(work, device, **options):
     return model, gg.compile(step, **options) if options else step
 
 
-SMALL = Mlp(32, (40, 64, 64, 10))
+SMALL = Mlp(8, (12, 16, 16, 10))
 
 
 @pytest.mark.parametrize("optimiser", ["Adam", "SGD"])
@@ -188,8 +189,8 @@ def test_training_steps(optimiser, epilogue):
     if optimiser == "SGD":
         for model in (eager, ours):
             model.optimiser = gg.optim.SGD(model.leaves, lr=0.1, momentum=0.9)
-    for turn in range(6):
-        if turn == 3:
+    for turn in range(4):
+        if turn == 2:
             eager.optimiser.lr = ours.optimiser.lr = 1e-2
         with gg.cuda.relu_epilogue(epilogue):
             agree(host(compiled()), host(step()))
@@ -228,8 +229,8 @@ def test_replaced_parameters():
 def test_state_goes_on_from_eager_steps_and_back():
     _, step = training(SMALL, "sim")
     ours, compiled = training(SMALL, "sim", reuse_outputs=True)
-    for turn in range(6):
-        agree(host(ours.step() if turn in (0, 3) else compiled()), host(step()))
+    for turn in range(4):
+        agree(host(ours.step() if turn in (0, 2) else compiled()), host(step()))
 
 
 def test_gradients_stay_where_the_function_leaves_them():
@@ -247,7 +248,10 @@ def test_a_transformer_block():
     _, step = training(work, "sim")
     _, compiled = training(work, "sim", reuse_outputs=True)
     for _ in range(2):
-        agree(host(compiled()), host(step()), rtol=1e-4, atol=2e-5)
+        found, log = replayed(compiled)
+        agree(host(found), host(step()), rtol=1e-4, atol=2e-5)
+    assert [x.kind for x in log.launches] == ["graph"]
+    assert len(names(log)) <= 21, names(log)
 
 
 def test_parameters_without_an_optimiser_are_written_in_place():
