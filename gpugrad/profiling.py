@@ -134,8 +134,8 @@ class Profile:
                          + f"\n{spent * 1e6:,.1f} us in operations of {self.seconds * 1e6:,.1f} us, the profiler's own cost "
                          "included")
         if self.compilations:
-            heads = ("compiled", "for", *(f"{name} ms" for name in STAGES), "total ms", "disk cache")
-            parts.append(columns([heads, *(c.cells for c in self.compilations)], left=2) + "\n"
+            titles = ("compiled", "for", *(f"{name} ms" for name in STAGES), "total ms", "disk cache")
+            parts.append(columns([titles, *(c.cells for c in self.compilations)], left=2) + "\n"
                          + "\n".join(f"{c.name} #{c.number}: {c.reason}" for c in self.compilations))
         return "\n\n".join(parts) or "nothing ran"
 
