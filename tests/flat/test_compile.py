@@ -9,7 +9,6 @@ from flat_support import FUNCTIONS, ROW, V, X, chain, rng, same
 
 import gpugrad as gg
 from gpugrad import ShapeError, TraceError
-from gpugrad.arrays import modules
 
 LLVM = importlib.util.find_spec("llvmlite") is not None
 
@@ -309,21 +308,6 @@ def test_under_no_grad_it_is_another_program(backend):
     with gg.no_grad():
         same(compiled(X), expected)
     assert compiled.programs == 2
-
-
-def test_arrays_of_other_devices_are_refused():
-    class Elsewhere:
-        shape, dtype, device, size, ndim = (4,), np.dtype("f8"), "elsewhere", 4, 1
-    modules.register(Elsewhere, np)
-    try:
-        with pytest.raises(TraceError, match="expected Tensors on the cpu"):
-            gg.compile(lambda x: x * gg.Tensor(Elsewhere()))(X)
-        with pytest.raises(TraceError, match="expected arguments on the cpu"):
-            gg.compile(lambda x: x)(Elsewhere())
-        with pytest.raises(TraceError, match="on the cpu"):
-            gg.compile(lambda x: x)(gg.Tensor(Elsewhere()))
-    finally:
-        del modules.OWN[Elsewhere]
 
 
 def test_inside_transforms_it_runs_as_it_is():
