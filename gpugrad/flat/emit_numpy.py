@@ -12,7 +12,7 @@ import numpy
 
 from gpugrad.arrays.levelled import ARRAY, filled
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target
+from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target, viewed
 from gpugrad.flat.results import LEAST, maker
 from gpugrad.flat.threads import in_tiles
 from gpugrad.flat.tiles import Step, Tile, grouped, lead
@@ -215,12 +215,14 @@ def deaths(steps: Sequence[Step], graph: Graph, memory: Plan) -> list[list[Value
 
 def at_home(steps: Sequence[Step], graph: Graph, homes: dict[Value, Value]) -> dict[Value, Value]:
     """The outputs that can be made in the memory of an input: no later step reads it."""
-    last, found = last_uses(steps, graph), {}
+    last, views, found = last_uses(steps, graph), viewed(graph), {}
     for i, step in enumerate(steps):
+        seen = {s for x in step.values for s in (x, *views.get(x, ()))}
         for y in step.outputs:
             home = homes.get(y)
-            if home is not None and last.get(home, i) <= i and (home not in step.values or may_replace(step, y, home)) and (
-                    home.shape == y.shape and home.dtype == y.dtype) and (isinstance(step, Tile) or in_place(step)):
+            if (home is not None and y.op is not None and in_place(y.op) and last.get(home, i) <= i
+                    and home.shape == y.shape and home.dtype == y.dtype
+                    and (home not in seen or isinstance(step, Op) or may_replace(step, y, home, views))):
                 found[y] = home
     return found
 

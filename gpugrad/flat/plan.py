@@ -86,10 +86,20 @@ def last_uses(steps: Sequence[Step], graph: Graph) -> dict[Value, int]:
     return last
 
 
+def viewed(graph: Graph) -> dict[Value, set[Value]]:
+    """For each value that may be a view: all that it may be a view of."""
+    found: dict[Value, set[Value]] = {}
+    for op in graph.ops:
+        if not makes_new(op):
+            sources = set(op.values) | {s for x in op.values for s in found.get(x, ())}
+            found.update(dict.fromkeys(op.outputs, sources))
+    return found
+
+
 def plan(graph: Graph, steps: Sequence[Step] | None = None) -> Plan:
     """First fit by lifetime. An elementwise result takes the place of an input that dies with it."""
     steps = grouped(graph) if steps is None else steps
-    last = last_uses(steps, graph)
+    last, views = last_uses(steps, graph), viewed(graph)
     arena = Arena()
     scratch: dict[Value, int] = {}
     thread = 0
@@ -103,7 +113,7 @@ def plan(graph: Graph, steps: Sequence[Step] | None = None) -> Plan:
         for y in placed:
             if y is None or last.get(y, i) >= len(steps):              # nowhere, or it, or a view of it, is a result
                 continue
-            heir = next((x for x in dying.get(i, ()) if last.get(x) == i and may_replace(step, y, x)), None)
+            heir = next((x for x in dying.get(i, ()) if last.get(x) == i and may_replace(step, y, x, views)), None)
             if heir is not None:
                 arena.place[y] = arena.place[heir]
                 dying[i].remove(heir)
@@ -122,17 +132,17 @@ def targets(tile: Tile) -> list[Value | None]:
             *[v for v in tile.parts if v.op is not None and target(v.op) is v]]
 
 
-def may_replace(step: Step, y: Value, x: Value) -> bool:
-    """Whether y can be made in the memory of x: same layout, and nothing reads an element of x once y's is there."""
-    if x.shape != y.shape or x.dtype != y.dtype:
+def may_replace(step: Step, y: Value, x: Value, views: dict[Value, set[Value]]) -> bool:
+    """Whether y can be made in the memory of x: same layout, and no element of x is read, also by a view, once y's is there."""
+    if x.shape != y.shape or x.dtype != y.dtype or y.op is None or x not in step.values:
         return False
     if isinstance(step, Op):
-        return in_place(step) and x in step.values
-    if y.op not in step.ops or x in step.whole or x not in step.values or y in step.parts:
+        return in_place(step)                             # NumPy sees to views among the arguments of one operation
+    if x in step.whole or y in step.parts or any(x in views.get(v, ()) for v in step.values):
         return False
     at = step.ops.index(y.op)
-    readers = [i for i, op in enumerate(step.ops) if x in op.values]
-    return max(readers) < at or (max(readers) == at and in_place(y.op))
+    last = max(i for i, op in enumerate(step.ops) if any(a is x or x in views.get(a, ()) for a in op.values))
+    return last < at or (last == at and in_place(y.op))
 
 
 def plan_tile(tile: Tile) -> Arena:

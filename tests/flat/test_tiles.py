@@ -188,3 +188,23 @@ def test_a_forked_process_has_threads_of_its_own(small_tiles):
         signal.alarm(20)                                  # a parent's threads would never answer
         os._exit(0 if f(x) == expected else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("change", [
+    lambda a: np.tanh(a.T) * 0.1,
+    lambda a: np.tanh(a[::-1]) * 0.1,
+    lambda a: np.sin(a.reshape(16, 2, 8) * 3).reshape(16, 16) * np.sum(a * a, axis=1, keepdims=True),
+    lambda a: np.sum(np.sin(a), axis=0) * a[0],
+    lambda a: np.tanh(a) * a[0],
+])
+def test_what_is_overwritten_was_read_before_by_every_tile(change, small_tiles):
+    def f(a):
+        a -= change(a)
+        return np.sum(a)
+    x, expected = rows(16, 16), rows(16, 16)
+    compiled = gg.compile(f, backend="numpy")
+    assert "tile_1" in compiled.program(x).source
+    for _ in range(2):
+        compiled(x)
+        expected -= change(expected)
+        np.testing.assert_allclose(x, expected, rtol=1e-12)
