@@ -105,3 +105,20 @@ def test_kernels_are_the_steps_with_their_text(backend):
     fused = [k for k in kernels if len(k.ops) > 1]
     assert all("define void" in k.text for k in fused) if backend == "llvm" else all("tanh(" in k.text for k in kernels[:1])
     assert "modelled" in str(kernels[0])
+
+
+def test_a_program_for_a_gpu_is_counted_by_its_launches():
+    w = gg.tensor(np.ones((16, 32), "f4"), device="sim", requires_grad=True)
+
+    def step(x):
+        loss = gg.sum(gg.tanh(gg.linear(x, w)) ** 2)
+        loss.backward()
+        return loss
+    program = gg.compile(step).program(gg.tensor(np.ones((64, 32), "f4"), device="sim"))
+    cost, kernels = program.cost, program.kernels
+    assert cost.backend == "cuda" and cost.here is cost.on_gpu
+    assert cost.launches == len(kernels) and cost.bytes == sum(k.bytes for k in kernels)
+    assert cost.saved == 0                                                     # tanh and its pullback are one kernel
+    fused = [k for k in kernels if len(k.ops) > 1]
+    assert fused and all("__global__" in k.text for k in fused)
+    assert cost.on_cpu.launches >= cost.on_gpu.launches
