@@ -28,6 +28,7 @@ class Inputs:
         self.numbers, self.several = numbered(op, args, argnums)
         self.leaves, self.build = flatten([args[i] for i in self.numbers])
         self.roots = [root(op, x) for x in self.leaves]
+        self.nodes = [r._node for r in self.roots]        # the function may assign to its arguments: a root then has another
         full = list(args)
         for i, x in zip(self.numbers, self.build(self.roots), strict=True):
             full[i] = x
@@ -37,22 +38,22 @@ class Inputs:
         self.planned: frozenset = frozenset()
 
     def gradients(self, outputs: list[tuple[Tensor, Any]], retain_graph: bool) -> Any:
-        nodes = [r._node for r in self.roots]
+        nodes = self.nodes
         plan = Plan([y._node for y, _ in outputs], nodes)
         self.planned = frozenset([y._node for y, _ in outputs])
         self.outside = plan.outside or any(isinstance(g, Tensor) and g._node is not None for _, g in outputs)
         found = pullback([(y._node, g) for y, g in outputs], nodes, plan=plan, retain_graph=retain_graph,
                          create_graph=self.outside and current().record)
         results = []
-        for r, x in zip(self.roots, self.leaves, strict=True):
-            results.append(as_kind(take(found, r._node) if r._node in found else zeros_like(r), x))
+        for node, r, x in zip(nodes, self.roots, self.leaves, strict=True):
+            results.append(as_kind(take(found, node) if node in found else zeros_like(r), x))
         trees = self.build(results)
         return tuple(trees) if self.several else trees[0]
 
     def returned(self, y: Tensor) -> Any:
         """An output for the caller: attached to the graph outside where there is one."""
         if y._node is not None and not self.outside and y._node not in self.planned:
-            self.outside = Plan([y._node], [r._node for r in self.roots]).outside
+            self.outside = Plan([y._node], self.nodes).outside
         if not self.outside:
             y = snapshot(y)
             y._node = None

@@ -39,7 +39,7 @@ class Plan:
             return
         targets = frozenset(wrt)
         oldest = min(map(by_age, targets), default=0)
-        self.outside = False
+        self.outside = any([n.seq < oldest for n in outputs])
         stranger = False                                  # a root that is not in wrt: some nodes may not depend on wrt
         seen = {n for n in outputs if n.seq >= oldest}
         order = list(seen)

@@ -162,3 +162,17 @@ def test_sort_and_out_assign():
     z = np.multiply(x, 2.0, out=out)
     assert z is out
     assert out.requires_grad
+
+
+def test_a_function_that_assigns_to_its_argument():
+    def f(a):
+        a[0] = 5.0
+        a *= 2
+        return (a * a).sum()
+    x = xp.array([0.3, 0.7, 1.0])
+    expected = xp.array([0.0, 8.0, 8.0]) * x
+    assert_close(gg.grad(f)(x), expected)
+    assert_close(gg.vjp(f, x)[1](xp.ones(()))[0], expected)
+    assert_close(gg.jvp(f, (x,), (xp.ones(3),))[1], expected.sum())
+    assert_close(gg.hvp(f, x, xp.ones(3)), xp.array([0.0, 8.0, 8.0]))
+    assert_equal(x, xp.array([0.3, 0.7, 1.0]))             # the caller's array is left alone

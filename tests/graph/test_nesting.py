@@ -29,6 +29,19 @@ def test_every_nesting_of_the_modes_gives_the_same_derivative(order):
         assert_close(f(x), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=3)))
+@pytest.mark.parametrize("f, third", [
+    (np.sin, lambda x: -np.cos(x)),                  # one operation: its own variable is all that a sweep meets
+    (lambda x: np.exp(x) * 1.0, np.exp),
+    (lambda x: 1.0 / x, lambda x: -6 / x ** 4),
+    (lambda x: x * x * x, lambda x: 6.0),
+], ids=["sin", "exp", "reciprocal", "cube"])
+def test_the_third_derivative_of_few_operations(modes, f, third):
+    for mode in modes:
+        f = MODES[mode](f)
+    assert_close(f(0.7), third(0.7), rtol=1e-12)
+
+
 @pytest.mark.parametrize("outer", MODES)
 @pytest.mark.parametrize("inner", MODES)
 def test_the_inner_derivative_keeps_the_outer_variable_apart(outer, inner):
