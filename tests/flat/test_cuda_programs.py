@@ -288,3 +288,14 @@ def test_errors():
     other = gg.tensor(X, device="sim:1")
     with pytest.raises(gg.errors.TraceError, match="one device"):
         gg.compile(lambda x, y: x * y)(x, other)
+
+
+def test_draws_are_new_at_each_run():
+    x, = on_sim(np.ones((4, 8), "f4"))
+    f = lambda x: gg.nn.dropout(x, 0.5, training=True) * gg.random.normal(size=8, dtype="f4", device="sim")
+    compiled = gg.compile(f)
+    gg.random.seed(3)
+    wanted = [host(f(x)) for _ in range(3)]
+    gg.random.seed(3)
+    for each in wanted:
+        agree(host(compiled(x)), each)
