@@ -159,7 +159,9 @@ class Program:
         return kernels(self.graph, self.steps, self.backend)
 
     def __repr__(self) -> str:
-        return f"Program({self.name}, {self.backend}: {len(self.graph.ops)} operations in {len(self.steps)} steps)"
+        refused = getattr(self._run, "refused", None)     # of a program on a GPU
+        rest = "" if refused is None else f"; no graph: {refused}"
+        return f"Program({self.name}, {self.backend}: {len(self.graph.ops)} operations in {len(self.steps)} steps{rest})"
 
 
 def may_be_shared(v: Value, others: list[Value]) -> bool:
