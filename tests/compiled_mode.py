@@ -96,7 +96,8 @@ def cannot_be_compiled(error: BaseException | None) -> bool:
 def says_the_same(found: str, expected: str) -> bool:
     """Equal messages; where a traced one cannot tell values, what it says before and after."""
     before, traced, _ = found.partition("<traced")
-    return found == expected or bool(traced) and expected.startswith(before) and expected.endswith(found.rpartition(">")[2])
+    advice = found.rpartition(">")[2].rpartition(". ")[2]
+    return found == expected or bool(traced) and expected.startswith(before) and expected.endswith(advice)
 
 
 def raised(error: BaseException) -> Any:
@@ -282,7 +283,7 @@ def replace(module: Any, name: str, new: Any) -> None:
 # pytest ------------------------------------------------------------------------------------------------------------------------
 
 def pytest_addoption(parser: Any) -> None:
-    parser.addoption("--compiled", choices=("numpy", "llvm"), help="run what the tests differentiate through gg.compile too")
+    parser.addoption("--compiled", choices=("numpy", "llvm", "auto"), help="run what the tests differentiate through gg.compile too")
 
 
 def pytest_configure(config: Any) -> None:
