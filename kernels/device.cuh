@@ -189,23 +189,38 @@ template <typename A> __device__ A block_sum(A a, A* room) {
   return a;
 }
 
-// Over the threads of a column, which share threadIdx.x: blockDim.y is a power of two. The threads of threadIdx.y = 0 get the
-// result. `room` (threads,) may be used again after the next barrier only.
-template <typename A> __device__ A column_sum(A a, A* room) {
-  const int thread = threadIdx.y * blockDim.x + threadIdx.x;
-  room[thread] = a;
-  for (int rows = blockDim.y / 2; rows; rows /= 2) {
-    __syncthreads();  // the upper half is written before the lower half reads it
-    if (threadIdx.y < rows) room[thread] = a = a + room[thread + rows * blockDim.x];
-  }
-  return a;
-}
+// K sums over the threads of a column, which share threadIdx.x; blockDim.y is a power of two. The threads of threadIdx.y = 0 get
+// the results. Down to FEW_ROWS by halves, then row after row, which only the first threads do: fewer instructions than halving
+// to the end. `room`, SIDE values a thread, may be used again at once.
+constexpr int SIDE = 4;      // sums that go through `room` together
+constexpr int FEW_ROWS = 8;
 
 template <int K, typename A> __device__ void column_sums(A (&sums)[K], A* room) {
+  const int threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-  for (int k = 0; k < K; ++k) {
-    sums[k] = column_sum(sums[k], room);
-    __syncthreads();  // room is read before the next column, or the next call, writes it
+  for (int first = 0; first < K; first += SIDE) {
+#pragma unroll
+    for (int k = first; k < K && k < first + SIDE; ++k) room[(k - first) * threads + thread] = sums[k];
+    __syncthreads();  // room is written before it is read
+    int rows = blockDim.y;
+    while (rows > FEW_ROWS) {
+      rows /= 2;
+      if (threadIdx.y < rows) {
+#pragma unroll
+        for (int k = first; k < K && k < first + SIDE; ++k) {
+          sums[k] += room[(k - first) * threads + rows * blockDim.x + thread];
+          room[(k - first) * threads + thread] = sums[k];
+        }
+      }
+      __syncthreads();  // the lower half is written before it is read
+    }
+    if (threadIdx.y == 0) {
+      for (int row = 1; row < rows; ++row) {
+#pragma unroll
+        for (int k = first; k < K && k < first + SIDE; ++k) sums[k] += room[(k - first) * threads + row * blockDim.x + thread];
+      }
+    }
+    __syncthreads();  // room is read before the next sums, or the next call, write it
   }
 }
 
@@ -235,7 +250,7 @@ constexpr unsigned FAN = 32;  // slices that one block adds up: few enough that 
 // threadIdx.y = 0 hold this slice's K sums; true in the threads that hold the totals on return. All threads of the block call.
 // The order of the additions is that of the slices; which block makes them is not fixed, and does not matter.
 // partial: (slices, K, tiles * blockDim.x), any contents; ticket: (ceil(slices / FAN) + ceil(slices / FAN^2) + ... + 1, tiles),
-// zeros before and after; tiles = gridDim.x. Neither is touched when there is one slice. room: blockDim.x * blockDim.y.
+// zeros before and after; tiles = gridDim.x. Neither is touched when there is one slice. room: as column_sums has it.
 template <int K, typename A> __device__ bool sum_slices(A (&sums)[K], A* partial, unsigned* ticket, A* room) {
   const long long width = static_cast<long long>(gridDim.x) * blockDim.x;
   A* column = partial + static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;  // (slices, K), width apart

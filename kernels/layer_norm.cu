@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(MOST, 1)
                         bool accumulate) {
   using A = acc_t<T>;
   using Part = RowPart<T, V, N>;
-  __shared__ A room[MOST];
+  __shared__ A room[SIDE * MOST];
   A sums[2 * N * V] = {};                                     // dgamma, then dbeta, of this thread's columns
   const long long first = blockIdx.y * slice_rows;
   const long long stop = min(first + slice_rows, R);
@@ -254,7 +254,7 @@ __global__ void __launch_bounds__(256)
                        bool accumulate) {
   using A = acc_t<T>;
   using P = Pack<T, V>;
-  __shared__ A room[256];
+  __shared__ A room[SIDE * 256];
   const long long c = (static_cast<long long>(blockIdx.x) * WARP + threadIdx.x) * V;
   const long long stop = min((blockIdx.y + 1) * slice_rows, R);
   A sums[2 * V] = {};                                         // dgamma, then dbeta

@@ -81,7 +81,7 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
     x, g = (rng.standard_normal((rows, COLUMNS), dtype=np.float32) for _ in range(2))
     b = x[0].copy()
     matrix, row = (lambda: empty((rows, COLUMNS))), (lambda: empty(COLUMNS))
-    flat, tiles, slices = n // V // 256, COLUMNS // (32 * V), 16 if rows < 4096 else 32      # 256 blocks where they pay
+    flat, tiles, slices = n // V // 256, COLUMNS // (32 * V), min(rows // 64, 32)    # rows a slice as in big launches
     sums = lambda k, lanes, slices: empty((slices, k, lanes))
 
     yield Probe("relu.cu", "relu", F, flat, 256, (x, matrix(), n), n, 8, 8)
@@ -90,10 +90,10 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
     yield Probe("relu.cu", "bias_relu", F, rows // 8 * tiles, (32, 8), (x, b, matrix(), mask, rows, COLUMNS), n, 8.125, 8.16)
     yield Probe("relu.cu", "bias_relu_pull", F, (tiles, slices), (32, 8),
                 (g, mask, matrix(), row(), sums(V, 32 * tiles, slices), tickets(slices, tiles), rows, COLUMNS, rows // slices,
-                 False), n, 8.125, 9.2)
+                 False), n, 8.125, 8.4)
     yield Probe("reduce.cu", "sum_middle", F, (tiles, slices), (32, 8),
                 (x, row(), sums(V, 32 * tiles, slices), tickets(slices, tiles), rows, COLUMNS, rows // slices, tiles, 1.0, False),
-                n, 4, 5.1)
+                n, 4, 4.2)
     yield Probe("reduce.cu", "sum_last", F, rows // 8, (32, 8),
                 (x, empty(rows), None, None, rows, COLUMNS, COLUMNS, 1.0, False), n, 4, 4.01)
     block, p = (COLUMNS // 16, 1), matrix()                  # a row in the registers of 64 threads

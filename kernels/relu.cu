@@ -86,12 +86,12 @@ __global__ void __launch_bounds__(WARP * ROWS)
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(WARP * ROWS)
+__global__ void __launch_bounds__(WARP * ROWS, 4)
     bias_relu_pull(const T* g, const unsigned* mask, T* dx, T* db /* or null */, acc_t<T>* partial /* null for one slice */,
                    unsigned* ticket /* null for one slice */, long long R, int C, long long slice_rows, bool accumulate) {
   using P = Pack<T, V>;
   using A = acc_t<T>;
-  __shared__ A room[WARP * ROWS];
+  __shared__ A room[SIDE * WARP * ROWS];
   const int words = (C + 31) / 32;
   const int c = (blockIdx.x * WARP + threadIdx.x) * V;
   const long long first = blockIdx.y * slice_rows;
