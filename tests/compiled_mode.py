@@ -283,7 +283,7 @@ def replace(module: Any, name: str, new: Any) -> None:
 # pytest ------------------------------------------------------------------------------------------------------------------------
 
 def pytest_addoption(parser: Any) -> None:
-    parser.addoption("--compiled", choices=("numpy", "llvm", "auto"), help="run what the tests differentiate through gg.compile too")
+    parser.addoption("--compiled", choices=("numpy", "llvm", "auto"), help="run what the tests call compiled, too")
 
 
 def pytest_configure(config: Any) -> None:
