@@ -68,6 +68,20 @@ class Compiled:
         self._calls: list[Call] = []                       # those that made a program
         self.programs = 0
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a method: each instance has a compiled function of its own, with its own programs."""
+        bind = getattr(self._f, "__get__", None)
+        if instance is None or bind is None:
+            return self
+        static = frozenset(i - 1 for i in self._static if i)
+        bound = Compiled(bind(instance, owner), static, self._backend, self._reuse)
+        if hasattr(self, "_name") and hasattr(instance, "__dict__"):
+            vars(instance)[self._name] = bound            # found there from now on
+        return bound
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mode = current()
         if mode.levels or mode.anomaly or tracing():

@@ -170,6 +170,29 @@ def test_methods_callables_and_partials(backend):
     same(compiled(X), model.loss(X).detach())
 
 
+def test_compiled_methods_belong_to_their_instance(backend):
+    class Model:
+        def __init__(self, w):
+            self.w = gg.tensor(w, requires_grad=True)
+
+        @functools.partial(gg.compile, backend=backend, static_argnums=2)
+        def loss(self, x, power):
+            return gg.sum(gg.tanh(x * self.w) ** power)
+
+        @staticmethod
+        @gg.compile
+        def twice(x):
+            return x * 2
+    a, b = Model(ROW), Model(ROW * 2)
+    for _ in range(2):
+        for model in (a, b):
+            for power in (1, 2):
+                same(model.loss(X, power), gg.sum(gg.tanh(X * model.w) ** power).detach())
+    assert a.loss is a.loss and a.loss.programs == b.loss.programs == 2
+    assert "tanh" in a.loss.program(X, 2).source
+    assert isinstance(Model.loss, type(a.loss)) and Model.twice(ROW).tolist() == (ROW * 2).tolist()
+
+
 def test_generators_inside(backend):
     def powers(x):
         y = x
