@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import at_home, is_array, module_of
+from gpugrad.arrays import at_home, copied, is_array, module_of
 from gpugrad.errors import ArgumentError, DtypeError
 from gpugrad.graph.backward import array_under, cotangent, filled_like
 from gpugrad.graph.layers import Dual, tensor_of
@@ -79,7 +79,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     pull may be called any number of times. With has_aux, f returns (y, aux) and the result is (y, pull, aux).
     """
     require_callable("vjp", f)
-    primals = map_tree(lambda x: x.copy() if is_array(x) else x, primals)     # the caller may write to them before pull
+    primals = map_tree(lambda x: copied(x) if is_array(x) else x, primals)     # the caller may write to them before pull
     inputs = Inputs("vjp", primals, range(len(primals)))
     with switch(record=True):
         out = f(*inputs.args)

@@ -3,6 +3,7 @@ from gpugrad.arrays.devices import (
     CPU,
     Device,
     at_home,
+    copied,
     default_device,
     device_of,
     empty_beside,
@@ -15,6 +16,6 @@ from gpugrad.arrays.memory import LAST, changed_since, exclusive, mark_changed
 from gpugrad.arrays.modules import cuda_problem, cuda_usable, is_array, module_of, module_of_type
 from gpugrad.arrays.one import is_one, one
 
-__all__ = ["CPU", "LAST", "Device", "at_home", "changed_since", "cuda_problem", "cuda_usable", "default_device", "device_of",
-           "empty_beside", "exclusive", "is_array", "is_one", "mark_changed", "module_of", "module_of_type", "move", "new_array",
-           "one", "short", "synchronize"]
+__all__ = ["CPU", "LAST", "Device", "at_home", "changed_since", "copied", "cuda_problem", "cuda_usable", "default_device",
+           "device_of", "empty_beside", "exclusive", "is_array", "is_one", "mark_changed", "module_of", "module_of_type", "move",
+           "new_array", "one", "short", "synchronize"]

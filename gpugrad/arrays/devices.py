@@ -137,6 +137,11 @@ def empty_beside(array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     return at_home(lambda array: xp.empty(shape, dtype), xp)(array)
 
 
+def copied(array: Any) -> Any:
+    """A copy on the array's own device; CuPy's `copy` goes to the current one."""
+    return at_home(lambda array: array.copy(), module_of(array))(array)
+
+
 def synchronize(device: Device | str | None = None) -> None:
     """Wait until the device has done all it was given. Nothing to do on the CPU."""
     device = default_device() if device is None else Device(device)
@@ -154,7 +159,7 @@ def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, 
         device = device or default_device()
         xp = device.xp
     try:
-        array = xp.array(data, dtype=dtype) if copy else xp.asarray(data, dtype=dtype)
+        array = at_home(xp.array if copy else xp.asarray, xp)(data, dtype=dtype)
     except GpugradError:                                 # a Tensor among the data refused to leave its graph
         raise
     except (ValueError, TypeError, OverflowError) as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import at_home, device_of, exclusive, is_array, module_of, one, short
+from gpugrad.arrays import at_home, copied, device_of, exclusive, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.sweep import bare_array, pullback
@@ -81,7 +81,7 @@ def cotangent(op: str, g: Any, y: Tensor) -> Any:
         if is_array(g) and device_of(g) != y.device:
             raise DeviceError(f"{op}: expected a gradient on {y.device}, got one on {Tensor(g).device}. Use .to(device).")
         try:
-            value = g = xp.asarray(g)
+            value = g = g if type(g) is xp.ndarray else xp.asarray(g)
         except (ValueError, TypeError) as error:
             raise DtypeError(f"{op}: expected a gradient of shape {y.shape}, got {short(g)} ({error}). Pass an array.") from error
     elif is_array(g._data) and is_array(y._data) and g.device != y.device:
@@ -112,4 +112,4 @@ def take(found: dict, node: Any) -> Tensor:
         return g
     if type(g) is not numpy.ndarray and type(g) is not module_of(g).ndarray:
         return Tensor(module_of(g).asarray(g))
-    return Tensor(g if exclusive(g) and g.flags.c_contiguous else g.copy())
+    return Tensor(g if exclusive(g) and g.flags.c_contiguous else copied(g))

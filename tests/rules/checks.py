@@ -171,6 +171,16 @@ def check_complex(row: Row, device: str) -> None:
         check(ComplexRow(row), device)
 
 
+def check_home(row: Row, device: str) -> None:
+    """With another device current, the results lie where the inputs do, and are what they are on the CPU."""
+    xs = next(iter(row.cases()))
+    found, expected = (leaves(call(row, place)(*on(place, xs))) for place in (device, "cpu"))
+    for y, e in zip(found, expected, strict=True):
+        assert device_of(y.data) == device, f"{row.id}: a result on {device} expected, got one on {y.device}"
+        if e.dtype.kind in "fc":
+            close(y, e, K * eps("float64") * np.sqrt(e.size + 1) * largest(host(e)) * row.loose, row.id)
+
+
 def check_edges(row: Row, device: str) -> None:
     """The derivative at awkward points is the one stated, in both modes and both sweeps."""
     with np.errstate(all="ignore"):

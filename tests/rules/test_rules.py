@@ -82,6 +82,12 @@ def test_complex_inputs(row, device):
     checks.check_complex(row, device)
 
 
+@pytest.mark.parametrize("device", ["sim"], indirect=True)
+@over(list({row.name: row for row in reversed(ROWS)}.values()))
+def test_results_lie_beside_the_inputs_with_another_device_current(row, device):
+    checks.check_home(row, "sim:1")
+
+
 @over([row for row in DIFFERENTIABLE if row.edges])
 def test_derivative_at_awkward_points(row, device):
     checks.check_edges(row, device)
