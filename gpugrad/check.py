@@ -45,7 +45,7 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
     def g(*xs):
         full = list(leaves)
         for i, x in zip(moving, xs, strict=True):
-            full[i] = x
+            full[i] = x if isinstance(x, Tensor) else Tensor(x)           # f may use a Tensor's methods
         return f(*build(full))
     device = next((device_of(data) for data in map(data_of, leaves) if is_array(data)), default_device())
     xs = tuple(move(widened(leaves[i]), device) for i in moving)

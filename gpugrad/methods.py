@@ -9,11 +9,12 @@ import numpy
 
 import gpugrad.graph.backward  # noqa: F401 - adds Tensor.backward
 from gpugrad import numpy as gnp
-from gpugrad.arrays import Device, is_array, mark_changed, move
-from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from gpugrad.arrays import Device, mark_changed
+from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.state import clock, current
 from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.numpy._arguments import device_beside
 
 # operators --------------------------------------------------------------------------------------------------------------
 
@@ -168,17 +169,12 @@ def partition(self: Tensor, kth: Any, axis: int = -1) -> None:
 
 
 def to(self: Tensor, device: Device | str) -> Tensor:
-    """The Tensor on that device: itself where it is there already; otherwise a copy.
+    """The Tensor on that device: itself where it is there already; otherwise a copy, through which gradients come back.
 
-    Raises DeviceError where it needs a gradient: a sweep stays on one device.
+    Raises DeviceError for a device that is not there.
     """
-    device = Device(device)
-    if not is_array(self._data) or self.device == device:
-        return self
-    if self.requires_grad:
-        raise DeviceError(f"to: expected a Tensor that needs no gradient, got one on {self.device} for {device}. "
-                          "Use x.detach().to(device).")
-    return Tensor(move(self._data, device))
+    device, home = Device(device), device_beside(self)
+    return self if home is None or home == device else TRACED.to_device(self, device=device, home=home)
 
 
 for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,

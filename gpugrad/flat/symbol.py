@@ -220,6 +220,8 @@ class Symbolic:
         function = prim.impls[numpy.ndarray]
         if prim.name in WRITTEN_OUT and PRIMITIVES.get(prim.name) is prim:
             return lambda *args, **params: RUNNING[-1].written_out(prim, args, params)
+        if prim.name == "to_device":
+            return staying
         return lambda *args, **params: RUNNING[-1].apply(prim, function, args, params)
 
     def asarray(self, x: Any, dtype: Any = None) -> Symbol:
@@ -244,6 +246,14 @@ class Symbolic:
             with entered(name):
                 return written(bared(getattr(gnp, name)(*wrapped(args), **wrapped(kwargs))), out)
         return call
+
+
+def staying(x: Any, device: Any, home: Any) -> Any:
+    """A program runs where its arguments are."""
+    if device != home:
+        raise TraceError(f"compile: expected a program on one device, got .to({str(device)!r}) at {user_line()}. "
+                         "Move before the compiled function, or after it.")
+    return x
 
 
 SYMBOLIC = Symbolic()

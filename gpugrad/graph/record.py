@@ -121,8 +121,13 @@ def run(prim: Any, values: list, params: dict) -> Any:
     except Exception as error:
         raise explained(error, prim, values, params) from error
     if prim.outputs == 1:
-        return y if type(y) is xp.ndarray else xp.asarray(y)
-    return tuple([v if type(v) is xp.ndarray else xp.asarray(v) for v in y])
+        return y if type(y) is xp.ndarray else settled(xp, y)
+    return tuple([v if type(v) is xp.ndarray else settled(xp, v) for v in y])
+
+
+def settled(xp: Any, y: Any) -> Any:
+    """A raw result as an array: a scalar of NumPy's becomes one; an array of another module, where it was moved, stays."""
+    return y if is_array(y) and not isinstance(y, numpy.generic) else xp.asarray(y)
 
 
 def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any, params: dict, mode: Mode) -> Node:
@@ -231,7 +236,7 @@ def unary_recorder(prim: Any) -> Callable:
         except Exception as error:
             raise explained(error, prim, [data], NO_PARAMS) from error
         if type(y) is not type(data):
-            y = RAW[type(data)].xp.asarray(y)
+            y = settled(RAW[type(data)].xp, y)
         parent = x._node
         t = new(Tensor)
         t._data = y
@@ -266,9 +271,9 @@ def tensors_recorder(prim: Any) -> Callable:
         except Exception as error:
             raise explained(error, prim, values, params) from error
         if outputs != 1:
-            y = tuple([v if type(v) is kind else RAW[kind].xp.asarray(v) for v in y])
+            y = tuple([v if type(v) is kind else settled(RAW[kind].xp, v) for v in y])
         elif type(y) is not kind:
-            y = RAW[kind].xp.asarray(y)
+            y = settled(RAW[kind].xp, y)
         parents = tuple([x._node for x in xs])
         if prim.vjp is None or parents.count(None) == len(parents):
             return wrap(y)
@@ -310,7 +315,7 @@ def binary_recorder(prim: Any) -> Callable:
         except Exception as error:
             raise explained(error, prim, [va, vb], NO_PARAMS) from error
         if type(y) is not kind:
-            y = RAW[kind].xp.asarray(y)
+            y = settled(RAW[kind].xp, y)
         t = new(Tensor)
         t._data = y
         shape, dtype = y.shape, y.dtype

@@ -39,7 +39,7 @@ class Plan:
             return
         targets = frozenset(wrt)
         oldest = min(map(by_age, targets), default=0)
-        self.outside = any([n.seq < oldest for n in outputs])
+        self.outside = any(n.seq < oldest for n in outputs)
         stranger = False                                  # a root that is not in wrt: some nodes may not depend on wrt
         seen = {n for n in outputs if n.seq >= oldest}
         order = list(seen)
@@ -115,18 +115,20 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
     take = grads.pop
     live = plan.live
     careful = bool(HOOKS) or current().anomaly or saved_before(LAST[0], plan)
-    m = TRACED
+    m: Any = TRACED
+    pulls, kind = m.pulls, None
     for node, g in outputs:
         if live is None or node in live:
             g = tensor_of(g) if traced else bare_array(g)
             grads[node] = g if node not in grads else grads[node] + g
-    if not traced and grads:
-        m = RAW[type(g)]
-    pulls: Any = m.pulls
     for node in plan.order:
         g = take(node, None)
         if g is None:
             continue
+        if type(g) is not kind and not traced:                 # at the start, and where the graph goes to another device
+            kind = type(g) if type(g) is not dict else type(next(iter(g.values())))
+            m = RAW[kind]
+            pulls = m.pulls
         if careful:
             g = look_closely(node, g, traced)
         prim = node.prim

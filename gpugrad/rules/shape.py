@@ -3,6 +3,7 @@
 Most are linear, and each is the transpose of another: spread and sum_to, pad and a slice, concatenate and split. Where
 one operation says what another can, it is derived (end of file) and needs no rule.
 """
+from gpugrad.arrays import move
 from gpugrad.arrays.cheap import spread
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, constant, linear
@@ -52,6 +53,9 @@ def flip(xp):
 
 
 linear("alias", lambda m, g, x: g, impl=lambda xp: lambda x: x, batch=lambda m, size, batched, x: x)
+linear("to_device", lambda m, g, x, device, home: m.to_device(g, device=home, home=device),         # a copy, from home to device
+       impl=lambda xp: lambda x, device, home: move(x, device),
+       batch=lambda m, size, batched, x, device, home: m.to_device(x, device=device, home=home))
 linear("astype", lambda m, g, x, dtype: m.cast(g, x.dtype), impl=lambda xp: lambda x, dtype: x.astype(dtype),
        batch=lambda m, size, batched, x, dtype: m.astype(x, dtype=dtype))
 constant("discretise", impl=lambda xp: lambda x, dtype: x.astype(dtype))               # astype to integers or bools

@@ -30,7 +30,7 @@ def test_every_nesting_of_the_modes_gives_the_same_derivative(order):
 
 
 @pytest.mark.parametrize("modes", list(itertools.product(MODES, repeat=3)))
-@pytest.mark.parametrize("f, third", [
+@pytest.mark.parametrize(("f", "third"), [
     (np.sin, lambda x: -np.cos(x)),                  # one operation: its own variable is all that a sweep meets
     (lambda x: np.exp(x) * 1.0, np.exp),
     (lambda x: 1.0 / x, lambda x: -6 / x ** 4),
