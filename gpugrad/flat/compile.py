@@ -145,7 +145,7 @@ class Compiled:
                 kinds.append(signature(x))
                 arrays.append(x)
             else:
-                kinds.append((type(x), x) if not isinstance(x, float) else (float, repr(x)))
+                kinds.append(fixed(x))
         key: Any = (spec, tuple(kinds), static)
         if not kwargs and not static and len(arrays) == len(args) and all(x is a for x, a in zip(arrays, args, strict=True)):
             key = tuple(kinds)                            # as `_plain_key` has it
@@ -170,6 +170,13 @@ class Compiled:
                           f"{varying(self._calls)}. Pass numbers as arrays, pad to few shapes; gg.profile() shows each.",
                           stacklevel=4)
         return program
+
+
+def fixed(x: Any) -> tuple:
+    """What a program depends on of an argument that is part of it. -0.0 is not 0.0; slices have no hash before Python 3.12."""
+    if isinstance(x, slice):
+        return slice, fixed(x.start), fixed(x.stop), fixed(x.step)
+    return type(x), repr(x) if isinstance(x, float) else x
 
 
 def same_array(i: int, j: int, arguments: Sequence) -> bool:

@@ -359,3 +359,10 @@ def error_of(f, args):
     except Exception as error:
         return error
     return None
+
+
+def test_slices_are_part_of_the_program(backend):
+    compiled = gg.compile(lambda x, i: gg.sum(x[i], axis=0) * 2, backend=backend)
+    for i in (slice(1, None), slice(None, None, -1), slice(1, None), (slice(0, 2), 1), ..., 0):
+        same(compiled(X, i), gg.sum(X[i], axis=0) * 2)
+    assert compiled.programs == 5
