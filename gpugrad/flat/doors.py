@@ -206,7 +206,7 @@ def at(arguments: Sequence, place: int | None, tensor: Tensor) -> Tensor:
 
 def signature(array: Any) -> tuple:
     """What a program depends on of an array: type, shape, dtype and where it is."""
-    return type(array), array.shape, array.dtype, None if type(array) is numpy.ndarray else array.device.id
+    return type(array), array.shape, array.dtype, None if isinstance(array, numpy.ndarray | numpy.generic) else array.device.id
 
 
 def fits(array: Any, found: tuple) -> bool:
