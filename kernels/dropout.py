@@ -58,11 +58,13 @@ def blocks(n: int, width: int) -> int:
 class Streams(threading.local):
     """NumPy's Philox of key 0, set to the stream that is asked for: to make one takes ten times as long."""
 
-    def __init__(self) -> None:
-        self.philox = numpy.random.Philox(counter=0, key=0)
-        self.start = self.philox.state
+    philox: Any = None                # not before it is needed: importing numpy.random takes a while
+    start: Any = None
 
     def words(self, call: int, count: int) -> numpy.ndarray:
+        if self.philox is None:
+            self.philox = numpy.random.Philox(counter=0, key=0)
+            self.start = self.philox.state
         self.start["state"]["counter"][2] = call
         self.philox.state = self.start
         return self.philox.random_raw(count)
