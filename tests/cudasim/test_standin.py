@@ -154,7 +154,7 @@ def test_names_and_signatures_are_cupys():
         found = re.sub(r": '[^']*'|<class '(\w+)'>", r"\1", str(inspect.signature(place))).split(" -> ")[0].replace(" = ", "=")
         assert ours == found, text
     own = {"recording", "host_waits", "cublaslt",
-           "blocks", "creation", "device", "functions", "pool", "raw", "streams", "surface"}
+           "blocks", "creation", "device", "functions", "indexing", "pool", "raw", "streams", "surface"}
     assert {name for name in vars(cupy) if not name.startswith("_") and not hasattr(real, name)} <= own
     for name in (n for n in vars(cupy.ndarray) if not n.startswith("_")):
         assert hasattr(real.ndarray, name), name

@@ -9,6 +9,7 @@ from gpugrad.cudasim.errors import OutOfBounds
 
 from .blocks import MemoryPointer, UnownedMemory, submit
 from .device import Device, current
+from .indexing import as_tuple, resolved
 from .pool import UNIT, allocate
 from .streams import copied, get_current_stream, waited
 
@@ -227,8 +228,8 @@ class ndarray:
         if masked:
             waited()
         made = self._host[now()]
-        if not places and not any(isinstance(item, bool | np.bool_) for item in _tuple(index)):
-            return view(self, made if isinstance(made, np.ndarray) else self._host[(*_tuple(index), ...)])
+        if not places and not any(isinstance(item, bool | np.bool_) for item in as_tuple(index)):
+            return view(self, made if isinstance(made, np.ndarray) else self._host[(*as_tuple(index), ...)])
         return finished("cupy_take", self._number, [np.asarray(made)], [made], lambda: [self._host[now()]],
                         [self._host, *places])[0]
 
@@ -392,39 +393,3 @@ def result(name, array, compute):
 def _asarray(host):
     copied("to_device")
     return wrap(np.array(host))
-
-
-def _tuple(index):
-    return index if isinstance(index, tuple) else (index,)
-
-
-def resolved(array, index):
-    """(a function to the index for NumPy as it stands, its arrays, whether a mask is among them)."""
-    items = _tuple(index)
-    taken = sum(_axes(i) for i in items)
-    found, axis, masked = [], 0, False
-    for item in items:
-        size = 0
-        if isinstance(item, ndarray | list | np.ndarray):
-            if not isinstance(item, ndarray):
-                copied("to_device")
-            item = item._host if isinstance(item, ndarray) else np.asarray(item, None if len(item) else int)
-            masked = masked or item.dtype == bool
-            if item.dtype.kind in "iu" and axis < array.ndim:
-                size = array.shape[axis]
-        axis = axis + array.ndim - taken if item is Ellipsis else axis + _axes(item)
-        found.append((item, size))
-    one = not isinstance(index, tuple)
-
-    def now():
-        """Index arrays wrap around where they are out of bounds."""
-        made = tuple([item % size if size else item for item, size in found])
-        return made[0] if one else made
-    return now, [item for item, _ in found if isinstance(item, np.ndarray)], masked
-
-
-def _axes(item):
-    """How many axes an item of an index stands for; an Ellipsis stands for the rest."""
-    if item is None or item is Ellipsis or isinstance(item, bool | np.bool_):
-        return 0
-    return item.ndim if getattr(item, "dtype", None) == np.dtype(bool) else 1
