@@ -127,6 +127,8 @@ class Elementwise(Primitive):
             if t is not None and d is not None:
                 term = scaled(t, d, m, y, xs)
                 dy = term if dy is None else dy + term
+        if type(dy) is complex:                           # as Python has it of its own complex and a float64 scalar
+            dy = y.dtype.type(dy)
         return None if dy is None else m.like(dy, y)
 
 

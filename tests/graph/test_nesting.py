@@ -126,3 +126,10 @@ def test_an_inner_gradient_of_a_constant_is_zero():
     assert gg.grad(lambda x: gg.grad(lambda y: y * 0 + 7.0)(x) * x)(2.0) == 0
     assert gg.grad(lambda x: 3.0)(2.0) == 0
     assert gg.jvp(lambda x: 3.0, (2.0,), (1.0,)) == (3.0, 0.0)
+
+
+def test_a_python_complex_times_a_single_number_has_tangents():
+    z = 0.3 + 0.4j
+    f = lambda z: np.imag(z * z)                              # its gradient is 2j conj(z), whose tangent along 1 is 2j
+    assert gg.jvp(gg.grad(f), (z,), (1.0 + 0j,))[1] == 2j
+    assert gg.jvp(lambda x: 1j * x, (0.5,), (2.0,))[1] == 2j
