@@ -14,7 +14,7 @@ from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import current
 from gpugrad.graph.sweep import Plan, pullback
 from gpugrad.graph.tensor import Node, Tensor, require_inexact
-from gpugrad.trees import flatten
+from gpugrad.trees import flatten, map_tree
 
 
 class Inputs:
@@ -59,6 +59,10 @@ class Inputs:
             y._node = None
         return self.kind(y)
 
+    def returned_aux(self, aux: Any) -> Any:
+        """What the function returned beside its output, as the caller's kind; what is no Tensor stays as it is."""
+        return map_tree(lambda x: self.returned(x) if isinstance(x, Tensor) else x, aux)
+
 
 def root(op: str, x: Any) -> Tensor:
     """The value of x with a node of its own, whose parent is the node of x."""
@@ -99,12 +103,15 @@ def as_output(op: str, y: Any) -> Tensor:
 
 
 def scalar_output(y: Any) -> Tensor:
+    number = type(y) is int                               # a constant, for which 0 is meant as a float
     y = as_output("grad", y)
     if y.size != 1:
         raise ShapeError(f"grad: expected a function with one output element, got shape {y.shape}. "
                          "Sum it, or use jacobian or vjp.")
     if y.dtype.kind == "c":
         raise DtypeError(f"grad: expected a real output, got {y.dtype}. Take its real part, or use vjp.")
+    if y.dtype.kind != "f" and not number:
+        raise DtypeError(f"grad: expected a float output, got {y.dtype}, which has no gradient. Leave out what makes it discrete.")
     return y
 
 

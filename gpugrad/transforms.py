@@ -69,7 +69,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
         y = scalar_output(y)
         gradients = inputs.gradients([(y, filled_like(y, 1))] if y._node is not None else [], retain_graph=has_aux)
         value = inputs.returned(y)
-        return ((value, aux) if has_aux else value), gradients
+        return ((value, inputs.returned_aux(aux)) if has_aux else value), gradients
     return run
 
 
@@ -92,7 +92,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         pairs = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if y._node is not None]
         return inputs.gradients(pairs, retain_graph=True)
     value = build([inputs.returned(y) for y in outputs])
-    return (value, pull, aux) if has_aux else (value, pull)
+    return (value, pull, inputs.returned_aux(aux)) if has_aux else (value, pull)
 
 
 def jvp(f: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> tuple:
@@ -118,7 +118,12 @@ def jvp(f: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> tupl
     ours = [type(y) is Dual and y.level == level for y in outputs]
     value = rebuild([kind(y._layer[1] if o else y) for y, o in zip(outputs, ours, strict=True)])
     tangent = rebuild([kind(y._layer[2] if o else zeros_like(y)) for y, o in zip(outputs, ours, strict=True)])
-    return (value, tangent, aux) if has_aux else (value, tangent)
+    if not has_aux:
+        return value, tangent
+
+    def primal(x):
+        return x if not isinstance(x, Tensor) else kind(x._layer[1] if type(x) is Dual and x.level == level else x)
+    return value, tangent, map_tree(primal, aux)
 
 
 def hvp(f: Callable, x: Any, v: Any) -> Any:

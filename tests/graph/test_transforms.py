@@ -77,6 +77,27 @@ def test_argnums_and_aux_and_keywords():
     assert_equal(g, [1, 1])
 
 
+def test_aux_comes_back_as_arrays_and_belongs_to_the_graph_outside():
+    def f(x):
+        return np.sum(x * x), {"sine": np.sin(x), "place": np.argmax(x), "text": "kept"}
+    x = xp.asarray([0.5, 1.0])
+    for aux in (gg.grad(f, has_aux=True)(x)[1], gg.vjp(f, x, has_aux=True)[2], gg.jvp(f, (x,), (x,), has_aux=True)[2]):
+        assert isinstance(aux["sine"], xp.ndarray)
+        assert aux["text"] == "kept"
+        assert_equal(aux["sine"], xp.sin(x))
+    for inner in (lambda x: gg.grad(f, has_aux=True)(x)[1], lambda x: gg.vjp(f, x, has_aux=True)[2],
+                  lambda x: gg.jvp(f, (x,), (x,), has_aux=True)[2]):
+        outer = lambda x, inner=inner: np.sum(inner(x)["sine"])
+        assert_close(gg.grad(outer)(x), xp.cos(x))
+        assert_close(gg.jvp(outer, (x,), (xp.ones(2),))[1], xp.cos(x).sum())
+
+
+@pytest.mark.parametrize("f", [lambda x: np.argmax(x), lambda x: np.sum(x > 0), lambda x: np.all(x > 0)])
+def test_a_discrete_output_has_no_gradient(f):
+    with pytest.raises(gg.DtypeError, match="grad: expected a float output, got "):
+        gg.grad(f)(xp.ones(3))
+
+
 def test_vjp_of_trees_can_be_pulled_many_times():
     f = lambda a, b: {"sum": a + b, "product": [a * b]}
     y, pull = gg.vjp(f, xp.array([1.0, 2.0]), xp.array([3.0, 4.0]))
