@@ -10,7 +10,7 @@ from gpugrad.arrays import CPU, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, one_axis, pick, to_dtype, write_out
+from gpugrad.numpy._arguments import as_dtype, as_int, as_tensor, as_tensors, one_axis, pick, to_dtype, write_out
 from gpugrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, broadcast_to, needs, one_of, ravel
 
 __all__ = ["append", "array_split", "block", "column_stack", "concat", "concatenate", "delete", "dsplit", "dstack", "hsplit",
@@ -48,7 +48,7 @@ def concatenate(arrays: Sequence[Any], /, axis: int | None = 0, out: Tensor | No
         if x.ndim != len(first) or x.shape[:axis] + x.shape[axis + 1:] != first[:axis] + first[axis + 1:]:
             raise ShapeError(f"concatenate: expected shapes that agree but for axis {axis}, got {first} and, at {i}, {x.shape}. "
                              "Reshape them first.")
-    return joined("concatenate", xs, axis, out, dtype)
+    return joined("concatenate", xs, axis, out, dtype, casting)
 
 
 concat = concatenate
@@ -61,22 +61,26 @@ def stack(arrays: Sequence[Any], axis: int = 0, out: Tensor | None = None, *, dt
     shapes = {x.shape for x in xs}
     if len(shapes) > 1:
         raise ShapeError(f"stack: expected arrays of one shape, got {', '.join(map(str, sorted(shapes)))}. Use concatenate.")
-    return joined("stack", xs, one_axis("stack", axis, xs[0].ndim + 1), out, dtype)
+    return joined("stack", xs, one_axis("stack", axis, xs[0].ndim + 1), out, dtype, casting)
 
 
-def joined(op: str, xs: list[Tensor], axis: int, out: Tensor | None, dtype: Any) -> Tensor:
+def joined(op: str, xs: list[Tensor], axis: int, out: Tensor | None, dtype: Any, casting: str) -> Tensor:
+    for x in xs if dtype is not None else ():
+        if not numpy.can_cast(x.dtype, as_dtype(op, dtype), casting):
+            raise DtypeError(f"{op}: expected arrays that may become dtype {as_dtype(op, dtype)} by the rule {casting!r}, "
+                             f"got {x.dtype}. Use .astype first.")
     return write_out(op, out, getattr(T, op)(*[to_dtype(op, x, dtype) for x in xs], axis=axis))
 
 
 def vstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Tensor:
     """Arrays above each other, vectors as rows."""
-    return concatenate([atleast_2d(x) for x in sequence_of_arrays("vstack", tup)], dtype=dtype)
+    return concatenate([atleast_2d(x) for x in sequence_of_arrays("vstack", tup)], dtype=dtype, casting=casting)
 
 
 def hstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Tensor:
     """Arrays beside each other: along the second axis, vectors along their only one."""
     xs = [atleast_1d(x) for x in sequence_of_arrays("hstack", tup)]
-    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype)
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 def dstack(tup: Sequence[Any]) -> Tensor:
