@@ -26,7 +26,7 @@ def sum(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None,
     """The sum of the elements. Each gets the cotangent of its sum. The sum of none is 0."""
     x = masked("sum", to_dtype("sum", as_tensor("sum", a), dtype), where, 0)
     y = T.sum(x, axis=normalize_axis("sum", axis, x.ndim), keepdims=bool(keepdims))
-    return write_out("sum", out, y if initial is None else y + initial)
+    return write_out("sum", out, y if initial is None else y + start("sum", initial, y))
 
 
 def prod(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False, *,
@@ -34,7 +34,7 @@ def prod(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None
     """The product of the elements; derivatives of all orders are exact where some are zero. The product of none is 1."""
     x = masked("prod", to_dtype("prod", as_tensor("prod", a), dtype), where, 1)
     y = T.prod(x, axis=normalize_axis("prod", axis, x.ndim), keepdims=bool(keepdims))
-    return write_out("prod", out, y if initial is None else y * initial)
+    return write_out("prod", out, y if initial is None else y * start("prod", initial, y))
 
 
 def mean(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False, *,
@@ -110,6 +110,7 @@ def extreme(op: str, a: Any, axis: Axis, keepdims: bool, initial: Any, where: An
     if initial is None:
         require_elements(op, x, axes)
         return getattr(T, op)(x, axis=axes, keepdims=bool(keepdims))
+    initial = start(op, initial, x)
     if any_empty(x, axes):
         shape = tuple([1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes])
         return T.zeros_as(x, shape=shape) + initial
@@ -198,6 +199,17 @@ def place_of(op: str, a: Any, axis: int | None, out: Tensor | None, keepdims: bo
     require_elements(op, x, (axis,))
     y = getattr(T, op)(x, axis=axis)
     return write_out(op, out, T.expand_dims(y, axis=axes) if keepdims else y)
+
+
+def start(op: str, initial: Any, like: Tensor) -> Any:
+    """The value that a reduction begins with: it does not change the dtype of the result."""
+    if type(initial) in (int, float, complex) and like.dtype.kind in "fc" and not (type(initial) is complex and like.dtype.kind == "f"):
+        return initial
+    if type(initial) in (int, float) and like.dtype.kind in "iu":
+        limits = numpy.iinfo(like.dtype)
+        if not limits.min <= initial <= limits.max:
+            raise ArgumentError(f"{op}: expected initial within {like.dtype}, got {initial!r}. Use a wider dtype=, or .astype.")
+    return to_dtype(op, as_tensor(op, initial, like), like.dtype)
 
 
 # masks and empty arrays ------------------------------------------------------------------------------------------------

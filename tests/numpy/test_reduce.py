@@ -271,6 +271,20 @@ def test_initial_and_mask_may_be_tensors_and_initial_has_a_gradient():
     same(gnp.sum(xp.arange(4.0), where=gg.tensor([True, False, True, True])), 5.0, "sum")
 
 
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min"])
+@pytest.mark.parametrize("dtype", ["i4", "u1", "?", "f4", "c8"])
+def test_initial_does_not_change_the_dtype(name, dtype):
+    for shape in ((2, 3), (0, 3)):
+        x = np.ones(shape, dtype)
+        agrees(name, x, axis=0, initial=np.float64(2.5), orders=0)
+        agrees(name, x, axis=0, initial=3, orders=0)
+
+
+def test_initial_outside_the_dtype_is_an_error():
+    with pytest.raises(ArgumentError, match="max: expected initial within uint8, got -5"):
+        gnp.max(xp.ones(3, dtype="u1"), initial=-5)
+
+
 def test_reductions_inside_vmap_leave_the_batch_alone():
     x = normal(5, 3, 4)
     for name, kwargs in [("sum", {}), ("max", {"axis": -1}), ("std", {"axis": (0, 1)}), ("prod", {"axis": 0}),
