@@ -53,10 +53,16 @@ def power_base(m, y, a, b):
 
 
 def power_exponent(m, y, a, b):
-    """y * log(a), which is 0 at a = 0 for b > 0, and is taken as 0 there for b = 0. NaN for a < 0, where y has gaps."""
+    """y * log(a), which is 0 at a = 0 for b > 0, and is taken as 0 there for b = 0. NaN for real a < 0, where y has gaps."""
     if hasattr(a, "dtype"):
+        if y.dtype.kind == "c" and a.dtype.kind != "c":
+            a = m.astype(a, dtype=y.dtype)
         return y * m.log(a + ((a == 0) & ((m.real(b) if hasattr(b, "dtype") else b.real) >= 0)))
-    return y * (cmath.log(a) if isinstance(a, complex) else math.log(a) if a > 0 else 0 if a == 0 else math.nan)
+    if a == 0:
+        return y * 0
+    if isinstance(a, complex) or y.dtype.kind == "c":
+        return y * cmath.log(a)
+    return y * (math.log(a) if a > 0 else math.nan)
 
 
 elementwise("power", power_base, power_exponent, impl=power)

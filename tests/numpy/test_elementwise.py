@@ -221,6 +221,12 @@ def test_slope_of_a_power_to_its_exponent():
     assert mixed(2.0, 0.0) == 0.5                                      # d/db of b a^(b-1) at b = 0 is 1 / a, not 0
 
 
+def test_complex_powers_of_negative_numbers_have_slopes_to_the_exponent():
+    b = xp.array([0.3 + 0.2j, 0.5 - 1j])
+    for base in (xp.array([-1.2, 0.7]), -1.2):
+        gg.check_grads(lambda b, base=base: base ** b, (b,), order=2)
+
+
 @pytest.mark.parametrize("b", [3, 4])
 def test_small_powers_are_within_two_roundings(b):
     x = normal(1000).astype("f4")
