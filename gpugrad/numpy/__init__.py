@@ -79,7 +79,7 @@ FAMILIES = {
     "index": """
         At getitem setitem""",
     "join": """
-        append array_split block column_stack concat concatenate delete dsplit dstack hsplit hstack insert meshgrid
+        append array_split block c_ column_stack concat concatenate delete dsplit dstack hsplit hstack insert meshgrid r_
         sliding_window_view split stack trim_zeros unstack vander vsplit vstack""",
     "ordering": """
         argpartition argsort argwhere digitize flatnonzero isin lexsort nonzero partition searchsorted sort unique

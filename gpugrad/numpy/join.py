@@ -10,12 +10,23 @@ from gpugrad.arrays import CPU, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_dtype, as_int, as_tensor, as_tensors, one_axis, pick, to_dtype, write_out
+from gpugrad.numpy._arguments import (
+    as_dtype,
+    as_int,
+    as_tensor,
+    as_tensors,
+    device_beside,
+    one_axis,
+    pick,
+    to_dtype,
+    write_out,
+)
+from gpugrad.numpy.creation import arange, linspace
 from gpugrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, broadcast_to, needs, one_of, ravel
 
-__all__ = ["append", "array_split", "block", "column_stack", "concat", "concatenate", "delete", "dsplit", "dstack", "hsplit",
-           "hstack", "insert", "meshgrid", "sliding_window_view", "split", "stack", "trim_zeros", "unstack", "vander", "vsplit",
-           "vstack"]
+__all__ = ["append", "array_split", "block", "c_", "column_stack", "concat", "concatenate", "delete", "dsplit",
+           "dstack", "hsplit", "hstack", "insert", "meshgrid", "r_", "sliding_window_view", "split", "stack", "trim_zeros",
+           "unstack", "vander", "vsplit", "vstack"]
 
 
 def sequence_of_arrays(op: str, arrays: Any) -> list[Tensor]:
@@ -64,7 +75,7 @@ def stack(arrays: Sequence[Any], axis: int = 0, out: Tensor | None = None, *, dt
     return joined("stack", xs, one_axis("stack", axis, xs[0].ndim + 1), out, dtype, casting)
 
 
-def joined(op: str, xs: list[Tensor], axis: int, out: Tensor | None, dtype: Any, casting: str) -> Tensor:
+def joined(op: str, xs: list[Tensor], axis: int, out: Tensor | None, dtype: Any, casting: Any) -> Tensor:
     for x in xs if dtype is not None else ():
         if not numpy.can_cast(x.dtype, as_dtype(op, dtype), casting):
             raise DtypeError(f"{op}: expected arrays that may become dtype {as_dtype(op, dtype)} by the rule {casting!r}, "
@@ -127,6 +138,66 @@ def depth_of(nested: Any) -> int:
 
 def flattened(nested: Any) -> list:
     return [x for part in nested for x in flattened(part)] if isinstance(nested, list) else [nested]
+
+
+class ByIndex:
+    """What is between the brackets, one after the other: gg.r_[x, 0, 1:4, 0:1:5j].
+
+    A slice is arange(start, stop, step), or linspace of that many values where the step is imaginary. A string in front says
+    "axis", "axis,ndim" or "axis,ndim,first": where to join, how many axes each part has at least, and where those of a
+    smaller part begin (-1: at the end). Unlike NumPy's, it makes no matrices.
+    """
+
+    def __init__(self, name: str, axis: int, ndim: int, first: int):
+        self.name, self.form = name, (axis, ndim, first)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        items = list(key) if isinstance(key, tuple) else [key]
+        axis, ndim, first = directive(self.name, items.pop(0), self.form) if items and isinstance(items[0], str) else self.form
+        if not items:
+            raise ArgumentError(f"{self.name}: expected at least one array, got none. Write gg.r_[x, 0, 1:4].")
+        device = device_beside(next((x for x in items if isinstance(x, Tensor) or is_array(x)), None))
+        items = [ranged(self.name, x, device) if isinstance(x, slice) else x for x in items]
+        numbers = [type(x) in (bool, int, float, complex) for x in items]
+        xs = as_tensors(self.name, *items)
+        dtype = numpy.result_type(*[v if number else x.dtype for v, x, number in zip(items, xs, numbers, strict=True)])
+        return concatenate([to_dtype(self.name, with_axes(x, ndim, first), dtype) for x in xs], axis)
+
+    def __repr__(self) -> str:
+        return f"gpugrad.{self.name}[...]"
+
+
+def directive(name: str, text: str, form: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The numbers of a string such as "0,2,1", the missing ones as they are."""
+    try:
+        given = tuple(map(int, text.split(",")))
+    except ValueError:
+        given = ()
+    if not 1 <= len(given) <= 3:
+        raise ArgumentError(f"{name}: expected one to three ints in the string, got {text!r}. Write '0,2' or '0,2,1'.")
+    return given + form[len(given):]          # type: ignore[return-value]
+
+
+def ranged(name: str, item: slice, device: Any) -> Tensor:
+    if item.stop is None:
+        raise ArgumentError(f"{name}: expected a slice with a stop, got {item}. Write 0:5, 0:1:0.1 or 0:1:5j.")
+    start = 0 if item.start is None else item.start
+    if isinstance(item.step, complex):
+        return linspace(start, item.stop, int(abs(item.step)), device=device)
+    return arange(start, item.stop, 1 if item.step is None else item.step, device=device)
+
+
+def with_axes(x: Tensor, ndim: int, first: int) -> Tensor:
+    """x with at least that many axes: those it has begin at `first`, counted from the end where negative."""
+    more = ndim - x.ndim
+    if more <= 0:
+        return x
+    front = first if first >= 0 else first + more + 1
+    return T.reshape(x, shape=(1,) * front + x.shape + (1,) * (more - front))
+
+
+r_ = ByIndex("r_", 0, 1, -1)
+c_ = ByIndex("c_", -1, 2, 0)
 
 
 # taking apart ----------------------------------------------------------------------------------------------------------

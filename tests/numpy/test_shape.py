@@ -199,6 +199,23 @@ def test_pad_value_has_a_gradient_of_one_for_each_padded_element():
     assert value.grad.item() == 12
 
 
+X, M = np.array([0.5, 1.0, 2.0]), np.arange(6.0).reshape(2, 3)
+
+
+@pytest.mark.parametrize("joined", [
+    lambda r, c, x, m: r[x, 0, 1:4, 0:1:5j, :0.5:0.1], lambda r, c, x, m: r[x.astype("f4"), 1.0, True],
+    lambda r, c, x, m: r["0,2", x, x], lambda r, c, x, m: r["-1", m, m], lambda r, c, x, m: r["1,2,0", x, x],
+    lambda r, c, x, m: r["0,3,1", x, x], lambda r, c, x, m: r[m, m], lambda r, c, x, m: r[5:0:-2],
+    lambda r, c, x, m: c[x, 0:3, x], lambda r, c, x, m: c[m, 7 * m], lambda r, c, x, m: c[x[None], 0, 1j]], ids=range(11))
+def test_joining_in_brackets_agrees_with_numpy(joined):
+    x, m = xp.asarray(X), xp.asarray(M)
+    same(joined(gg.r_, gg.c_, x, m), joined(np.r_, np.c_, X, M), "r_")
+
+
+def test_joining_in_brackets_is_differentiable():
+    gg.check_grads(lambda x: gg.c_[gg.r_[x, x * x, 1], gg.r_[0:1:5j, x[:2]]], (xp.asarray(X),))
+
+
 def test_nested_lists_of_tensors_become_one_tensor():
     x = gg.tensor(3.0, requires_grad=True)
     y = gnp.stack([[x, 1.0], [2.0, x]])
@@ -241,8 +258,8 @@ BAD = [
     (lambda: gnp.concatenate([]), ArgumentError, "concatenate: expected at least one array, got none"),
     (lambda: gnp.concatenate([normal(2, 3), normal(2, 2)]), ShapeError, "concatenate: expected shapes that agree but for axis 0"),
     (lambda: gnp.concatenate([1.0, 2.0]), ShapeError, "concatenate: expected arrays with at least one axis"),
-    (lambda: gnp.concatenate([normal(2) * 1j], dtype="f8"), DtypeError, "concatenate: expected arrays that may become dtype float64"),
-    (lambda: gnp.stack([normal(2)], dtype=int), DtypeError, "stack: expected arrays that may become dtype int64 by the rule 'same_"),
+    (lambda: gnp.concatenate([normal(2) * 1j], dtype="f8"), DtypeError, "expected arrays that may become dtype float64"),
+    (lambda: gnp.stack([normal(2)], dtype=int), DtypeError, "dtype int64 by the rule .same_kind."),
     (lambda: gnp.vstack([normal(2)], dtype="f4", casting="safe"), DtypeError, "by the rule 'safe', got float64"),
     (lambda: gnp.concatenate(3), DtypeError, "concatenate: expected a list of arrays, got 3"),
     (lambda: gnp.stack([normal(2), normal(3)]), ShapeError, "stack: expected arrays of one shape"),
@@ -250,6 +267,9 @@ BAD = [
     (lambda: gnp.stack([normal(2)], out=np.empty((1, 2))), ConversionError, "stack: expected a Tensor as out"),
     (lambda: gnp.block([[normal(2)], normal(2)]), ShapeError, "block: expected lists of one depth"),
     (lambda: gnp.block((1.0, 2.0)), DtypeError, "block: expected nested lists"),
+    (lambda: gnp.r_["r", normal(2)], ArgumentError, "r_: expected one to three ints in the string, got 'r'"),
+    (lambda: gnp.c_[()], ArgumentError, "c_: expected at least one array, got none"),
+    (lambda: gnp.r_[1:], ArgumentError, "r_: expected a slice with a stop"),
     (lambda: gnp.split(normal(5), 2), ArgumentError, "split: expected a number of parts that divides 5, got 2"),
     (lambda: gnp.split(normal(5), 0), ArgumentError, "split: expected a number of parts"),
     (lambda: gnp.vsplit(normal(5), 5), ShapeError, "vsplit: expected at least 2 axes"),
