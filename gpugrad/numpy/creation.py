@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import Device, default_device, move, new_array
+from gpugrad.arrays import Device, default_device, module_of, move, new_array
 from gpugrad.errors import ArgumentError, DtypeError
+from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import (
@@ -126,14 +127,21 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = float, *, device:
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None, *,
            device: Device | str | None = None) -> Tensor:
-    """start, start + step, ... short of stop; arange(n) is 0, 1, ... n-1. How many there are has no derivative."""
+    """start, start + step, ... short of stop; arange(n) is 0, 1, ... n-1. Differentiable in start and step; how many there are
+    has no derivative.
+    """
     bounds = [b.item() if isinstance(b, Tensor) else b for b in (start, stop, step)]
     if bounds[1] is None:
         bounds[:2] = [0, bounds[0]]
     if not bounds[2]:
         raise ArgumentError(f"arange: expected a step other than 0, got {step}. Use full for a constant.")
     dtype = None if dtype is None else as_dtype("arange", dtype)
-    return new(lambda xp: xp.arange(*bounds, dtype=dtype), device)
+    values = new(lambda xp: xp.arange(*bounds, dtype=dtype), device)
+    first = start if stop is not None else 0
+    if not any(isinstance(b, Tensor) and (b._node is not None or isinstance(b, Layered)) for b in (first, step)):
+        return values
+    counted = Tensor(module_of(values._data).arange(values.size))
+    return to_dtype("arange", first + step * counted, values.dtype)
 
 
 def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None,

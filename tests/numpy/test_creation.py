@@ -144,3 +144,9 @@ BAD = [
 def test_bad_argument_is_an_error_that_says_what_was_expected(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_range_moves_with_its_start_and_step():
+    f = lambda a, b: np.sum(np.sin(gnp.arange(a, a + 3.0, b)))
+    gg.check_grads(f, (xp.asarray(0.3), xp.asarray(0.41)), order=2)
+    assert gg.grad(lambda n: np.sum(gnp.arange(n)) * 1.0)(3.0) == 0              # how many there are has no derivative
