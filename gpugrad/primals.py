@@ -111,7 +111,7 @@ def scalar_output(y: Any) -> Tensor:
     if y.dtype.kind == "c":
         raise DtypeError(f"grad: expected a real output, got {y.dtype}. Take its real part, or use vjp.")
     if y.dtype.kind != "f" and not number:
-        raise DtypeError(f"grad: expected a float output, got {y.dtype}, which has no gradient. Leave out what makes it discrete.")
+        raise DtypeError(f"grad: expected a float output, got {y.dtype}, which has no gradient. Return a float.")
     return y
 
 

@@ -203,12 +203,12 @@ def place_of(op: str, a: Any, axis: int | None, out: Tensor | None, keepdims: bo
 
 def start(op: str, initial: Any, like: Tensor) -> Any:
     """The value that a reduction begins with: it does not change the dtype of the result."""
-    if type(initial) in (int, float, complex) and like.dtype.kind in "fc" and not (type(initial) is complex and like.dtype.kind == "f"):
+    if like.dtype.kind in "fc" and type(initial) in (int, float):
         return initial
     if type(initial) in (int, float) and like.dtype.kind in "iu":
         limits = numpy.iinfo(like.dtype)
         if not limits.min <= initial <= limits.max:
-            raise ArgumentError(f"{op}: expected initial within {like.dtype}, got {initial!r}. Use a wider dtype=, or .astype.")
+            raise ArgumentError(f"{op}: expected initial within {like.dtype}, got {initial!r}. Use .astype.")
     return to_dtype(op, as_tensor(op, initial, like), like.dtype)
 
 
