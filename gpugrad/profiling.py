@@ -216,7 +216,7 @@ def watch() -> list[Callable[[], None]]:
         getattr(raw, name)                                 # looked up now: what a pullback calls on arrays is the pullback's own
     optim = sys.modules.get("gpugrad.optim")
     tables = [(p.name, p.impls) for p in PRIMITIVES.values()]
-    tables += [("Adam step", optim.ADAM_ON), ("SGD step", optim.SGD_ON)] if optim else []
+    tables += [("Adam step", optim.adam.ADAM_ON), ("SGD step", optim.sgd.SGD_ON)] if optim else []
     for name, table in tables:
         function = table[numpy.ndarray]
         timed = table[numpy.ndarray] = timer(name, function)

@@ -13,7 +13,7 @@ import numpy
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.symbol import RUNNING, Symbol
 from gpugrad.kernels.optim import Arena
-from gpugrad.optim import Optimizer, Slot
+from gpugrad.optim.optimizer import Optimizer, Slot
 
 REAL = "fd"                       # dtypes that are stepped together; the steps of others are written out
 

@@ -10,7 +10,8 @@ from gpugrad.arrays import CPU, move
 from gpugrad.errors import TraceError
 from gpugrad.flat.cuda_steps import step_together
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol
-from gpugrad.optim import SGD, Adam, Optimizer, Slot
+from gpugrad.optim import SGD, Adam, Optimizer
+from gpugrad.optim.optimizer import Slot
 
 
 def traced_step(doors: Any, optimiser: Optimizer) -> None:

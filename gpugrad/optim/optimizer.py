@@ -1,30 +1,15 @@
-"""Optimisers: SGD with momentum, Adam and AdamW, over a list, a dict or any tree of Tensors.
-
-    optimiser = gg.optim.SGD(params, lr=0.1, momentum=0.9)
-    for x, labels in batches:
-        optimiser.zero_grad()
-        loss(params, x, labels).backward()
-        optimiser.step()
-
-A step changes the parameters' arrays in place. Graphs that saved them before it refuse to run backward after it.
-"""
+"""What the optimisers share: parameters in groups, one at a time or together in arenas, and the state that is saved."""
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from gpugrad.arrays import mark_changed, module_of, short
 from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
-from gpugrad.graph.namespace import Implementations
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
-from gpugrad.kernels.adam import adam
-from gpugrad.kernels.optim import KINDS, Arena, adam_together, sgd_together
-from gpugrad.kernels.sgd import sgd
+from gpugrad.kernels.optim import KINDS, Arena
 from gpugrad.trees import flatten
-
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm", "clip_grad_value"]
 
 
 class Slot:
@@ -50,7 +35,7 @@ class Optimizer:
         self.groups: list[dict[str, Any]] = []
         self._slots: dict[Tensor, Slot] = {}
         self._arenas: dict[tuple, tuple[list[Slot], Arena]] = {}
-        for tree, options in groups_of(self.op, params, defaults):
+        for tree, options in groups_of(params):
             self.check({**defaults, **options})
             tensors = [parameter(self.op, leaf) for leaf in flatten(tree)[0]]
             for tensor in tensors:
@@ -213,142 +198,9 @@ class Optimizer:
         return f"{self.op}({len(self._slots)} parameters, {n:,} elements, lr={self.lr})"
 
 
-class SGD(Optimizer):
-    """w = w - lr v,  v = momentum v + (1 - dampening) g,  g the gradient plus weight_decay w.
-
-    The first v is g itself. nesterov=True steps along g + momentum v instead. PyTorch's definitions and defaults, except
-    that lr must be given.
-    """
-
-    options = frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov"})
-
-    def __init__(self, params: Any, lr: float, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
-                 nesterov: bool = False):
-        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
-
-    def check(self, options: dict[str, Any]) -> None:
-        super().check(options)
-        require("SGD", "momentum", options["momentum"], options["momentum"] >= 0, "at least 0")
-        if options["nesterov"] and (not options["momentum"] or options["dampening"]):
-            raise ArgumentError(f"SGD: expected momentum and no dampening with nesterov=True, got momentum "
-                                f"{options['momentum']} and dampening {options['dampening']}. Set momentum=0.9.")
-
-    def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        w = real_view(w)
-        v, first = None, False
-        if options["momentum"]:
-            v = slot.arrays.get("velocity")
-            if v is None:
-                first, v = True, module_of(w).empty_like(w)
-                slot.arrays["velocity"] = v
-        SGD_ON[type(w)](w, g, v, first=first, **options)
-
-
-    def turn(self, slot: Slot, options: dict[str, Any]) -> int:
-        """0 where there is no velocity yet: the first is the gradient."""
-        return max(1, slot.step) if "velocity" in slot.arrays else 0 if options["momentum"] else slot.step
-
-    def kept(self, options: dict[str, Any]) -> list[str]:
-        return ["velocity"] if options["momentum"] else []
-
-    def update_together(self, arena: Arena, gradients: list, turn: int, options: dict[str, Any]) -> None:
-        sgd_together(arena, gradients, turn, **options)
-
-
-class Adam(Optimizer):
-    """w = w - lr m' / (sqrt(v') + eps), with m and v running means of g and g^2, and m', v' freed of their start at 0.
-
-    weight_decay adds weight_decay w to the gradient; see AdamW. amsgrad=True puts the largest v so far in the root.
-    Complex parameters are stepped as pairs of reals. Source: Kingma & Ba 2015; PyTorch's definitions and defaults.
-    """
-
-    options = frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"})
-    decoupled = False
-
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, amsgrad: bool = False):
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
-
-    def check(self, options: dict[str, Any]) -> None:
-        super().check(options)
-        betas = options["betas"]
-        require(self.op, "betas", betas, len(betas) == 2 and all(0 <= b < 1 for b in betas), "two numbers from 0 to below 1")
-        require(self.op, "eps", options["eps"], options["eps"] >= 0, "at least 0")
-
-    def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        w, arrays = real_view(w), slot.arrays
-        if "mean" not in arrays:
-            xp = module_of(w)
-            arrays["mean"], arrays["square"] = xp.zeros_like(w), xp.zeros_like(w)
-        if options["amsgrad"] and "top" not in arrays:
-            arrays["top"] = arrays["square"].copy()
-        beta1, beta2 = options["betas"]
-        ADAM_ON[type(w)](w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None,
-                         lr=options["lr"], beta1=beta1, beta2=beta2, eps=options["eps"],
-                         weight_decay=options["weight_decay"], decoupled=self.decoupled, step=slot.step)
-
-
-    def kept(self, options: dict[str, Any]) -> list[str]:
-        return ["mean", "square", "top"] if options["amsgrad"] else ["mean", "square"]
-
-    def initial(self, slot: Slot, kind: str) -> Any:
-        return slot.arrays.get("square" if kind == "top" and "top" not in slot.arrays else kind)
-
-    def update_together(self, arena: Arena, gradients: list, turn: int, options: dict[str, Any]) -> None:
-        adam_together(arena, gradients, turn, decoupled=self.decoupled, **options)
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: w shrinks by lr weight_decay w beside the step. Source: Loshchilov & Hutter 2019."""
-
-    decoupled = True
-
-    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2, amsgrad: bool = False):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
-
-
-def clip_grad_norm(params: Any, max_norm: float, norm: float = 2.0) -> Tensor:
-    """Scale the gradients so that their common norm is at most max_norm; returns the norm that they had.
-
-    params   Tensors in any tree; those without a gradient are passed over
-    norm     the order p of the norm of all elements together, or math.inf
-
-    The result stays on the device. Raises ArgumentError for a max_norm below 0.
-    """
-    require("clip_grad_norm", "max_norm", max_norm, max_norm >= 0, "at least 0")
-    require("clip_grad_norm", "norm", norm, norm > 0, "above 0")
-    grads = gradients("clip_grad_norm", params)
-    if not grads:
-        raise ArgumentError("clip_grad_norm: expected parameters with gradients, got none. Call backward first.")
-    xp = module_of(grads[0]._data)
-    joint = side_by_side(xp, grads)
-    arrays = [g._data for g in grads] if joint is None else [joint]
-    sizes = xp.stack([norm_of(xp, g, norm).astype(arrays[0].real.dtype) for g in arrays])
-    total = norm_of(xp, sizes, norm)
-    scale = xp.minimum(1, max_norm / (total + 1e-6))
-    for g in arrays:
-        xp.multiply(g, scale.astype(g.dtype), out=g)
-        mark_changed(g, clock())
-    return Tensor(xp.asarray(total))
-
-
-def clip_grad_value(params: Any, limit: float) -> None:
-    """Bring every element of the gradients into [-limit, limit]."""
-    require("clip_grad_value", "limit", limit, limit >= 0, "at least 0")
-    for tensor in gradients("clip_grad_value", params):
-        g = real_view(tensor._data)
-        module_of(g).clip(g, -limit, limit, out=g)
-        mark_changed(g, clock())
-
-
 # helpers -----------------------------------------------------------------------------------------------------------------
 
-SGD_ON = Implementations(sgd)
-ADAM_ON = Implementations(adam)
-
-
-def groups_of(op: str, params: Any, defaults: dict[str, Any]) -> list[tuple[Any, dict]]:
+def groups_of(params: Any) -> list[tuple[Any, dict]]:
     """(tree of parameters, options) for each group."""
     if isinstance(params, Iterator):
         params = list(params)
@@ -385,44 +237,6 @@ def real_view(array: Any) -> Any:
     if array.dtype.kind != "c":
         return array
     return array.reshape(array.shape or (1,)).view(array.real.dtype)
-
-
-def gradients(op: str, params: Any) -> list[Tensor]:
-    """The gradients that are there."""
-    if isinstance(params, Iterator):
-        params = list(params)
-    grads = []
-    for leaf in flatten(params)[0]:
-        if not isinstance(leaf, Tensor):
-            raise DtypeError(f"{op}: expected Tensors as parameters, got {short(leaf)}. Pass what the optimiser got.")
-        if leaf.grad is not None:
-            grads.append(leaf.grad)
-    return grads
-
-
-def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
-    """On a GPU, gradients of one dtype in one new array, of which they become views: few launches serve all of them.
-
-    Zeros between them keep every one at a multiple of 16 bytes, as the optimisers' kernels like it. Else None.
-    """
-    arrays = [g._data for g in grads]
-    if not hasattr(xp, "RawModule") or len({(a.dtype, a.device) for a in arrays}) > 1:
-        return None
-    pack = max(1, 16 // arrays[0].dtype.itemsize)
-    gap = xp.zeros(pack, arrays[0].dtype)
-    joint = xp.concatenate([piece for a in arrays for piece in (a.reshape(-1), gap[:-a.size % pack])])
-    start = 0
-    for tensor, a in zip(grads, arrays, strict=True):
-        tensor._data = joint[start:start + a.size].reshape(a.shape)
-        start += a.size + -a.size % pack
-    return joint
-
-
-def norm_of(xp: Any, array: Any, order: float) -> Any:
-    size = xp.abs(array)
-    if order == math.inf:
-        return size.max() if size.size else xp.zeros((), size.dtype)
-    return (size * size).sum() ** 0.5 if order == 2 else (size ** order).sum() ** (1 / order)
 
 
 def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:
