@@ -108,16 +108,7 @@ head:
   %more = icmp slt i64 %k, %count
   br i1 %more, label %do, label %done
 do:
-  %call = getelementptr [4 x i64], ptr %calls, i64 %k
-  %function = load ptr, ptr %call
-  %table.at = getelementptr i64, ptr %call, i64 1
-  %table = load ptr, ptr %table.at
-  %begin.at = getelementptr i64, ptr %call, i64 2
-  %begin = load i64, ptr %begin.at
-  %end.at = getelementptr i64, ptr %call, i64 3
-  %end = load i64, ptr %end.at
-  call void %function(ptr %table, i64 %begin, i64 %end)
-  %next = add i64 %k, 1
+  {workers.CALL}
   %status = load i64, ptr %status.at
   %wrong = icmp ne i64 %status, 0
   br i1 %wrong, label %stop, label %called

@@ -31,6 +31,18 @@ PAUSE = PAUSES.get(platform.machine(), "fence seq_cst")
 #: Whether the system has what the text below declares.
 POSIX = os.name == "posix"
 
+#: Call number %k of the list %calls, and the number of the one after it.
+CALL = """%call = getelementptr [4 x i64], ptr %calls, i64 %k
+  %function = load ptr, ptr %call
+  %table.at = getelementptr i64, ptr %call, i64 1
+  %table = load ptr, ptr %table.at
+  %begin.at = getelementptr i64, ptr %call, i64 2
+  %begin = load i64, ptr %begin.at
+  %end.at = getelementptr i64, ptr %call, i64 3
+  %end = load i64, ptr %end.at
+  call void %function(ptr %table, i64 %begin, i64 %end)
+  %next = add i64 %k, 1"""
+
 TEXT = f"""
 declare i32 @pthread_mutex_init(ptr, ptr)
 declare i32 @pthread_mutex_lock(ptr)
@@ -41,24 +53,18 @@ declare i32 @pthread_cond_signal(ptr)
 declare i32 @sched_yield()
 {f"declare void @{PAUSE.split('@')[1].split('(')[0]}({'i32' if 'i32' in PAUSE else ''})" if "@" in PAUSE else ""}
 
-define void @gg_list(ptr %calls, i64 %count) {{
+define void @gg_list(ptr %list) {{
 entry:
+  %calls = load ptr, ptr %list
+  %count.at = getelementptr ptr, ptr %list, i64 1
+  %count = load i64, ptr %count.at
   br label %head
 head:
   %k = phi i64 [ 0, %entry ], [ %next, %do ]
   %more = icmp slt i64 %k, %count
   br i1 %more, label %do, label %done
 do:
-  %call = getelementptr [4 x i64], ptr %calls, i64 %k
-  %function = load ptr, ptr %call
-  %table.at = getelementptr i64, ptr %call, i64 1
-  %table = load ptr, ptr %table.at
-  %begin.at = getelementptr i64, ptr %call, i64 2
-  %begin = load i64, ptr %begin.at
-  %end.at = getelementptr i64, ptr %call, i64 3
-  %end = load i64, ptr %end.at
-  call void %function(ptr %table, i64 %begin, i64 %end)
-  %next = add i64 %k, 1
+  {CALL}
   br label %head
 done:
   ret void
@@ -90,8 +96,7 @@ define void @gg_worker(ptr %slot) {{
 entry:
   %mutex = getelementptr i64, ptr %slot, i64 {MUTEX}
   %condition = getelementptr i64, ptr %slot, i64 {CONDITION}
-  %calls.at = getelementptr i64, ptr %slot, i64 {CALLS}
-  %count.at = getelementptr i64, ptr %slot, i64 {COUNT}
+  %list = getelementptr i64, ptr %slot, i64 {CALLS}
   br label %look
 look:
   %looks = phi i64 [ 0, %entry ], [ %looked, %idle ], [ 0, %awake ], [ 0, %run ], [ 0, %take ]
@@ -121,9 +126,7 @@ take:
   %mine = extractvalue {{ i64, i1 }} %pair, 1
   br i1 %mine, label %run, label %look
 run:
-  %calls = load ptr, ptr %calls.at
-  %count = load i64, ptr %count.at
-  call void @gg_list(ptr %calls, i64 %count)
+  call void @gg_list(ptr %list)
   store atomic i64 {IDLE}, ptr %slot release, align 8
   br label %look
 leave:
@@ -177,10 +180,7 @@ posting:
   %i.next = add i64 %i, 1
   br label %post
 mine:
-  %first = load ptr, ptr %lists
-  %first.count.at = getelementptr ptr, ptr %lists, i64 1
-  %first.count = load i64, ptr %first.count.at
-  call void @gg_list(ptr %first, i64 %first.count)
+  call void @gg_list(ptr %lists)
   br label %join
 join:
   %j = phi i64 [ 1, %mine ], [ %j.next, %joined ]
@@ -193,11 +193,8 @@ reclaim:
   %untaken = extractvalue {{ i64, i1 }} %back, 1
   br i1 %untaken, label %do, label %wait
 do:
-  %its.at = getelementptr [2 x ptr], ptr %lists, i64 %j
-  %its = load ptr, ptr %its.at
-  %its.count.at = getelementptr ptr, ptr %its.at, i64 1
-  %its.count = load i64, ptr %its.count.at
-  call void @gg_list(ptr %its, i64 %its.count)
+  %its = getelementptr [2 x ptr], ptr %lists, i64 %j
+  call void @gg_list(ptr %its)
   br label %joined
 wait:
   %looks = phi i64 [ 0, %reclaim ], [ %looked, %pause ], [ 0, %yield ]
@@ -228,11 +225,8 @@ alone:
   %rest = icmp slt i64 %n, %end
   br i1 %rest, label %each, label %over
 each:
-  %one.at = getelementptr [2 x ptr], ptr %lists, i64 %n
-  %one = load ptr, ptr %one.at
-  %one.count.at = getelementptr ptr, ptr %one.at, i64 1
-  %one.count = load i64, ptr %one.count.at
-  call void @gg_list(ptr %one, i64 %one.count)
+  %one = getelementptr [2 x ptr], ptr %lists, i64 %n
+  call void @gg_list(ptr %one)
   %n.next = add i64 %n, 1
   br label %alone
 over:
