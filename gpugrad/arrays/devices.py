@@ -110,12 +110,36 @@ def move(array: Any, device: Device) -> Any:
         return cupy.asarray(array)
 
 
+def has_several(xp: Any) -> bool:
+    """Whether this array module has more than one device, of which one is current."""
+    return xp is not numpy and hasattr(xp, "RawModule") and xp.cuda.runtime.getDeviceCount() > 1
+
+
+class Follower:
+    """Makes the device of one array after another the current one; `back` returns to where it was at first."""
+
+    __slots__ = ("start",)
+
+    def __init__(self) -> None:
+        self.start: dict = {}
+
+    def to(self, array: Any, xp: Any) -> None:
+        number, current = array.device.id, xp.cuda.runtime.getDevice()
+        if number != current:
+            self.start.setdefault(xp, current)
+            xp.cuda.Device(number).use()
+
+    def back(self) -> None:
+        for xp, number in self.start.items():
+            xp.cuda.Device(number).use()
+
+
 def at_home(function: Callable, xp: Any) -> Callable:
     """The function with the device of its first array as the current one, where its results then lie too.
 
     With one device there is nothing to choose, and it is the function itself.
     """
-    if not hasattr(xp, "RawModule") or xp.cuda.runtime.getDeviceCount() < 2:
+    if not has_several(xp):
         return function
     array_type, current = xp.ndarray, xp.cuda.runtime.getDevice
 

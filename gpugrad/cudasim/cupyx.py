@@ -25,8 +25,8 @@ def _scatter(name, dtypes, a, slices, value):
     if a.dtype.name not in dtypes:
         raise TypeError(f"cupyx.scatter_{name} only supports {', '.join(sorted(dtypes))} as data type, got {a.dtype}")
     items = slices if isinstance(slices, tuple) else (slices,)
-    places = tuple([operand(i, a._number) if isinstance(i, ndarray) else i for i in items])
-    value = operand(value, a._number)
+    places = tuple([operand(i) if isinstance(i, ndarray) else i for i in items])
+    value = operand(value)
     reads = [x for x in (a._host, *places, value) if isinstance(x, _np.ndarray)]
-    _submit(f"cupy_scatter_{name}", a._number, [a._host], [a._host],
+    _submit(f"cupy_scatter_{name}", a._number, [operand(a)], [a._host],
             lambda: getattr(_np, name).at(a._host, places, value), holds=reads)

@@ -1,6 +1,7 @@
 """`Tensor.backward`: the reverse sweep to every leaf, accumulating into `.grad`."""
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy
@@ -8,6 +9,7 @@ import numpy
 from gpugrad.arrays import at_home, copied, device_of, exclusive, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered
+from gpugrad.graph.namespace import RAW
 from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Leaf, Tensor
 
@@ -100,7 +102,7 @@ def accumulate(leaf: Tensor, found: dict, node: Any) -> None:
     old: Any = leaf.grad
     g, data = found.pop(node), old._data
     if not isinstance(g, Tensor) and old._node is None and data.dtype == g.dtype and exclusive(data, 2):
-        data += g
+        RAW[type(data)].at_home(operator.iadd)(data, g)
     else:
         leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))
 

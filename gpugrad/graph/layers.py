@@ -14,7 +14,9 @@ import numpy
 
 from gpugrad.arrays import is_array
 from gpugrad.graph.namespace import RAW, TRACED
-from gpugrad.graph.tensor import Shaped, Tensor
+from gpugrad.graph.tensor import Borrowed, Shaped, Tensor
+
+PLAIN = (Tensor, Borrowed)
 
 
 class Layered(Tensor):
@@ -59,7 +61,9 @@ class Dual(Layered):
         m = namespace_for(primals)
         y = prim.on(m)(*primals, **params)
         m = m if m is TRACED else namespace_for(tangents, m)
-        dy = (prim.jvp if m.pushes is None else m.pushes[prim])(m, tangents, y, *primals, **params)
+        if m is TRACED:
+            primals, tangents = list(map(lifted, primals)), list(map(lifted, tangents))
+        dy = m.at_home(prim.jvp if m.pushes is None else m.pushes[prim])(m, tangents, y, *primals, **params)
         if prim.outputs == 1:
             return tensor_of(y) if dy is None else Dual(level, y, dy)
         return tuple(tensor_of(v) if dv is None else Dual(level, v, dv)
@@ -83,7 +87,10 @@ class Batch(Layered):
         batched = [type(x) is Batch and x._layer[0] == level for x in xs]
         values = [x._layer[1] if b else lowered(x) for x, b in zip(xs, batched, strict=True)]
         size = next(v.shape[0] for v, b in zip(values, batched, strict=True) if b)
-        y = prim.batch(namespace_for(values), size, batched, *values, **params)
+        m = namespace_for(values)
+        if m is TRACED:
+            values = list(map(lifted, values))
+        y = m.at_home(prim.batch)(m, size, batched, *values, **params)
         return Batch(level, y) if prim.outputs == 1 else tuple(Batch(level, v) for v in y)
 
 
@@ -108,7 +115,12 @@ def snapshot(x: Any, node: Any = None) -> Any:
 
 def lowered(x: Any) -> Any:
     """A plain Tensor without a node is its array: the rule then runs at full speed."""
-    return x._data if type(x) is Tensor and x._node is None else x
+    return x._data if type(x) in PLAIN and x._node is None else x
+
+
+def lifted(x: Any) -> Any:
+    """An array as a Tensor, beside other Tensors: the operators of a rule then find the array's device."""
+    return Tensor(x) if is_array(x) else x
 
 
 def namespace_for(values: list, otherwise: Any = None) -> Any:

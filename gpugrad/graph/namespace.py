@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpugrad.arrays import at_home, module_of_type
+from gpugrad.arrays import at_home, has_several, module_of_type
 
 PRIMITIVES: dict[str, Any] = {}                 # name -> Primitive
 DERIVED: dict[str, Callable] = {}               # name -> function of m and its arguments, made of primitives
@@ -22,6 +22,7 @@ class Raw:
 
     pulls, pushes   primitive -> what stands for its `pull` and its `jvp` on this module's arrays; None where they stand
                     for themselves
+    several         whether the module has several devices, so that rules must run with their arrays' device current
     """
 
     pulls: Any = None
@@ -29,6 +30,11 @@ class Raw:
 
     def __init__(self, xp: Any):
         self.xp = xp
+        self.several = has_several(xp)
+
+    def at_home(self, rule: Callable) -> Callable:
+        """The rule with its arrays' device as the current one."""
+        return at_home(rule, self.xp) if self.several else rule
 
     def __getattr__(self, name: str) -> Callable:
         if name in PRIMITIVES:
@@ -45,6 +51,10 @@ class Traced:
     """The same names on Tensors: every call records a node where a gradient is needed."""
 
     pulls = pushes = None
+    several = False
+
+    def at_home(self, rule: Callable) -> Callable:
+        return rule
 
     def __getattr__(self, name: str) -> Callable:
         if name not in DERIVED:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import device_of, is_array, module_of
+from gpugrad.arrays import copied, device_of, is_array, module_of
 from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
@@ -148,7 +148,7 @@ def save(value: Any, x: Any) -> Any:
     """What a node keeps of an input. A borrowed array is copied: its owner may write to it before the backward sweep."""
     if type(x) is not Borrowed:
         return value
-    return value.copy()
+    return copied(value)
 
 
 def shape_only(value: Any) -> Any:

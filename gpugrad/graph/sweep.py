@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from gpugrad.arrays import LAST, changed_since, exclusive, is_array
+from gpugrad.arrays import LAST, Follower, changed_since, exclusive, is_array
 from gpugrad.errors import AnomalyError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
@@ -103,13 +103,18 @@ def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = N
     targets = frozenset(wrt or ())
     layers = [g for _, g in outputs if isinstance(g, Layered)] + saved_layers(plan) if current().levels else []
     if not create_graph and not layers:
-        return _sweep(outputs, targets, plan, False, retain_graph)
+        follow = Follower()
+        try:
+            return _sweep(outputs, targets, plan, False, retain_graph, follow)
+        finally:
+            follow.back()
     record = create_graph or plan.outside or Plan(nodes_inside(layers), wrt).outside
     with switch(record=record and current().record):
-        return _sweep(outputs, targets, plan, True, True)
+        return _sweep(outputs, targets, plan, True, True, Follower())
 
 
-def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, traced: bool, retain: bool) -> dict[Node, Any]:
+def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, traced: bool, retain: bool,
+           follow: Follower) -> dict[Node, Any]:
     found: dict[Node, Any] = {}
     grads: dict[Node, Any] = {}
     take = grads.pop
@@ -120,6 +125,8 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
     for node, g in outputs:
         if live is None or node in live:
             g = tensor_of(g) if traced else bare_array(g)
+            if node in grads and not traced:
+                visit(follow, g)
             grads[node] = g if node not in grads else grads[node] + g
     for node in plan.order:
         g = take(node, None)
@@ -129,6 +136,8 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             kind = type(g) if type(g) is not dict else type(next(iter(g.values())))
             m = RAW[kind]
             pulls = m.pulls
+        if m.several:
+            visit(follow, next(iter(g.values())) if type(g) is dict else g)
         if careful:
             g = look_closely(node, g, traced)
         prim = node.prim
@@ -168,11 +177,20 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
                 grads[parent] = gx
                 continue
             old = grads[parent]
+            if m.several:
+                visit(follow, old)
             if not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
                 old += gx
             else:
                 grads[parent] = old + gx
     return found
+
+
+def visit(follow: Follower, g: Any) -> None:
+    """Make the device of an array the current one, where its module has a choice."""
+    raw = RAW[type(g)]
+    if raw.several:
+        follow.to(g, raw.xp)
 
 
 def owned(grads: dict, want: Sequence, g: Any) -> list:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from gpugrad.arrays import Device, device_of, is_array, mark_changed, module_of, move, new_array, short
+from gpugrad.arrays import Device, copied, device_of, is_array, mark_changed, module_of, move, new_array, short
 from gpugrad.errors import ConversionError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.state import clock
 
@@ -434,7 +434,7 @@ class Tensor:
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
             raise GraphError(f"deepcopy: expected a leaf, got the result of {self._node.prim.name}. Copy t.detach().")
-        twin = Tensor(bare("deepcopy", self).copy())
+        twin = Tensor(copied(bare("deepcopy", self)))
         twin.requires_grad = self.requires_grad
         memo[id(self)] = twin
         return twin

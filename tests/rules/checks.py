@@ -172,13 +172,25 @@ def check_complex(row: Row, device: str) -> None:
 
 
 def check_home(row: Row, device: str) -> None:
-    """With another device current, the results lie where the inputs do, and are what they are on the CPU."""
+    """With another device current, values, gradients and tangents lie where the inputs do, and are what they are on the CPU."""
     xs = next(iter(row.cases()))
-    found, expected = (leaves(call(row, place)(*on(place, xs))) for place in (device, "cpu"))
+    found, expected = ([*leaves(call(row, place)(*on(place, xs))), *derivatives(row, place, xs)] for place in (device, "cpu"))
     for y, e in zip(found, expected, strict=True):
-        assert device_of(y.data) == device, f"{row.id}: a result on {device} expected, got one on {y.device}"
+        place = device_of(y.data if isinstance(y, Tensor) else y)
+        assert place == device, f"{row.id}: a result on {device} expected, got one on {place}"
         if e.dtype.kind in "fc":
             close(y, e, K * eps("float64") * np.sqrt(e.size + 1) * largest(host(e)) * row.loose, row.id)
+
+
+def derivatives(row: Row, device: str, xs: Any) -> list:
+    """Gradients and tangents along random directions."""
+    f, moving = function(row, device, xs)
+    if not moving or not row.primitive.vjp:
+        return []
+    rng = np.random.default_rng(1)
+    y, pull = vjp(f, *moving)
+    gs, vs = directions(rng, leaves(y)), directions(rng, moving)
+    return [*pull(as_tree(gs, y)), *leaves(jvp(f, tuple(moving), tuple(vs))[1])]
 
 
 def check_edges(row: Row, device: str) -> None:

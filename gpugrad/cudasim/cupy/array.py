@@ -81,7 +81,7 @@ class ndarray:
     def imag(self):
         if self.dtype.kind == "c":
             return view(self, self._host.imag)
-        return done("cupy_zeros", self._number, [], lambda: np.zeros(self.shape, self.dtype))
+        return done("cupy_zeros", current(), [], lambda: np.zeros(self.shape, self.dtype))
 
     @imag.setter
     def imag(self, value):
@@ -174,7 +174,7 @@ class ndarray:
         dtype = np.dtype(dtype)
         if not copy and dtype == self.dtype:
             return self
-        return done("cupy_astype", self._number, [self._host],
+        return done("cupy_astype", current(), [operand(self)],
                     lambda: self._host.astype(dtype, order=order, casting=casting or "unsafe"))
 
     def copy(self, order="C"):
@@ -191,7 +191,7 @@ class ndarray:
         return result("cupy_ravel", self, lambda: self._host.ravel(order))
 
     def flatten(self, order="C"):
-        return done("cupy_flatten", self._number, [self._host], lambda: self._host.flatten(order))
+        return done("cupy_flatten", current(), [operand(self)], lambda: self._host.flatten(order))
 
     def transpose(self, *axes):
         return view(self, self._host.transpose(*axes))
@@ -208,18 +208,18 @@ class ndarray:
         return view(self, made)
 
     def fill(self, value):
-        value = operand(value, self._number)
-        submit("cupy_fill", self._number, [], [self._host], lambda: self._host.fill(value))
+        value = operand(value)
+        submit("cupy_fill", current(), [], [operand(self)], lambda: self._host.fill(value))
 
     def sort(self, axis=-1, kind=None):
-        submit("cupy_sort", self._number, [self._host], [self._host], lambda: self._host.sort(axis, kind="stable"))
+        submit("cupy_sort", current(), [operand(self)], [self._host], lambda: self._host.sort(axis, kind="stable"))
 
     def clip(self, min=None, max=None, out=None):
-        low, high = operand(min, self._number), operand(max, self._number)
+        low, high = operand(min), operand(max)
         return result("cupy_clip", self, lambda: self._host.clip(low, high))
 
     def argsort(self, axis=-1, kind=None):
-        return done("cupy_argsort", self._number, [self._host], lambda: self._host.argsort(axis, kind="stable"))
+        return done("cupy_argsort", current(), [operand(self)], lambda: self._host.argsort(axis, kind="stable"))
 
     # indices ------------------------------------------------------------------------------------------------------------------
 
@@ -230,16 +230,16 @@ class ndarray:
         made = self._host[now()]
         if not places and not any(isinstance(item, bool | np.bool_) for item in as_tuple(index)):
             return view(self, made if isinstance(made, np.ndarray) else self._host[(*as_tuple(index), ...)])
-        return finished("cupy_take", self._number, [np.asarray(made)], [made], lambda: [self._host[now()]],
-                        [self._host, *places])[0]
+        return finished("cupy_take", current(), [np.asarray(made)], [made], lambda: [self._host[now()]],
+                        [operand(self), *places])[0]
 
     def __setitem__(self, index, value):
         now, places, _ = resolved(self, index)
         if isinstance(value, np.ndarray) and value.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        value = operand(value, self._number)
+        value = operand(value)
         reads = [x for x in (value,) if isinstance(x, np.ndarray)]
-        submit("cupy_setitem", self._number, reads, [np.asarray(self._host[now()])],
+        submit("cupy_setitem", current(), reads, [np.asarray(operand(self)[now()])],
                lambda: self._host.__setitem__(now(), value), holds=[self._host, *places, *reads])
 
     # protocols ------------------------------------------------------------------------------------------------------------
@@ -277,12 +277,13 @@ def foreign(x):
             and not hasattr(x, "__cuda_array_interface__"))
 
 
-def operand(x, number):
-    """What NumPy computes with in the place of x. NumPy arrays, lists and arrays of other devices are refused."""
+def operand(x):
+    """What NumPy computes with in the place of x. NumPy arrays and lists are refused, and arrays of a device that is not current,
+    as CuPy refuses them where the devices cannot reach each other's memory."""
     if isinstance(x, ndarray):
-        if x._number != number:
+        if x._number != current():
             raise ValueError("Array device must be same as the current device: "
-                             f"array device = {x._number} while current = {number}")
+                             f"array device = {x._number} while current = {current()}")
         return x._host
     if x is None or isinstance(x, NUMBERS):
         return x
@@ -387,7 +388,7 @@ def result(name, array, compute):
     host = compute()
     if memory.owner_of(host) is memory.owner_of(array._host):
         return view(array, host)
-    return done(name, array._number, [array._host], compute)
+    return done(name, current(), [operand(array)], compute)
 
 
 def _asarray(host):

@@ -64,23 +64,27 @@ def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
 
 
 def copyto(dst, src, casting="same_kind", where=None):
-    value, mask = operand(src, dst._number), True if where is None else operand(where, dst._number)
+    """Without a mask, the two may be on any devices."""
+    if where is None and isinstance(src, ndarray):
+        value, mask = src._host, True
+    else:
+        value, mask = operand(src), True if where is None else operand(where)
+        operand(dst)
     submit("cupy_copyto", dst._number, [x for x in (value, mask) if isinstance(x, np.ndarray)], [dst._host],
            lambda: np.copyto(dst._host, value, casting=casting, where=mask))
 
 
 def matmul(x1, x2, /, out=None, **options):
-    number = next((x._number for x in (x1, x2) if isinstance(x, ndarray)), current())
     for x in (x1, x2):
         if not isinstance(x, ndarray) and not hasattr(x, "__cuda_array_interface__"):
             raise TypeError(f"Unsupported type {type(x)}")
-    a, b = operand(x1, number), operand(x2, number)
+    a, b = operand(x1), operand(x2)
     library_called("cuBLAS")
     if out is not None:
-        submit("cublas_gemm", number, [a, b], [out._host],
+        submit("cublas_gemm", current(), [a, b], [operand(out)],
                lambda: np.copyto(out._host, np.matmul(a, b), casting="same_kind"), "gemm")
         return out
-    return done("cublas_gemm", number, [a, b], lambda: np.asarray(np.matmul(a, b), order="C"), kind="gemm")
+    return done("cublas_gemm", current(), [a, b], lambda: np.asarray(np.matmul(a, b), order="C"), kind="gemm")
 
 
 def shape(a):

@@ -41,8 +41,7 @@ class ufunc:
         if len(args) != self.nin:
             raise TypeError(f"Wrong number of arguments for {self!r}. It must be either {self.nin} or {self.nin + self.nout} "
                             f"(with outputs), but given {len(args)}.")
-        number = next((x._number for x in args if isinstance(x, ndarray)), current())
-        values = [operand(x, number) for x in args]
+        values = [operand(x) for x in args]
         how = {} if dtype is None else {"dtype": dtype}
         if isinstance(self.function, np.ufunc):
             how["casting"] = casting
@@ -50,7 +49,7 @@ class ufunc:
         if out is not None:
             if not all(isinstance(x, ndarray) for x in outs):
                 raise TypeError(f"return arrays must be of ArrayType, got {[type(x) for x in outs]}")
-            how["out"] = tuple([operand(x, number) for x in outs]) if len(outs) > 1 else operand(out, number)
+            how["out"] = tuple(map(operand, outs)) if len(outs) > 1 else operand(out)
         reads = [x for x in values if isinstance(x, np.ndarray)]
 
         def run():
@@ -58,9 +57,9 @@ class ufunc:
                 made = self.function(*values, **how)
             return [np.asarray(y, order="C") for y in (made if self.nout > 1 else (made,))]
         if out is not None:
-            submit(self.name, number, reads, [x._host for x in outs], run)
+            submit(self.name, current(), reads, [x._host for x in outs], run)
             return out
-        made = finished(self.name, number, reads, run(), run)
+        made = finished(self.name, current(), reads, run(), run)
         return tuple(made) if self.nout > 1 else made[0]
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
@@ -75,22 +74,22 @@ class ufunc:
     def at(self, a, indices, b=None):
         if self.__name__ not in ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"):
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
-        number = a._number
-        places = tuple([operand(i, number) if isinstance(i, ndarray) else i for i in indices]) if isinstance(indices, tuple) \
-            else operand(indices, number) if isinstance(indices, ndarray) else indices
-        value = operand(b, number)
-        held = [x for x in (a._host, *(places if isinstance(places, tuple) else (places,)), value) if isinstance(x, np.ndarray)]
-        submit(f"{self.name}_at", number, [a._host], [a._host], lambda: self.function.at(a._host, places, value), holds=held)
+        places = tuple([operand(i) if isinstance(i, ndarray) else i for i in indices]) if isinstance(indices, tuple) \
+            else operand(indices) if isinstance(indices, ndarray) else indices
+        value = operand(b)
+        host, among = operand(a), places if isinstance(places, tuple) else (places,)
+        held = [x for x in (host, *among, value) if isinstance(x, np.ndarray)]
+        submit(f"{self.name}_at", current(), [host], [host], lambda: self.function.at(host, places, value), holds=held)
 
     def _method(self, method, array, out=None, **how):
         if self.__name__ not in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or"):
             raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
         def run():
             return getattr(self.function, method)(host, **how)
-        host, name = operand(array, array._number), f"{self.name}_{method}"
+        host, name = operand(array), f"{self.name}_{method}"
         if out is None:
-            return done(name, array._number, [host], run)
-        submit(name, array._number, [host], [out._host], lambda: np.copyto(out._host, run(), casting="unsafe"))
+            return done(name, current(), [host], run)
+        submit(name, current(), [host], [operand(out)], lambda: np.copyto(out._host, run(), casting="unsafe"))
         return out
 
 
@@ -113,15 +112,13 @@ def function(path, signature):
     def run(*args, **kwargs):
         signature.bind(*args, **kwargs)
         arrays: list = []
-        number = next((x._number for x in leaves((args, kwargs)) if isinstance(x, ndarray)), current())
         out = kwargs.pop("out", None)
-        hosts = unwrapped(args, number, arrays, name)
-        options = {key: unwrapped(value, number, arrays, name) for key, value in kwargs.items()
+        hosts = unwrapped(args, arrays, name)
+        options = {key: unwrapped(value, arrays, name) for key, value in kwargs.items()
                    if accepted is None or key in accepted or value is not None}
         if name in ("sort", "argsort"):
             options["kind"] = "stable"
         options.pop("blocking", None)
-        reads = [x._host for x in arrays]
         library = LIBRARIES.get(path)
         if library:
             library_called(library)
@@ -132,23 +129,24 @@ def function(path, signature):
             with np.errstate(all="ignore"):
                 return calm(numpys, hosts, options, name)
         if name in IN_PLACE:
-            submit(f"cupy_{name}", number, reads, reads[:1], compute)
+            submit(f"cupy_{name}", current(), on_device(arrays), on_device(arrays[:1]), compute)
             return None
         if out is not None:
-            submit(f"cupy_{name}", number, reads, [out._host], lambda: np.copyto(out._host, compute(), casting="unsafe"))
+            submit(f"cupy_{name}", current(), on_device(arrays), [operand(out)],
+                   lambda: np.copyto(out._host, compute(), casting="unsafe"))
             return out
         if name in ("concatenate", "stack") and len(arrays) <= FEW:
-            return copied_together(compute(), arrays, signature.bind(*args, **kwargs).arguments.get("axis", 0), name, number)
-        return wrapped(compute, number, arrays, name)
+            return copied_together(compute(), arrays, signature.bind(*args, **kwargs).arguments.get("axis", 0), name)
+        return wrapped(compute, arrays, name)
 
     run.__name__ = run.__qualname__ = name
     setattr(run, "__signature__", signature)  # noqa: B010 - a function's type has no such attribute
     return run
 
 
-def copied_together(like, arrays, axis, name, number):
+def copied_together(like, arrays, axis, name):
     """One array of NumPy's shape and dtype, in C order, from a few: as CuPy does it, by a launch for each."""
-    out, start = unwritten(np.empty(like.shape, like.dtype), number), 0
+    out, start = unwritten(np.empty(like.shape, like.dtype), current()), 0
     for x in arrays:
         stop = start + (x.shape[axis] if name == "concatenate" else 1)
         part = (slice(None),) * (axis % like.ndim) + (slice(start, stop) if name == "concatenate" else start,)
@@ -184,30 +182,35 @@ def leaves(tree):
         yield tree
 
 
-def unwrapped(value, number, arrays, name):
+def unwrapped(value, arrays, name):
     """The value with NumPy arrays in the place of ours, which are noted; NumPy's own are refused."""
     if isinstance(value, ndarray):
         arrays.append(value)
-        return operand(value, number)
+        return value._host
     if isinstance(value, tuple | list):
-        return type(value)([unwrapped(x, number, arrays, name) for x in value]) if type(value) in (tuple, list) else value
+        return type(value)([unwrapped(x, arrays, name) for x in value]) if type(value) in (tuple, list) else value
     if isinstance(value, np.ndarray) and name not in PLAIN_OPERANDS:
         raise TypeError(f"Unsupported type {type(value)}")
     if foreign(value):
         raise TypeError(f"Unsupported type {type(value)}")
     if hasattr(value, "__cuda_array_interface__"):
-        return operand(value, number)
+        return operand(value)
     return value
 
 
-def wrapped(compute, number, arrays, name):
+def on_device(arrays):
+    """The memory of arrays that a launch is to read, which must be on the current device; a view may be made of any."""
+    return [operand(x) for x in arrays]
+
+
+def wrapped(compute, arrays, name):
     """The results with our arrays in the place of NumPy's: views of what went in, or new memory that one launch wrote."""
     made = compute()
     ours = [view_of(y, arrays, name) for y in parts(made)]
     written = [i for i, y in enumerate(ours) if y is None]
     if written:
         kind, shown = ("gemm", "cublas_gemm") if name in GEMMS else ("cupy", f"cupy_{name}")
-        new = finished(shown, number, [x._host for x in arrays], [parts(made)[i] for i in written],
+        new = finished(shown, current(), on_device(arrays), [parts(made)[i] for i in written],
                        lambda: [parts(compute())[i] for i in written], kind=kind)
         for i, y in zip(written, new, strict=True):
             ours[i] = y
