@@ -126,7 +126,8 @@ class Batch:
         try:
             self.schedule()
         finally:
-            self.everyone = self.barriers = self.pending = None       # they know the batch: a cycle would keep its memory
+            for name in ("everyone", "barriers", "pending"):          # they know the batch: a cycle would keep its memory
+                vars(self).pop(name, None)
 
     def schedule(self):
         functions, blocks = self.kernel.code.functions, self.kernel.blocks

@@ -42,7 +42,9 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
     """prim(*xs, **params) on Tensors, arrays, lists and numbers, as a Tensor or a tuple of them."""
     mode = current()
     if mode is RECORD or mode is LEVELS:                  # the commonest case first: Tensors and numbers, nothing special
-        values, parents, graph = [], [], False
+        values: list = []
+        parents: list = []
+        graph = False
         for x in xs:
             if type(x) is Tensor:
                 values.append(x._data)
@@ -60,7 +62,6 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
             return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     layered = top_layer(inputs)
-    values: list
     if layered is not None:
         level = layered._layer[0]
         y = layered.apply(prim, inputs, params, level)

@@ -54,6 +54,9 @@ class Node:
 
     __slots__ = ("prim", "parents", "xs", "y", "params", "seq", "level", "__weakref__")
 
+    if TYPE_CHECKING:
+        level: int
+
     def __init__(self, prim: Any, parents: tuple, xs: tuple | None, y: Any, params: Any):
         self.prim = prim
         self.parents = parents
@@ -83,7 +86,7 @@ class Node:
 
 def has_level(node: Node) -> bool:
     try:
-        Node.level.__get__(node)
+        vars(Node)["level"].__get__(node)
     except AttributeError:
         return False
     return True

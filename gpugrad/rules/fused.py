@@ -71,7 +71,7 @@ tanh_form = elementwise("gelu_tanh", lambda m, y, x: m.gelu_tanh_slope(x), impl=
 def gelu_into(prim, tanh):
     """The pullback in one launch."""
     def pull(m, totals, g, want, y, xs, params):
-        gx = gelu.pull(g, *xs, tanh)
+        gx = gelu.pull(g, xs[0], tanh)
         return prim.pull(m, g, want, y, xs, params) if gx is None else (gx,)
     return pull
 
@@ -315,7 +315,8 @@ def linear_relu_into(m, totals, g, want, y, xs, params):
         g = m.relu_pull(g, out)
     if gate is not None:
         gate.masked = gate.sums = None
-    return products(m, totals, g, want, *(*xs, None)[:3], db)
+    x, w, b = (*xs, None)[:3]
+    return products(m, totals, g, want, x, w, b, db)
 
 
 def linear_relu_jvp(m, ts, y, x, w, b=None, gate=None):

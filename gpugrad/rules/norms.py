@@ -74,14 +74,15 @@ def layer_norm_into(m, totals, g, want, y, xs, params):
     if len(g) > 1 or gy.dtype != x.dtype or not layer_norm.takes(x, axes, w):
         return normed.pull(m, g, want, y, xs, params)
     totals = [t if t is not None and t.flags.c_contiguous else None for t in (*totals, None, None)[:3]]
-    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, *y[1:], axes, params.get("centre", True), totals)
+    _, mean, r = y
+    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, mean, r, axes, params.get("centre", True), totals)
     both = totals[1] is not None and totals[2] is not None
     return None if totals[0] is not None else dx, None if both else dw, None if both else db
 
 
 def layer_norm_jvp(m, ts, y, x, w=None, b=None, axes=1, eps=1e-5, centre=True):
     tx, tw, tb = (*ts, None, None)[:3]
-    n, _, over = parts(m, x, *y[1:], axes)
+    n, _, over = parts(m, x, y[1], y[2], axes)
     tn = None if tx is None else m.standardize_pull(tx, n, y[2], axis=over, centre=centre)
     ty = m.like(plus(None if tn is None else times(tn, w), None if tw is None else n * tw, tb), y[0])
     if tx is None:

@@ -66,7 +66,7 @@ class DevicePool:
     """The blocks of one device. `returned`: freed, by whatever thread or collector, and not yet put in order."""
 
     def __init__(self, allocator):
-        self.allocator, self.lock, self.returned = allocator, threading.RLock(), deque()
+        self.allocator, self.lock, self.returned = allocator, threading.RLock(), deque[Chunk]()
         self.limit = self.total = self.used = 0
         self.parts: dict[Memory, list[Chunk]] = {}                 # of each Memory, by address
         self.free: dict[int, list[tuple[int, int, Chunk]]] = {}    # stream -> (size, id, chunk), by size

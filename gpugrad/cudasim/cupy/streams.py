@@ -62,6 +62,9 @@ class Capture:
 class Graph:
     """Captured work, to be launched as often as wanted. It holds addresses: keep the memory, by the pool that it came from."""
 
+    nodes: tuple
+    own: frozenset
+
     def __init__(self, *args, **kwargs):
         raise NotImplementedError("currently this class cannot be initiated by the user and must be created via stream capture")
 
