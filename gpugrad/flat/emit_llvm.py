@@ -17,9 +17,10 @@ from gpugrad.flat.driver import Env, Product, Segment
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
+from gpugrad.flat.homes import FRESH, at_home
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
-from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element, turn
+from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element
 from gpugrad.flat.results import maker
 from gpugrad.flat.runtime import WORKERS, blas, runtime
 from gpugrad.flat.spots import Spot, address, aligned, as_rows, item, matrix
@@ -27,8 +28,6 @@ from gpugrad.graph.primitive import PRIMITIVES
 
 #: Elements read, written or worked on, from which a second thread pays for being woken.
 PARALLEL = 1 << 18
-#: Results of these never share memory with what they were made from; those of others may.
-FRESH = frozenset(("matmul", "einsum", "concatenate", "stack", "scatter", "scatter_add", "gather", "cumsum", "cumprod"))
 #: Operations that only look in another way at memory, or copy it: `function(x, **params)` tells which.
 LOOKS = frozenset(("reshape", "transpose", "alias", "matrix_transpose", "getitem", "spread", "flip"))
 #: Operations in straight code from which compiling it well takes longer than it saves.
@@ -70,37 +69,6 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     for i, step in enumerate(steps):
         made.add(step, *((nests[i][0], libraries[nests[i][1]]) if i in nests else ()))
     return Loops(made.runner(), steps, homes)
-
-
-def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
-    """Those of the wanted homes that can be written: by a group, element by element, after everyone has read the input."""
-    found: dict[Value, Value] = {}
-    for i, step in enumerate(steps):
-        if isinstance(step, Op):
-            continue
-        for op in step.ops:
-            y = op.outputs[0]
-            home = wanted.get(y)
-            if (home is None or y.shape != home.shape or y.dtype != home.dtype or home in graph.outputs
-                    or y in step.late or step.roles[y] != "F" or step.roles.get(home, "F") != "F"):
-                continue
-            after = [o for o in step.ops[step.ops.index(op) + 1:] if home in o.args] + [
-                o for o in step.ops if home in o.args and turn(step, o) > step.level[y]]
-            looks = views_of(home, steps)
-            later = [o for other in steps[i + 1:] for o in operations(other) if not looks.isdisjoint(o.args)]
-            beside = [o for o in step.ops if not (looks - {home}).isdisjoint(o.args)]
-            if not (after or later or beside or not looks.isdisjoint(graph.outputs)):
-                found[y] = home
-    return found
-
-
-def views_of(x: Value, steps: list[Group | Op]) -> set[Value]:
-    """x and what may share its memory: all that is made of it by operations that are not known to make new arrays."""
-    found = {x}
-    for step in steps:
-        if isinstance(step, Op) and step.name not in FRESH and not found.isdisjoint(step.args):
-            found.update(step.outputs)
-    return found
 
 
 class Steps:
