@@ -23,7 +23,7 @@ EXTRAS = {
     "cli": ("rich", "progress bars and tables"),
     "plot": ("matplotlib", "plots, png pictures"),
 }
-PEERS = ("torch", "jax", "autograd")
+PEERS = ("torch", "jax", "autograd", "mygrad", "pytensor")
 
 
 def info() -> dict[str, Any]:
