@@ -10,7 +10,6 @@ and float32, in double for float64, and rounded once at the end.
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ import numpy
 from gpugrad.arrays import empty_beside
 from gpugrad.kernels.expression import SYMBOLS, Body, Expression, Leaf
 from gpugrad.kernels.launch import grid_for, launch, vector_width
-from gpugrad.kernels.load import Source
+from gpugrad.kernels.load import Source, generated_source
 from gpugrad.kernels.signature import VECTOR_BYTES
 
 THREADS = 256
@@ -133,8 +132,7 @@ def source_of(name: str, inputs: tuple[str, ...], lines: tuple[str, ...], result
               rank: int) -> Source:
     """The Source of a kernel: flat for rank -1, else strided over so many axes."""
     text = (flat_text if rank < 0 else functools.partial(strided_text, rank))(name, inputs, lines, results, numbers)
-    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return Source(f"{name}-{mark}.cu", text=text)
+    return generated_source(name, text)
 
 
 def flat_text(name: str, inputs: Sequence[str], lines: Sequence[str], results: Sequence[str], numbers: int) -> str:

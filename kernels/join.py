@@ -8,7 +8,6 @@ CuPy takes a launch for each. Arrays of one dtype among float16, float32 and flo
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from gpugrad.arrays import module_of
 from gpugrad.kernels.elementwise import INT32_MOST, THREADS, Elementwise, joined, pointers, strides_in
 from gpugrad.kernels.expression import Leaf
 from gpugrad.kernels.launch import grid_for, launch
-from gpugrad.kernels.load import Source
+from gpugrad.kernels.load import Source, generated_source
 
 
 @functools.cache
@@ -66,4 +65,4 @@ __global__ void __launch_bounds__({THREADS}) join({pointers(names, ["out"])}, I 
 {walk}  const I at0 = rest;
 {writes}}}
 """
-    return Source(f"join-{hashlib.sha256(text.encode()).hexdigest()[:8]}.cu", text=text)
+    return generated_source("join", text)

@@ -156,6 +156,12 @@ class Source:
         return (STANDARD, f"-I{folder}")
 
 
+def generated_source(name: str, text: str) -> Source:
+    """A Source of generated text, in a file whose name tells it from other texts of that name."""
+    import hashlib  # which takes as long as all of kernels to import
+    return Source(f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.cu", text=text)
+
+
 def all_options(options: tuple[str, ...], arch: str) -> tuple[str, ...]:
     """What NVRTC gets when CuPy 14 compiles for "sm_90" with these options; the compile gate uses it."""
     return (*options, "-ftz=true", f"-arch={arch}", "--device-as-default-execution-space")

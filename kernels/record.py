@@ -10,7 +10,6 @@ array once, whatever the caches do.
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,6 +81,7 @@ class Log:
                 "total": asdict(self.total())}
 
     def json(self) -> str:
+        import json
         return json.dumps(self.as_dict())
 
 
