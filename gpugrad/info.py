@@ -12,6 +12,7 @@ import numpy
 
 from gpugrad.arrays import cuda_problem, default_device
 from gpugrad.kernels import cublaslt
+from gpugrad.machine import cores
 from gpugrad.version import __version__
 
 #: What each extra of pyproject.toml brings: extra -> (distribution, what it is for).
@@ -46,11 +47,6 @@ def blas() -> str | None:
     """The BLAS library that NumPy was built with."""
     found = numpy.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return " ".join(str(found[key]) for key in ("name", "version") if found.get(key)) or None
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def version(distribution: str) -> str | None:

@@ -2,13 +2,13 @@
 
 import importlib
 import importlib.metadata
-import os
 from typing import Any
 
 import numpy as np
 
 from gpugrad.bench.case import leaves
 from gpugrad.bench.clock import wall_seconds
+from gpugrad.machine import cores
 
 # name on the command line -> module of the adapter; the order is the report's
 ADAPTERS = {
@@ -25,7 +25,7 @@ ADAPTERS = {
     "pytensor": "peer_pytensor",
 }
 ALWAYS = ("gpugrad", "numpy", "numpy-kept")  # measured in every run: the yardstick needs NumPy alone
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 
 
 class MissingPeer(ImportError):

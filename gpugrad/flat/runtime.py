@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from gpugrad.flat import workers
+from gpugrad.flat import threads, workers
 from gpugrad.flat.llvm import Body, Library, Module, Node
 
-WORKERS = min(os.cpu_count() or 1, 16) if workers.POSIX else 1
+WORKERS = threads.WORKERS if workers.POSIX else 1
 
 #: Where CPython keeps the items of a list, and NumPy the data and the flags of an array: bytes from their start.
 LIST_ITEMS, TYPE, DATA, FLAGS = 24, 8, 16, 64

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
+from gpugrad.machine import cores
+
 #: Threads that work on tiles, the caller's own included.
-WORKERS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+WORKERS = min(cores(), 16)
 
 
 @functools.cache
