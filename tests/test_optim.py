@@ -8,7 +8,7 @@ import pytest
 from on_device import close, equal, host, on_cpu, xp
 
 import gpugrad as gg
-from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.kernels.blocks import BLOCK
 from gpugrad.optim import SGD, Adam, AdamW, clip_grad_norm, clip_grad_value
 
@@ -273,3 +273,39 @@ def leaf():
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_parameters_of_a_device_that_is_not_current(kind):
+    """They are stepped, clipped and saved where they are."""
+    elsewhere, results = gg.device("sim:1" if gg.default_device().kind == "sim" else "cpu"), []
+    for place in (elsewhere, gg.device("cpu")):
+        params = [gg.tensor(np.arange(6, dtype=t).reshape(2, 3), requires_grad=True, device=place) for t in ("f8", "f4", "f2")]
+        optimiser = kind(params, lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            sum((p * p).sum() for p in params[:2]).backward()
+            params[2].sum().backward()
+            clip_grad_norm(params[:1], 1.0)
+            clip_grad_value(params, 0.5)
+            optimiser.step()
+        optimiser.load_state_dict(optimiser.state_dict())
+        optimiser.step()
+        assert all(p.device == place for p in params)
+        results.append(params)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(host(a), host(b), rtol=1e-3 if a.dtype == "f2" else 1e-6)
+
+
+def test_a_gradient_on_another_device_than_its_parameter_is_refused_before_anything_changes():
+    here = gg.default_device()
+    there = gg.device("sim:1" if here.kind == "sim" else "sim")
+    first, second = parameters(shapes=[(2,), (3,)])
+    optimiser = SGD([first, second], lr=0.1)
+    first.grad, second.grad = gg.ones(2, dtype="f8"), gg.ones(3, dtype="f8", device=there)
+    before = host(first)
+    with pytest.raises(DeviceError, match=rf"SGD: expected a gradient on {here}, .* of shape \(3,\) is, got one on {there}"):
+        optimiser.step()
+    assert equal(first, before)
+    with pytest.raises(DeviceError, match=f"clip_grad_norm: .* some on {here} and on {there}"):
+        clip_grad_norm([first, second], 1.0)

@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from gpugrad.arrays import mark_changed, module_of, short
-from gpugrad.errors import ArgumentError, DtypeError
+from gpugrad.arrays import at_home, mark_changed, module_of, short
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError
+from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
 from gpugrad.optim.optimizer import real_view, require
@@ -19,23 +20,19 @@ def clip_grad_norm(params: Any, max_norm: float, norm: float = 2.0) -> Tensor:
     params   Tensors in any tree; those without a gradient are passed over
     norm     the order p of the norm of all elements together, or math.inf
 
-    The result stays on the device. Raises ArgumentError for a max_norm below 0, and where no parameter has a gradient.
+    The result stays on the device. Raises ArgumentError for a max_norm below 0, and where no parameter has a gradient;
+    DeviceError where they are on several devices.
     """
     require("clip_grad_norm", "max_norm", max_norm, max_norm >= 0, "at least 0")
     require("clip_grad_norm", "norm", norm, norm > 0, "above 0")
     grads = gradients("clip_grad_norm", params)
     if not grads:
         raise ArgumentError("clip_grad_norm: expected parameters with gradients, got none. Call backward first.")
-    xp = module_of(grads[0]._data)
-    joint = side_by_side(xp, grads)
-    arrays = [g._data for g in grads] if joint is None else [joint]
-    sizes = xp.stack([norm_of(xp, g, norm).astype(arrays[0].real.dtype) for g in arrays])
-    total = norm_of(xp, sizes, norm)
-    scale = xp.minimum(1, max_norm / (total + 1e-6))
-    for g in arrays:
-        xp.multiply(g, scale.astype(g.dtype), out=g)
-        mark_changed(g, clock())
-    return Tensor(xp.asarray(total))
+    for g in grads:
+        if g.device != grads[0].device:
+            raise DeviceError(f"clip_grad_norm: expected gradients on one device, got some on {grads[0].device} and on "
+                              f"{g.device}. Clip those of each device by themselves.")
+    return Tensor(RAW[type(grads[0]._data)].at_home(scaled_down)(grads[0]._data, grads, max_norm, norm))
 
 
 def clip_grad_value(params: Any, limit: float) -> None:
@@ -48,7 +45,7 @@ def clip_grad_value(params: Any, limit: float) -> None:
     require("clip_grad_value", "limit", limit, limit >= 0, "at least 0")
     for tensor in gradients("clip_grad_value", params):
         g = real_view(tensor._data)
-        module_of(g).clip(g, -limit, limit, out=g)
+        at_home(module_of(g).clip, module_of(g))(g, -limit, limit, out=g)
         mark_changed(g, clock())
 
 
@@ -65,6 +62,20 @@ def gradients(op: str, params: Any) -> list[Tensor]:
         if leaf.grad is not None:
             grads.append(leaf.grad)
     return grads
+
+
+def scaled_down(first: Any, grads: list[Tensor], max_norm: float, norm: float) -> Any:
+    """Scale the gradients, of which `first` is one's array, and return the norm that they had."""
+    xp = module_of(first)
+    joint = side_by_side(xp, grads)
+    arrays = [g._data for g in grads] if joint is None else [joint]
+    sizes = xp.stack([norm_of(xp, g, norm).astype(arrays[0].real.dtype) for g in arrays])
+    total = norm_of(xp, sizes, norm)
+    scale = xp.minimum(1, max_norm / (total + 1e-6))
+    for g in arrays:
+        xp.multiply(g, scale.astype(g.dtype), out=g)
+        mark_changed(g, clock())
+    return xp.asarray(total)
 
 
 def side_by_side(xp: Any, grads: list[Tensor]) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gpugrad.arrays import mark_changed, module_of, short
-from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+import numpy
+
+from gpugrad.arrays import copied, mark_changed, module_of, short
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
 from gpugrad.kernels.optim import KINDS, Arena
@@ -69,7 +72,12 @@ class Optimizer:
             tensor._grad = None
 
     def step(self) -> None:
-        """Change every parameter that has a gradient; the others stay, and so does what is kept for them."""
+        """Change every parameter that has a gradient; the others stay, and so does what is kept for them.
+
+        Raises DeviceError for a gradient on another device than its parameter, and then nothing has changed.
+        """
+        for tensor in self._slots:
+            require_beside(self.op, tensor)
         for number, group in enumerate(self.groups):
             options = {name: value for name, value in group.items() if name != "params"}
             time = clock()
@@ -78,7 +86,7 @@ class Optimizer:
                 if grad is not None:
                     slot = self._slots[tensor]
                     slot.step += 1
-                    self.update(slot, tensor._data, real_view(grad._data), options)
+                    RAW[type(tensor._data)].at_home(self.update)(slot, tensor._data, real_view(grad._data), options)
                     mark_changed(tensor._data, time)
 
     def step_together(self, number: int, group: dict[str, Any], options: dict[str, Any], time: int) -> list[Tensor]:
@@ -98,14 +106,19 @@ class Optimizer:
             else:
                 left.append(tensor)
         for kind, slots in kinds.items():
-            known, arena = self._arenas.get(kind, (None, None))
-            if known != slots or arena is None:
-                first = slots[0].tensor._data
-                arena = Arena(module_of(first), [slot.tensor.shape for slot in slots], first.dtype)
-                self._arenas[kind] = slots, arena
-            self.step_arena(arena, slots, options)
+            first = slots[0].tensor._data
+            arena = RAW[type(first)].at_home(self.step_kind)(first, kind, slots, options)
             mark_changed(arena.whole("weights"), time)
         return left
+
+    def step_kind(self, first: Any, kind: tuple, slots: list[Slot], options: dict[str, Any]) -> Arena:
+        """Step parameters that share an arena, which lies beside `first`."""
+        known, arena = self._arenas.get(kind, (None, None))
+        if known != slots or arena is None:
+            arena = Arena(module_of(first), [slot.tensor.shape for slot in slots], first.dtype)
+            self._arenas[kind] = slots, arena
+        self.step_arena(arena, slots, options)
+        return arena
 
     def step_arena(self, arena: Arena, slots: list[Slot], options: dict[str, Any]) -> None:
         """Step the slots that have gradients; those that have had as many steps go in one launch."""
@@ -162,7 +175,7 @@ class Optimizer:
         The arrays in it are copies.
         """
         groups = [{**group, "params": len(group["params"])} for group in self.groups]
-        state = [{"step": slot.step, **{name: Tensor(array.copy()) for name, array in slot.arrays.items()}}
+        state = [{"step": slot.step, **{name: Tensor(copied(array)) for name, array in slot.arrays.items()}}
                  for slot in self._slots.values()]
         return {"groups": groups, "state": state}
 
@@ -222,6 +235,17 @@ def parameter(op: str, leaf: Any) -> Tensor:
     return leaf
 
 
+def require_beside(op: str, tensor: Tensor) -> None:
+    """Raise DeviceError where the gradient of a parameter lies elsewhere."""
+    grad = tensor.grad
+    if grad is None:
+        return
+    a, b = grad._data, tensor._data
+    if type(a) is not type(b) or (type(a) is not numpy.ndarray and a.device != b.device):
+        raise DeviceError(f"{op}: expected a gradient on {tensor.device}, where its parameter of shape {tensor.shape} is, got "
+                          f"one on {grad.device}. Use .to(device).")
+
+
 def state_array(op: str, name: str, value: Any, tensor: Tensor) -> Any:
     """A loaded array for this parameter: its own copy, where the parameter is."""
     if not isinstance(value, Tensor):
@@ -229,7 +253,8 @@ def state_array(op: str, name: str, value: Any, tensor: Tensor) -> Any:
     expected = real_view(tensor._data).shape
     if value.shape != expected:
         raise ShapeError(f"{op}: expected {name} of shape {expected}, got {value.shape}. Load the state of the same parameters.")
-    return value.detach().to(tensor.device)._data.astype(real_view(tensor._data).dtype, copy=True)
+    array = value.detach().to(tensor.device)._data
+    return RAW[type(array)].at_home(type(array).astype)(array, real_view(tensor._data).dtype)
 
 
 def real_view(array: Any) -> Any:
