@@ -19,8 +19,6 @@ REDUCE = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", 
 ACCUMULATE = {"add": "cumsum", "multiply": "cumprod"}
 AT = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "maximum": "maximum",
       "minimum": "minimum"}
-
-
 #: For each ufunc called so far, the operation that its function here performs when it is given arrays alone.
 CALLED: dict[Any, Callable] = {}
 
@@ -29,17 +27,17 @@ def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: An
     if out is None and not kwargs and method == "__call__" and ufunc in CALLED:
         return CALLED[ufunc](*inputs)
     name = ufunc.__name__
+    function: Any = getattr(gnp, name, None)
+    if function is None and method in ("__call__", "outer"):
+        raise missing(f"np.{name}")
     if method == "__call__":
-        function = find(gnp, name) or special(name)
-        if function is None:
-            raise missing(f"np.{name}")
         CALLED[ufunc] = getattr(function, "operation", function)
         result = function(*inputs, **kwargs)
     elif method in ("reduce", "accumulate"):
         result = lookup({"reduce": REDUCE, "accumulate": ACCUMULATE}[method], ufunc, method)(*inputs, **{"axis": 0, **kwargs})
     elif method == "outer":
         a, b = (gnp.asarray(x) for x in inputs)
-        result = find(gnp, name)(gnp.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
+        result = function(gnp.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
     elif method == "at":
         target, index, *values = inputs
         if not isinstance(target, Tensor):
@@ -57,21 +55,10 @@ def __array_function__(self: Tensor, function: Any, types: Any, args: tuple, kwa
     path = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
     place: Any = gnp
     for part in path.split("."):
-        place = find(place, part)
+        place = getattr(place, part, None)
         if place is None:
             raise missing(f"np.{path}")
     return place(*args, **kwargs)
-
-
-def find(place: Any, name: str) -> Any:
-    return getattr(place, name, None)
-
-
-def special(name: str) -> Callable | None:
-    """A function of scipy.special, whose ufuncs come through the same protocol."""
-    import gpugrad
-    module = getattr(gpugrad, "special", None)
-    return getattr(module, name, None) if module is not None else None
 
 
 def lookup(table: dict[str, str], ufunc: Any, method: str) -> Callable:

@@ -36,6 +36,19 @@ OF_VALUES = [
     (lambda: X()[np.array([0, 9])], gg.IndexingError, "gather: expected valid indices"),
     (lambda: gg.nn.cross_entropy(A(), np.array([0, 3])), gg.ArgumentError, "cross_entropy: expected labels from 0 to 2"),
 ]
+#: NumPy's own types, which other devices do not have.
+OF_NUMPY = [
+    (lambda: X() * np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), gg.DtypeError, "multiply: expected an array, got a masked array"),
+    (lambda: np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]) * X(), gg.ConversionError, "expected no masked array beside it"),
+    (lambda: gg.grad(np.sum)(np.ma.array([1.0, 2.0])), gg.DtypeError, "expected an array, got a masked array"),
+    (lambda: gg.grad(np.sum)(np.matrix([1.0, 2.0])), gg.DtypeError, "expected an array, got a matrix"),
+    (lambda: np.matrix([1.0, 2.0, 3.0]) * X(), gg.DtypeError, "multiply: expected an array, got a matrix"),
+    (lambda: X() * np.array([1.0, X()[0], 2.0], dtype=object), gg.DtypeError, "multiply: expected numbers, got dtype object"),
+    (lambda: gg.sum(np.array(["a"])), gg.DtypeError, "sum: expected numbers, got dtype <U1"),
+    (lambda: X() + np.zeros(3, dtype=[("a", float)]), gg.DtypeError, "add: expected numbers, got dtype"),
+    (lambda: N() * 10 ** 30, gg.ArgumentError, "multiply: expected numbers within the dtype, got"),
+    (lambda: gg.tensor(np.ones(2, "u1")) - 300, gg.ArgumentError, "subtract: expected numbers within the dtype, got"),
+]
 ROWS = [
     # making Tensors
     (lambda: gg.tensor([1, 2], requires_grad=True), gg.DtypeError, "requires_grad: expected a float or complex dtype, got int64"),
@@ -105,6 +118,7 @@ ROWS = [
     (lambda: np.linalg.slogdet(gg.tensor(xp.eye(2), requires_grad=True)), gg.NoRuleError, "slogdet: no rule for Tensors"),
     (lambda: np.busday_count(X(), X()), gg.NoRuleError, "no rule for Tensors. Compose it"),
     (lambda: np.subtract.reduce(X()), gg.NoRuleError, "np.subtract.reduce: no rule for Tensors"),
+    (lambda: np.frompyfunc(lambda a, b: a, 2, 1).outer(X(), X()), gg.NoRuleError, "no rule for Tensors. Compose it"),
     (lambda: np.add.at(xp.zeros(3), [0], X()[:1]), gg.ConversionError, "np.add.at: expected a Tensor to write to"),
     # transforms
     (lambda: gg.grad(3)(1.0), gg.DtypeError, "grad: expected a function, got 3"),
@@ -148,7 +162,7 @@ def test_bad_input_is_refused_by_class_and_message(call, error, message):
 
 @on_cpu
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize(("call", "error", "message"), OF_VALUES)
+@pytest.mark.parametrize(("call", "error", "message"), [*OF_VALUES, *OF_NUMPY])
 def test_bad_values_are_refused_by_class_and_message(call, error, message):
     test_bad_input_is_refused_by_class_and_message(call, error, message)
 
