@@ -11,7 +11,7 @@ from gpugrad.errors import ArgumentError
 def flatten(tree: Any) -> tuple[list, Callable[[list], Any]]:
     """The leaves of a tree, in a fixed order, and the function that builds the same tree from other leaves."""
     leaves: list = []
-    spec = _describe(tree, leaves)
+    spec = describe(tree, leaves)
     return leaves, lambda values: _build(spec, iter(values))
 
 
@@ -26,28 +26,28 @@ def flatten_like(tree: Any, other: Any, op: str = "tree") -> list:
     """The leaves of `other`, which must have the structure of `tree`."""
     mine: list = []
     theirs: list = []
-    expected, got = _describe(tree, mine), _describe(other, theirs)
+    expected, got = describe(tree, mine), describe(other, theirs)
     if expected != got:
         raise ArgumentError(f"{op}: expected the structure {_show(expected)}, got {_show(got)}. "
                             "Pass a tree with the same containers.")
     return theirs
 
 
-def _describe(tree: Any, leaves: list) -> Any:
+def describe(tree: Any, leaves: list) -> Any:
     """A hashable description of the containers; appends the leaves."""
     if tree is None:
         return None
     kind = type(tree)
     if kind in (list, tuple):
-        return kind, tuple([_describe(x, leaves) for x in tree])
+        return kind, tuple([describe(x, leaves) for x in tree])
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
-        return kind, tuple([_describe(x, leaves) for x in tree])
+        return kind, tuple([describe(x, leaves) for x in tree])
     if isinstance(tree, dict):
         keys = list(tree)
-        return kind, tuple(keys), tuple([_describe(tree[k], leaves) for k in keys])
+        return kind, tuple(keys), tuple([describe(tree[k], leaves) for k in keys])
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         names = tuple(f.name for f in dataclasses.fields(tree))
-        return kind, names, tuple([_describe(getattr(tree, n), leaves) for n in names])
+        return kind, names, tuple([describe(getattr(tree, n), leaves) for n in names])
     leaves.append(tree)
     return LEAF
 

@@ -20,7 +20,7 @@ from gpugrad.graph.layers import Layered
 from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Leaf, Tensor
 from gpugrad.profiling import Compilation, note, unwatched
-from gpugrad.trees import _describe, flatten
+from gpugrad.trees import describe, flatten
 
 BACKENDS = ("auto", "numpy", "llvm", "cuda")
 
@@ -126,7 +126,7 @@ class Compiled:
         leaves: list = []
         static = tuple([args[i] for i in sorted(self._static) if i < len(args)])
         dynamic = [a for i, a in enumerate(args) if i not in self._static] if self._static else args
-        spec = _describe((tuple(dynamic), kwargs) if kwargs else tuple(dynamic), leaves)
+        spec = describe((tuple(dynamic), kwargs) if kwargs else tuple(dynamic), leaves)
         arrays: list = []
         kinds: list[tuple] = []
         for x in leaves:

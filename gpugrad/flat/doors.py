@@ -98,7 +98,7 @@ class Doors:
         if tracing():
             if outside(data):
                 data = self.trace.constant(data)
-            if outside(getattr_slot(DATA, tensor)):
+            if outside(value_in(DATA, tensor)):
                 self.meet(tensor, DATA.__get__(tensor))
             if type(data) is Symbol and data.scalar:          # a Tensor holds arrays
                 data = data.copy()
@@ -141,7 +141,7 @@ class Doors:
             elif symbol.value not in inputs:
                 self.trace.writes.append((symbol, overwriting(tensor, place), self.homes[key]))
         for key, (tensor, before) in self.grads.items():
-            now = getattr_slot(GRAD, tensor)
+            now = value_in(GRAD, tensor)
             if now is not before:
                 data = None if now is None else DATA.__get__(now)
                 self.trace.writes.append((data, new_gradient(tensor, self.arguments.get(key)), None))
@@ -149,7 +149,7 @@ class Doors:
     # gradients ---------------------------------------------------------------------------------------------------------------
 
     def from_outside(self, tensor: Tensor) -> bool:
-        return id(tensor) in self.met or outside(getattr_slot(DATA, tensor))
+        return id(tensor) in self.met or outside(value_in(DATA, tensor))
 
     def get_grad(self, tensor: Tensor) -> Tensor | None:
         if tracing() and id(tensor) not in self.grads and self.from_outside(tensor):
@@ -162,14 +162,14 @@ class Doors:
         GRAD.__set__(tensor, value)
 
     def meet_grad(self, tensor: Tensor, read: bool) -> None:
-        before = getattr_slot(GRAD, tensor)
+        before = value_in(GRAD, tensor)
         self.grads[id(tensor)] = tensor, before
         self.trace.undo.append(lambda: GRAD.__set__(tensor, before))
         if not read and id(tensor) not in self.arguments:               # nobody reads it: its memory is free for the new one
             self.trace.before.append(lambda: GRAD.__set__(tensor, None))
         place, absent = self.arguments.get(id(tensor)), before is None
         if read:
-            self.trace.checks.append(lambda arguments: (getattr_slot(GRAD, at(arguments, place, tensor)) is None) == absent)
+            self.trace.checks.append(lambda arguments: (value_in(GRAD, at(arguments, place, tensor)) is None) == absent)
         if before is not None and read:
             self.meet(before, DATA.__get__(before), lambda arguments: DATA.__get__(GRAD.__get__(at(arguments, place, tensor))))
 
@@ -192,11 +192,12 @@ class Doors:
 
 # writing back ------------------------------------------------------------------------------------------------------------------
 
-def getattr_slot(slot: Any, tensor: Tensor, default: Any = None) -> Any:
+def value_in(slot: Any, tensor: Tensor) -> Any:
+    """What a Tensor has in a slot; None where it has nothing."""
     try:
         return slot.__get__(tensor)
     except AttributeError:
-        return default
+        return None
 
 
 def at(arguments: Sequence, place: int | None, tensor: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ KERNELS = frozenset({"linear", "softmax", "softmax_pull", "log_softmax", "log_so
 #: Bytes of a constant from which it is worth a look whether it is one number.
 LARGE = 1 << 16
 
-
 #: Primitives that follow the context's precision of products.
 PRODUCTS = frozenset({"matmul", "linear", "linear_relu"})
 
@@ -53,7 +52,6 @@ class Trace:
         self.checks: list[Callable[[Sequence], bool]] = []
         self.before: list[Callable[[], None]] = []
         self.undo: list[Callable[[], None]] = []
-        self.at_end: list[Callable[[], None]] = []
         self.writes: list[tuple[Any, Callable, Value | None]] = []
         self.numbers: dict[Any, Symbol] = {}             # the numbers of optimisers that are inputs already
         self.part: str | None = None                     # the primitive that is being written out
