@@ -63,6 +63,7 @@ class Access:
 
     def store_part(self, part, values):
         self.account(part, "write", values)
+        part.lanes.batch.changed = True
         rows = part.region.view(self.dtype, self.count)
         if part.run is not None:
             first = part.run >> self.shift

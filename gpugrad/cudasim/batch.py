@@ -14,6 +14,7 @@ from .layout import short
 from .memory import Region
 from .races import Races
 from .types import storage
+from .waiting import Patience
 
 SHARED_ROW = 128
 
@@ -26,6 +27,7 @@ class Batch:
         self.dynamic_shared, self.shared_variables = launch.shared, launch.shared_variables
         self.lane_count = blocks * self.threads
         self.steps, self.any_exited = 0, False
+        self.time, self.changed = 0, False  # the clock; whether memory changed since the last look of a loop that waits
         self.registers = [storage(kind).type(0) for kind in self.kernel.code.register_types]
         self.exited = np.zeros(self.lane_count, bool)
         self.geometry()
@@ -132,11 +134,13 @@ class Batch:
     def schedule(self):
         functions, blocks = self.kernel.code.functions, self.kernel.blocks
         self.barriers = Barriers(self, self.kernel.code.barriers)
-        pending = self.pending = {0: [self.everyone]}
+        pending, patience = {0: [self.everyone]}, Patience(self)
+        self.pending = pending
         while pending or self.wake():
-            number = self.next_block()
+            number = patience.next(pending)
             lanes = self.merged(pending.pop(number))
             self.steps += 1
+            self.time += 1
             if self.steps > self.checks.step_limit:
                 self.timeout(number, lanes)
             self.count(number, lanes)
@@ -170,13 +174,14 @@ class Batch:
         self.exited[slice(None) if lanes.index is None else lanes.index] = True
         self.any_exited = True
 
-    def next_block(self):
-        """The lowest block; but one that spins on memory lets all others go first, or nobody would set it free."""
-        pending = self.pending
-        if len(pending) == 1:
-            return next(iter(pending))
-        blocks = self.kernel.blocks
-        return min(pending, key=lambda number: (blocks[number].spins, number))
+    def tick(self):
+        """The time, which moves on with every look at it."""
+        self.time += 1
+        return self.time
+
+    def place_of_block(self, number):
+        block = self.kernel.blocks[number]
+        return self.kernel.place((block.instructions or [block.last])[0])
 
     def wake(self):
         """Whether a barrier lets anybody go on, now that all the others have ended or wait."""
@@ -223,8 +228,7 @@ class Batch:
 
     def timeout(self, number, lanes):
         block, thread = lanes.coordinates(0)
-        instruction = (self.kernel.blocks[number].instructions or [self.kernel.blocks[number].last])[0]
-        place = self.kernel.place(instruction)
+        place = self.place_of_block(number)
         raise Timeout(
             f"{self.kernel.name}: a batch of blocks must end within {self.checks.step_limit:,} basic blocks, got thread "
             f"{thread} of block {block} still at {place}. Look for an endless loop, or raise Checks.step_limit.",

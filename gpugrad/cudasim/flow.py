@@ -20,14 +20,14 @@ class Block:
 
     kind     jump, branch (targets: taken, not taken), table (targets by index), exit, barrier (target: what follows)
     last     the Instruction that ends it, None for a plain fall-through
-    spins    whether the block lies on a loop that waits for memory to change: no register carries over its iterations
+    waits    "spins" or "polls" where the block lies on a loop that waits for others (see waiting.py)
     """
 
     instructions: list
     kind: str = "jump"
     last: Instruction | None = None
     targets: list = field(default_factory=list)
-    spins: bool = False
+    waits: str | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from . import memory
+from . import memory, waiting
 from .batch import Batch
 from .counters import Checks, Counters
 from .decode import place_of
@@ -18,6 +18,7 @@ from .nvrtc import compile_ptx
 from .ptx import parse
 
 LANES_PER_BATCH = 65536
+LANES_TOGETHER = 1 << 19  # of a kernel whose blocks wait for each other
 LOCAL_BYTES_PER_BATCH = 1 << 26
 SHARED_LIMITS = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
@@ -100,7 +101,7 @@ class Kernel:
         self.layout = Layout(self.entry, flat, module.program, module.variables)
         self.codes = {}
         self.code = self.generated(False)
-        self.mark_spinning()
+        waiting.mark(self.blocks, self.loops, self.code.live_in, self.code.defines)
         self.parameter_names = parameter_names(module.compiled.source, demangled_kernel(lowered), len(self.entry.params))
 
     @property
@@ -116,13 +117,6 @@ class Kernel:
 
     def place(self, instruction):
         return place_of(instruction, self.name, self.module.compiled, self.module.program.files)
-
-    def mark_spinning(self):
-        """Loops whose iterations hand no register on can only end when memory changes."""
-        for header, nodes in self.loops:
-            if not self.code.live_in[header] & set().union(*(self.code.defines[n] for n in nodes)):
-                for number in nodes:
-                    self.blocks[number].spins = True
 
     def launch(self, grid, block, args, shared=0, checks=None):
         """Run the kernel to its end on the simulated device.
@@ -238,7 +232,8 @@ class Launch:
 
     def run(self):
         blocks = int(np.prod(self.grid, dtype=np.int64))
-        size = max(1, LANES_PER_BATCH // self.threads)
+        together = any(block.waits == "spins" for block in self.kernel.blocks)
+        size = max(1, (LANES_TOGETHER if together else LANES_PER_BATCH) // self.threads)
         frame = self.kernel.layout.locals.end
         if frame:
             size = max(1, min(size, LOCAL_BYTES_PER_BATCH // (frame * self.threads)))

@@ -94,7 +94,10 @@ def atomic(i):
                     else np.broadcast_to(part.at >> site.shift, (part.lanes.count,)))
             chosen = slice(None) if part.selector is None else part.selector
             for k in range(site.count):
-                old = update(batch.rng, cells, rows * site.count + k, [value[chosen] for value in spread[k:: site.count]])
+                where = rows * site.count + k
+                before = None if batch.changed else cells[where]
+                old = update(batch.rng, cells, where, [value[chosen] for value in spread[k:: site.count]])
+                batch.changed = batch.changed or bool((cells[where] != before).any())
                 if wants_old:
                     out[k][chosen] = old
         return (out if len(targets) > 1 else out[0]) if wants_old else None

@@ -40,7 +40,7 @@ uniform("nsmid", lambda batch: np.uint32(1))
 uniform("gridid", lambda batch: np.uint64(0))
 uniform("dynamic_smem_size", lambda batch: np.uint32(batch.dynamic_shared))
 uniform("total_smem_size", lambda batch: np.uint32(batch.shared_variables.end))
-# Time is the number of basic blocks that the batch has executed: it grows, and it repeats from run to run.
-uniform("clock", lambda batch: np.uint32(batch.steps & 0xFFFFFFFF))
-uniform("clock64", lambda batch: np.uint64(batch.steps))
-uniform("globaltimer", lambda batch: np.uint64(batch.steps))
+# Time is the number of basic blocks that the batch has executed; it runs faster while everybody waits (waiting.py).
+uniform("clock", lambda batch: np.uint32(batch.tick() & 0xFFFFFFFF))
+uniform("clock64", lambda batch: np.uint64(batch.tick()))
+uniform("globaltimer", lambda batch: np.uint64(batch.tick()))
