@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -23,6 +24,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[gg.device]:
         need_nvrtc()
     with gg.device(request.param) as device:
         yield device
+
+
+@pytest.fixture
+def sim() -> Iterator[ModuleType]:
+    """CuPy's stand-in, with the simulated device as the default one."""
+    need_nvrtc()
+    with gg.device("sim") as device:
+        yield device.xp
 
 
 def need_nvrtc() -> None:
