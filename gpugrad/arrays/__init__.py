@@ -11,6 +11,7 @@ from gpugrad.arrays.devices import (
     has_several,
     move,
     new_array,
+    plain,
     short,
     synchronize,
 )
@@ -20,4 +21,4 @@ from gpugrad.arrays.one import is_one, one
 
 __all__ = ["CPU", "LAST", "Device", "Follower", "at_home", "changed_since", "copied", "cuda_problem", "cuda_usable",
            "default_device", "device_of", "empty_beside", "exclusive", "has_several", "is_array", "is_one", "mark_changed",
-           "module_of", "module_of_type", "move", "new_array", "one", "short", "synchronize"]
+           "module_of", "module_of_type", "move", "new_array", "one", "plain", "short", "synchronize"]

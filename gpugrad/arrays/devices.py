@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, module_of, simulated_module
-from gpugrad.errors import ArgumentError, DeviceError, GpugradError
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GpugradError
 
 
 class Device:
@@ -175,6 +175,7 @@ def synchronize(device: Device | str | None = None) -> None:
 
 def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, copy: bool = True) -> Any:
     """An array from anything NumPy accepts. Arrays stay on their device unless one is named."""
+    data = plain("tensor", data)
     if device is not None:
         device = Device(device)
     try:
@@ -191,12 +192,21 @@ def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, 
             return new_array(numpy.asarray(data), dtype)                       # NumPy's word for it is in the error then
         raise ArgumentError(f"tensor: expected numbers in a regular shape, got {short(data)} ({error}). "
                             "Check nesting and dtype.") from error
-    if type(array) is not xp.ndarray:                    # matrix, recarray and other subclasses carry other operators
-        array = array.view(xp.ndarray)
     if array.dtype.kind not in "biufc":
         raise ArgumentError(f"tensor: expected numbers, got dtype {array.dtype} from {short(data)}. "
                             "Convert the data to a numeric dtype.")
     return array if device is None else move(array, device)
+
+
+def plain(op: str, x: Any) -> Any:
+    """An array without what NumPy's subclasses add. A matrix and a masked array are refused: other operators, other sums."""
+    if type(x) is numpy.ndarray or not isinstance(x, numpy.ndarray):
+        return x
+    if isinstance(x, numpy.matrix):
+        raise DtypeError(f"{op}: expected an array, got a matrix, whose operators differ. Use numpy.asarray(m).")
+    if isinstance(x, numpy.ma.MaskedArray):
+        raise DtypeError(f"{op}: expected an array, got a masked array, whose mask would be lost. Use m.filled(0) and where=.")
+    return x.view(numpy.ndarray)
 
 
 def short(x: Any, limit: int = 60) -> str:

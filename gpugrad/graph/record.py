@@ -14,7 +14,16 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import copied, device_of, is_array, module_of
-from gpugrad.errors import AnomalyError, AxisError, DeviceError, DtypeError, GpugradError, IndexingError, ShapeError
+from gpugrad.errors import (
+    AnomalyError,
+    ArgumentError,
+    AxisError,
+    DeviceError,
+    DtypeError,
+    GpugradError,
+    IndexingError,
+    ShapeError,
+)
 from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
@@ -96,7 +105,7 @@ def inside_sweep(inputs: list, level: int) -> bool:
 def constant(prim: Any, x: Any, xs: tuple) -> Any:
     """A bare array stays outside the graph; lists become arrays on the device of the Tensors beside them."""
     if is_array(x):
-        return x if isinstance(x, numpy.generic) else borrowed(x)
+        return x if isinstance(x, numpy.generic) else borrowed(prim.name, x)
     like = next((t._data for t in xs if isinstance(t, Tensor)), None)
     xp = module_of(like) if is_array(like) else numpy
     try:
@@ -190,6 +199,8 @@ def explained(error: Exception, prim: Any, values: list, params: dict) -> Except
         return ShapeError(f"{prim.name}: expected shapes that fit, got {got}{options}: {text}. Check the shapes.")
     if isinstance(error, TypeError):
         return DtypeError(f"{prim.name}: expected dtypes that NumPy accepts here, got {got}{options}: {text}. Use .astype.")
+    if isinstance(error, OverflowError):
+        return ArgumentError(f"{prim.name}: expected numbers within the dtype, got {got}{options}: {text}. Use .astype first.")
     if isinstance(error, IndexError):
         return IndexingError(f"{prim.name}: expected valid indices, got {got}{options}: {text}. Check the index.")
     return error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from gpugrad.arrays import Device, copied, device_of, is_array, mark_changed, module_of, move, new_array, short
+from gpugrad.arrays import Device, copied, device_of, is_array, mark_changed, module_of, move, new_array, plain, short
 from gpugrad.errors import ConversionError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.state import clock
 
@@ -363,6 +363,12 @@ class Tensor:
             raise ConversionError(f"Tensor: expected one on the cpu, got one on {self.device}. Use .numpy() to copy it.")
         return numpy.array(self._data, dtype=dtype, copy=copy)
 
+    @property
+    def _mask(self) -> Any:
+        """Asked for by numpy.ma, which would go on with the bare array."""
+        raise ConversionError("Tensor: expected no masked array beside it, got one, whose mask would be lost. "
+                              "Use m.filled(0) and where=.")
+
     def __dlpack__(self, **kwargs: Any) -> Any:
         refuse_conversion(self, "a DLPack capsule", ".detach()")
         return self._data.__dlpack__(**kwargs)
@@ -435,15 +441,21 @@ class Tensor:
         raise ConversionError("pickle: expected data, got a Tensor, which has a graph. Use gpugrad.save and gpugrad.load.")
 
     def __deepcopy__(self, memo: dict) -> Tensor:
-        if not self.is_leaf:
-            raise GraphError(f"deepcopy: expected a leaf, got the result of {self._node.prim.name}. Copy t.detach().")
+        if not self.is_leaf or type(self) not in (Tensor, Borrowed):
+            made_by = self._node.prim.name if self._node is not None else type(self).__name__.lower()
+            raise GraphError(f"deepcopy: expected a leaf, got the result of {made_by}. Copy t.detach(), or use t.copy().")
         twin = Tensor(copied(bare("deepcopy", self)))
         twin.requires_grad = self.requires_grad
         memo[id(self)] = twin
         return twin
 
     def __copy__(self) -> Tensor:
-        return Tensor(self._data, self._node)
+        twin = Tensor(self._data, self._node)
+        if type(self._node) is Leaf:                      # a leaf's gradient goes to one Tensor: the copy is a leaf of its own
+            twin._node = Leaf(twin)
+        if type(self) not in (Tensor, Borrowed):          # inside jvp or vmap
+            twin.__class__, twin._layer = type(self), self._layer
+        return twin
 
 
 class Borrowed(Tensor):
@@ -452,8 +464,11 @@ class Borrowed(Tensor):
     __slots__ = ()
 
 
-def borrowed(array: Any) -> Tensor:
+def borrowed(op: str, array: Any) -> Tensor:
     """A bare array as a Tensor, without a copy."""
+    array = plain(op, array)
+    if array.dtype.kind not in "biufc":
+        raise DtypeError(f"{op}: expected numbers, got dtype {array.dtype}. Convert the data to a numeric dtype.")
     return (Borrowed if getattr(array.flags, "writeable", True) else Tensor)(array)
 
 

@@ -22,9 +22,7 @@ def as_tensor(op: str, x: Any, beside: Any = None) -> Tensor:
     if isinstance(x, Tensor):
         return x
     if is_array(x):
-        if x.dtype.kind not in "biufc":
-            raise DtypeError(f"{op}: expected numbers, got dtype {x.dtype}. Convert the data to a numeric dtype.")
-        return moved_beside(numpy.asarray(x), beside) if isinstance(x, numpy.generic) else borrowed(x)
+        return moved_beside(numpy.asarray(x), beside) if isinstance(x, numpy.generic) else borrowed(op, x)
     if isinstance(x, list | tuple) and holds_tensors(x):
         return T.stack(*as_tensors(op, *x), axis=0)
     if not isinstance(x, list | tuple | float | int | complex | range) and not hasattr(x, "__array__"):

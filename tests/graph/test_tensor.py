@@ -186,3 +186,30 @@ def test_unpacking_and_membership(x):
     assert_close(x.grad.numpy(), [48, 24, 16])
     assert 2.0 in x
     assert len(x) == 3
+
+
+@on_cpu
+def test_a_memmap_or_a_read_only_array_is_an_array(tmp_path):
+    for x in (np.memmap(tmp_path / "x", dtype="f8", mode="w+", shape=(3,)), np.ones(3)):
+        x[:] = [1.0, 2.0, 3.0]
+        x.flags.writeable = False
+        g = gg.grad(lambda t, x=x: np.sum(t * t * x))(x)
+        assert type(g) is np.ndarray
+        np.testing.assert_array_equal(g, [2.0, 8.0, 18.0])
+
+
+def test_a_shallow_copy_of_a_leaf_is_a_leaf_of_its_own():
+    t = gg.tensor([1.0, 2.0], requires_grad=True)
+    twin = copy.copy(t)
+    (twin * twin).sum().backward()
+    assert t.grad is None
+    assert_equal(twin.grad, [2, 4])
+
+
+def test_copies_inside_jvp_and_vmap_keep_what_they_carry():
+    f = lambda t: np.sum(copy.copy(t) ** 2)
+    x = xp.asarray([1.0, 2.0])
+    assert gg.jvp(f, (x,), (x,))[1] == 10
+    assert_equal(gg.vmap(lambda t: copy.copy(t) * 2)(x), [2, 4])
+    with pytest.raises(gg.GraphError, match="deepcopy: expected a leaf, got the result of dual"):
+        gg.jvp(copy.deepcopy, (x,), (x,))
