@@ -59,3 +59,9 @@ class FileFormatError(GpugradError, ValueError):
 
 class MissingExtraError(GpugradError, ImportError):
     """An optional library is not installed; the message names the extra that brings it."""
+
+
+def require(op: str, name: str, value: object, ok: bool, what: str) -> None:
+    """ArgumentError unless the value of an option is ok: `what` says what was expected of it, as "at least 0"."""
+    if not ok:
+        raise ArgumentError(f"{op}: expected {name} {what}, got {value!r}. Correct {name}.")

@@ -46,8 +46,3 @@ def in_one_launch(*tensors: Tensor | None) -> bool:
 def compiles(array: Any) -> bool:
     """Whether kernels are compiled where the array lies, or where the one lies that it stands for in a trace."""
     return hasattr(module_of(array), "RawModule") or getattr(array, "device", "cpu") != "cpu"
-
-
-def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:
-    if not ok:
-        raise ArgumentError(f"{op}: expected {name} {what}, got {value!r}. Correct {name}.")

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.errors import ArgumentError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import real, require
+from gpugrad.nn._arguments import real
 from gpugrad.numpy._arguments import as_tensor, normalize_axis, one_axis
 
 __all__ = ["celu", "elu", "gelu", "glu", "hard_sigmoid", "hard_swish", "hard_tanh", "hardshrink", "leaky_relu",

@@ -6,10 +6,10 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import module_of
-from gpugrad.errors import ArgumentError, DtypeError, ShapeError
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import in_one_launch, real, require, same_shape
+from gpugrad.nn._arguments import in_one_launch, real, same_shape
 from gpugrad.numpy import einsum
 from gpugrad.numpy._arguments import as_tensor, one_axis
 from gpugrad.random import Generator, default_generator

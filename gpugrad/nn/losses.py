@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy
 
-from gpugrad.errors import DtypeError, ShapeError
+from gpugrad.errors import DtypeError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import in_one_launch, real, reduced, require, same_shape
+from gpugrad.nn._arguments import in_one_launch, real, reduced, same_shape
 from gpugrad.nn.layers import cosine_similarity, pairwise_distance
 from gpugrad.numpy._arguments import as_tensor, one_axis
 

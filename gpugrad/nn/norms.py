@@ -8,11 +8,11 @@ import math
 from typing import Any
 
 from gpugrad.arrays import mark_changed
-from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.errors import ArgumentError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import in_one_launch, real, require
+from gpugrad.nn._arguments import in_one_launch, real
 from gpugrad.numpy._arguments import normalize_axis
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad.arrays import module_of
+from gpugrad.errors import require
 from gpugrad.graph.namespace import Implementations
 from gpugrad.kernels.adam import adam
 from gpugrad.kernels.optim import Arena, adam_together
-from gpugrad.optim.optimizer import Optimizer, Slot, real_view, require
+from gpugrad.optim.optimizer import Optimizer, Slot, real_view
 
 ADAM_ON = Implementations(adam)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from gpugrad.arrays import at_home, mark_changed, module_of, short
-from gpugrad.errors import ArgumentError, DeviceError, DtypeError
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, require
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
-from gpugrad.optim.optimizer import real_view, require
+from gpugrad.optim.optimizer import real_view
 from gpugrad.trees import flatten
 
 

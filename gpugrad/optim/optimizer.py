@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import copied, mark_changed, module_of, short
-from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
+from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError, require
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
@@ -262,8 +262,3 @@ def real_view(array: Any) -> Any:
     if array.dtype.kind != "c":
         return array
     return array.reshape(array.shape or (1,)).view(array.real.dtype)
-
-
-def require(op: str, name: str, value: Any, ok: bool, what: str) -> None:
-    if not ok:
-        raise ArgumentError(f"{op}: expected {name} {what}, got {value!r}. Correct {name}.")

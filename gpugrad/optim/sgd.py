@@ -4,11 +4,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad.arrays import module_of
-from gpugrad.errors import ArgumentError
+from gpugrad.errors import ArgumentError, require
 from gpugrad.graph.namespace import Implementations
 from gpugrad.kernels.optim import Arena, sgd_together
 from gpugrad.kernels.sgd import sgd
-from gpugrad.optim.optimizer import Optimizer, Slot, real_view, require
+from gpugrad.optim.optimizer import Optimizer, Slot, real_view
 
 SGD_ON = Implementations(sgd)
 
