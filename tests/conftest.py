@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from on_device import DEVICES
 
 import gpugrad as gg
-from gpugrad.arrays import cuda_usable
 from gpugrad.cudasim import CompileError
 from gpugrad.cudasim.nvrtc import library
 
 pytest_plugins = ["compiled_mode"]                         # --compiled
-
-DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 
 
 @pytest.fixture(params=DEVICES)

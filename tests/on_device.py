@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import gpugrad as gg
-from gpugrad.arrays import CPU, is_array, move
+from gpugrad.arrays import CPU, cuda_usable, is_array, move
 from gpugrad.trees import map_tree
+
+DEVICES = ["cpu", "sim", *(["cuda"] if cuda_usable() else [])]
 
 #: For a test of the host's memory, of NumPy's own types or of a peer: it has nothing to say about other devices.
 on_cpu = pytest.mark.parametrize("device", ["cpu"], indirect=True)
