@@ -23,10 +23,11 @@ class Part:
 class Access:
     """One load, store or atomic of the program: `count` elements of `dtype` at base + offset."""
 
-    def __init__(self, place, space, dtype, count, offset, strong=False):
+    def __init__(self, place, space, dtype, count, offset, strong=False, releases=False):
         self.place, self.space, self.dtype, self.count = place, space, np.dtype(dtype), count
         self.offset, self.size = offset, self.dtype.itemsize * count
         self.strong = strong  # ordered by itself (.volatile, .relaxed, .acquire): no race with its like
+        self.releases = releases  # .release: publishes what came before, without a fence
         self.shift = self.size.bit_length() - 1
         self.bits = UNSIGNED[self.dtype.itemsize]
 
@@ -196,6 +197,8 @@ class Access:
 
     def account(self, part, kind, values=None):
         checks, region = part.lanes.batch.checks, part.region
+        if self.strong and kind != "read":
+            part.lanes.batch.publish(part.lanes, self.releases)
         if part.space == "global":
             launch = part.lanes.batch.launch
             if region.launch is not launch:

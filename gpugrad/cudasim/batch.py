@@ -30,6 +30,7 @@ class Batch:
         self.time, self.changed = 0, False  # the clock; whether memory changed since the last look of a loop that waits
         self.registers = [storage(kind).type(0) for kind in self.kernel.code.register_types]
         self.exited = np.zeros(self.lane_count, bool)
+        self.fenced = None  # per warp: whether a fence has run and no ordered store published what stood before it
         self.geometry()
         self.memories()
         self.ramps = {}
@@ -114,6 +115,25 @@ class Batch:
         alive = np.flatnonzero(~self.exited)
         np.bitwise_or.at(masks, self.warp_of_lane[alive], self.lane_bit[alive])
         return masks[lanes.of_batch(self.warp_of_lane)[lanes.firsts]]
+
+    def fence(self, lanes):
+        """What the warps did so far is published by their next ordered store, or atomic."""
+        if self.races is not None:
+            self.fenced = np.zeros(self.warp_count, bool) if self.fenced is None else self.fenced
+            self.fenced[lanes.of_batch(self.warp_of_lane)] = True
+
+    def publish(self, lanes, always):
+        """An ordered store or atomic: who sees it sees all that the warp did before its fence, so that is no race."""
+        if self.races is None or (self.fenced is None and not always):
+            return
+        warps = np.unique(lanes.of_batch(self.warp_of_lane))
+        if not always:
+            warps = warps[self.fenced[warps]]
+        if warps.size:
+            per_block = self.warp_count // self.blocks
+            self.races.release(warps // per_block, np.uint32(1) << (warps % per_block).astype(np.uint32))
+            if self.fenced is not None:
+                self.fenced[warps] = False
 
     def write_register(self, register, lanes, values):
         number = self.kernel.code.numbers.get(register)

@@ -7,14 +7,15 @@ the kernel as `python_source`.
 
 from collections import Counter
 
-from . import ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_memory, ops_warp
+from . import ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp
 from .decode import Step, decode, is_special, place_of
 from .errors import PtxError
 from .ptx import Group, Immediate, Negated, Register, Symbol
 from .specials import SPECIALS
 from .types import NUMPY, constant, reinterpret, storage, widen
 
-FAMILIES = (ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_memory, ops_warp)  # imported for their handlers
+# Imported for their handlers.
+FAMILIES = (ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp)
 
 
 class Generated:

@@ -1,6 +1,7 @@
 """Modules and kernels: the public side of the executor."""
 
 import ctypes
+import functools
 import re
 
 import numpy as np
@@ -247,6 +248,13 @@ class Launch:
             for region in self.regions:
                 region.launch = region.read = region.written = None
         return self.counters
+
+    @functools.cached_property
+    def workspace(self):
+        """The address of the words that grid.sync() of cooperative groups counts in; every launch is cooperative."""
+        self.grid_words = np.zeros(2, np.uint32)
+        memory.SPACE.allocation_of(self.grid_words).title = "the workspace of the grid"
+        return memory.address(self.grid_words)
 
     def touch(self, region):
         region.first_touch(self, self.checks.counters)

@@ -41,7 +41,8 @@ def access(i, address, count=None):
     space = resolved_space(i, space_of(i), address)
     if i.type == "b128" or i.type is None:
         raise i.unknown()
-    return Access(i.place, space, NUMPY[i.type], count or i.count, address.offset, i.has(*STRONG)), space
+    return Access(i.place, space, NUMPY[i.type], count or i.count, address.offset, i.has(*STRONG),
+                  i.has("release", "acq_rel")), space
 
 
 @opcode("ld", "ldu")
@@ -115,7 +116,6 @@ def atomic_function(name, kind):
     return atomics.FUNCTIONS.get(name)
 
 
-@opcode("cp")
 def copy_async(i):
     """cp.async from global to shared memory, executed at once; wait_group and commit_group order nothing more.
 
@@ -123,7 +123,7 @@ def copy_async(i):
     """
     if i.has("commit_group", "wait_group", "wait_all"):
         return Step(lambda: None, [], [], "control")
-    if not i.has("async") or i.has("bulk", "mbarrier"):
+    if not i.has("async") or i.has("bulk"):
         return None
     target, source, size, *rest = i.operands
     if i.has("ignore-src") or not isinstance(size, Immediate) or any(isinstance(o, Register) and o.type == "pred" for o in rest):
@@ -152,7 +152,12 @@ def copy_async(i):
     return Step(run, reads, [], "async copy", lanes=True)
 
 
-@opcode("prefetch", "prefetchu", "applypriority", "discard", "membar", "fence", "nanosleep", "griddepcontrol", "setmaxnreg")
+@opcode("membar", "fence")
+def fence(i):
+    return Step(lambda lanes: lanes.batch.fence(lanes), [], [], "control", lanes=True)
+
+
+@opcode("prefetch", "prefetchu", "applypriority", "discard", "nanosleep", "griddepcontrol", "setmaxnreg")
 def no_effect(i):
     return Step(lambda: None, [], [], "control")
 

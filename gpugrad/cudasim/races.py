@@ -61,6 +61,12 @@ class Races:
             if lost.size:
                 np.bitwise_or.at(marks, where[lost], bit[lost])
 
+    def release(self, blocks, bits):
+        """Forget what single warps did: `bits` names one warp of each of `blocks`, which may repeat."""
+        gone = np.zeros(self.rows, np.uint32)
+        np.bitwise_or.at(gone, blocks, bits)
+        self.barrier(np.flatnonzero(gone), gone[gone != 0])
+
     def barrier(self, blocks, warps):
         """The warps in the masks `warps` (one per block, None for all) met at a barrier of these blocks (None: of all)."""
         if blocks is None:

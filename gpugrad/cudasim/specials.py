@@ -33,6 +33,10 @@ special("lanemask_le")(lambda batch: batch.lane_bit | (batch.lane_bit - np.uint3
 special("lanemask_gt")(lambda batch: ~(batch.lane_bit | (batch.lane_bit - np.uint32(1))))
 special("lanemask_ge")(lambda batch: ~(batch.lane_bit - np.uint32(1)))
 
+# Cooperative groups look here for the workspace of a grid-wide barrier: its size, then the barrier.
+uniform("envreg1", lambda batch: np.uint32(batch.launch.workspace >> 32))
+uniform("envreg2", lambda batch: np.uint32(batch.launch.workspace & 0xFFFFFFFF))
+
 uniform("WARP_SZ", lambda batch: np.uint32(32))
 uniform("nwarpid", lambda batch: np.uint32(-(-batch.threads // 32)))
 uniform("smid", lambda batch: np.uint32(0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad.cudasim import Timeout
+from gpugrad.cudasim import Race, Timeout
 
 
 def zeros(n, dtype=np.int32):
@@ -79,3 +79,83 @@ def test_time_passes_for_those_who_look_at_the_clock(module):
     y = zeros(1, np.int64)
     module(source)["wait"].launch(1, 32, (y, np.int64(10**9)))
     assert y[0] >= 10**9
+
+
+def test_the_workspace_of_a_grid_wide_barrier_is_where_cooperative_groups_look(module):
+    source = r"""
+    extern "C" __global__ void both(int* y) {
+      unsigned high, low, old = 0, now;
+      asm("mov.u32 %0, %%envreg1; mov.u32 %1, %%envreg2;" : "=r"(high), "=r"(low));
+      unsigned* arrived = (unsigned*)((unsigned long long)high << 32 | low) + 1;
+      y[blockIdx.x] = 1 + blockIdx.x;
+      unsigned add = blockIdx.x ? 1 : 0x80000000 - (gridDim.x - 1);
+      asm volatile("atom.add.release.gpu.u32 %0, [%1], %2;" : "=r"(old) : "l"(arrived), "r"(add) : "memory");
+      do asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(now) : "l"(arrived) : "memory");
+      while (!((old ^ now) & 0x80000000));
+      y[gridDim.x + blockIdx.x] = y[gridDim.x - 1 - blockIdx.x];
+    }"""
+    y = zeros(400)
+    module(source)["both"].launch(200, 1, (y,))
+    assert (y[200:] == np.arange(1, 201)[::-1]).all()
+
+
+MBARRIER = r"""
+#include <cuda_awbarrier_primitives.h>
+extern "C" __global__ void turn(int* y, const int* x, int rounds) {
+  __shared__ __mbarrier_t filled, emptied;
+  __shared__ int s[64];
+  int t = threadIdx.x;
+  if (t == 0) { __mbarrier_init(&filled, 64); __mbarrier_init(&emptied, 64); }
+  __syncthreads();
+  for (int round = 0; round < rounds; round++) {
+    if (t < 64) {                       // two warps fill the buffer, two empty it
+      if (round) while (!__mbarrier_test_wait_parity(&emptied, (round - 1) & 1)) { }
+      s[t] = x[64 * round + t];
+      __mbarrier_arrive(&filled);
+    } else {
+      while (!__mbarrier_test_wait_parity(&filled, round & 1)) { }
+      y[64 * round + t - 64] = s[127 - t];
+      __mbarrier_arrive(&emptied);
+    }
+  }
+}"""
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
+def test_mbarriers_hand_a_buffer_between_warps(module, arch):
+    x = np.arange(256, dtype=np.int32)
+    y = zeros(256)
+    module(MBARRIER, arch)["turn"].launch(2, 128, (y, x, np.int32(4)))
+    assert (y.reshape(4, 64) == x.reshape(4, 64)[:, ::-1]).all()
+
+
+def test_whoever_does_not_wait_for_an_mbarrier_runs_a_phase_ahead(module):
+    source = MBARRIER.replace("if (round) while (!__mbarrier_test_wait_parity(&emptied, (round - 1) & 1)) { }", "")
+    with pytest.raises(Timeout, match="64 threads that wait"):
+        module(source, "sm_90")["turn"].launch(1, 128, (zeros(256), np.arange(256, dtype=np.int32), np.int32(4)))
+
+
+FLAG = r"""
+extern "C" __global__ void hand_over(int* y) {
+  __shared__ int data[32];
+  __shared__ volatile int ready;
+  if (threadIdx.x == 0) ready = 0;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    data[threadIdx.x] = threadIdx.x * 3;
+    __syncwarp();
+    __threadfence_block();
+    if (threadIdx.x == 0) ready = 1;
+  } else {
+    while (!ready) { }
+    y[threadIdx.x - 32] = data[63 - threadIdx.x];
+  }
+}"""
+
+
+def test_a_flag_behind_a_fence_orders_what_was_written_before_it(module):
+    y = zeros(32)
+    module(FLAG)["hand_over"].launch(1, 64, (y,))
+    assert (y == 3 * np.arange(32)[::-1]).all()
+    with pytest.raises(Race, match="data"):
+        module(FLAG.replace("__threadfence_block();", ""))["hand_over"].launch(1, 64, (y,))

@@ -1,0 +1,100 @@
+"""mbarrier: a barrier as a 64-bit word in shared memory. Transactions (expect_tx, bulk copies) are not simulated.
+
+The word holds the arrivals still awaited (bits 0-19), those that each phase awaits (bits 20-39) and the parity of the phase
+(bit 63); the hardware's layout is opaque. Whoever completes a phase orders all accesses of its block.
+"""
+
+import numpy as np
+
+from . import atomics
+from .access import Access
+from .decode import Step, opcode
+from .ops_memory import base_of, copy_async
+from .ptx import SINK
+from .types import NUMPY
+
+COUNT, EXPECTED, PHASE = np.uint64((1 << 20) - 1), np.uint64(20), np.uint64(63)
+
+
+@opcode("mbarrier")
+def mbarrier(i):
+    kind = i.parts[1]
+    if i.has("expect_tx", "complete_tx", "shared-cluster", "cluster") or (i.parts[-1] != "b64" and kind != "inval"):
+        return None
+    match kind:
+        case "init":
+            return init(i)
+        case "inval":
+            return Step(lambda: None, [], [], "barrier")
+        case "arrive" | "arrive_drop":
+            return arrive(i, i.operands[0], i.operands[1], i.operands[2:], kind == "arrive_drop")
+        case "test_wait" | "try_wait":
+            return test(i)
+        case "pending_count":
+            return i.step(lambda word: (word & COUNT).astype(np.uint32), ["u64"], ["u32"], "barrier")
+    return None
+
+
+@opcode("cp")
+def copy_or_arrive(i):
+    """cp.async, and cp.async.mbarrier.arrive: the copies are there already; without .noinc nobody awaits the arrival."""
+    if not i.has("mbarrier"):
+        return copy_async(i)
+    return arrive(i, SINK, i.operands[0], ()) if i.has("noinc") else Step(lambda: None, [], [], "barrier")
+
+
+def word_at(i, address):
+    site = Access(i.place, "shared" if i.has("shared", "shared-cta") else "generic", NUMPY["u64"], 1, address.offset, True)
+    return site, base_of(i, address)
+
+
+def init(i):
+    site, base = word_at(i, i.operands[0])
+
+    def run(lanes, base, count):
+        count = count.astype(np.uint64)
+        site.store(lanes, base, count | count << EXPECTED)
+    return Step(run, [base, (i.operands[1], "u32")], [], "barrier", lanes=True)
+
+
+def arrive(i, target, address, counts, drop=False):
+    """Each lane in turn takes its count from the word; the lane that takes the last one begins the next phase."""
+    site, base = word_at(i, address)
+
+    def arrived(old, count):
+        expected = old >> EXPECTED & COUNT
+        expected = expected - count if drop else expected
+        left = (old & COUNT) - count
+        phase = old >> PHASE ^ (left == 0)
+        return np.where(left == 0, expected, left) | expected << EXPECTED | phase << PHASE
+
+    def run(lanes, base, *given):
+        batch, out = lanes.batch, np.empty(lanes.count, np.uint64)
+        count = lanes.spread(given[0] if given else np.uint32(1)).astype(np.uint64)
+        for part in site.locate(lanes, base, "atomic"):
+            site.account(part, "atomic", [count])
+            cells = part.region.view(NUMPY["u64"])
+            chosen = slice(None) if part.selector is None else part.selector
+            where = np.broadcast_to(part.at >> site.shift, (part.lanes.count,))
+            before = cells[where]
+            out[chosen] = atomics.apply(arrived, cells, where, count[chosen], batch.rng, True)
+            turned = (cells[where] ^ before) >> PHASE != 0
+            if turned.any() and batch.races is not None:
+                batch.races.barrier(np.unique(part.lanes.block[turned]), None)
+        batch.changed = True
+        return out
+    reads = [base, *((c, "u32") for c in counts)]
+    return Step(run, reads, [(None if target == SINK else target, "u64")], "barrier", lanes=True)
+
+
+def test(i):
+    """Whether the phase of a token, or the phase of a parity, is over. try_wait does not wait: its callers loop."""
+    target, address, token = i.operands[:3]
+    site, base = word_at(i, address)
+    parity = i.has("parity")
+
+    def run(lanes, base, token):
+        asked = token.astype(np.uint64) & np.uint64(1) if parity else token >> PHASE
+        return site.load(lanes, base) >> PHASE != asked
+    return Step(run, [base, (token, "u32" if parity else "u64")], [(target, "pred")], "barrier", lanes=True)
+
