@@ -4,8 +4,8 @@ from types import ModuleType, SimpleNamespace
 
 import numpy
 import pytest
-import standin
 
+from gpugrad.cudasim import cupy
 from gpugrad.errors import ArgumentError, MissingExtraError
 from gpugrad.kernels import load
 from gpugrad.kernels.load import KernelCompileError, Source, all_options, explain, pasted
@@ -19,8 +19,16 @@ __global__ void scale(const T* x, T* y, float by, long long n) {
 
 
 @pytest.fixture
-def xp(monkeypatch):
-    return standin.install(monkeypatch)
+def modules(sim, monkeypatch):
+    """The names of each module that is made."""
+    found = []
+
+    class RawModule(sim.RawModule):
+        def __init__(self, **how):
+            found.append(how["name_expressions"])
+            super().__init__(**how)
+    monkeypatch.setattr(sim, "RawModule", RawModule)
+    return found
 
 
 @pytest.fixture
@@ -75,21 +83,21 @@ def test_an_unknown_kernel_is_answered_with_those_there_are():
         Source("s.cu", text=SCALE).bind("scal", ("float32",))
 
 
-def test_each_instantiation_compiles_once_per_device(xp):
+def test_each_instantiation_compiles_once_per_device(sim, modules):
     source = Source("s.cu", text=SCALE)
-    first = source.function(xp, 0, "scale<float>")
-    assert source.function(xp, 0, "scale<float>") is first
-    assert source.function(xp, 1, "scale<float>") is not first
-    source.function(xp, 0, "scale<double>")
-    assert [names for _, _, names in xp.modules] == [("scale<float>",), ("scale<float>",), ("scale<double>",)]
+    first = source.function(sim, 0, "scale<float>")
+    assert source.function(sim, 0, "scale<float>") is first
+    assert source.function(sim, 1, "scale<float>") is not first
+    source.function(sim, 0, "scale<double>")
+    assert modules == [("scale<float>",), ("scale<float>",), ("scale<double>",)]
 
 
-def test_prepare_compiles_what_is_missing_in_one_go(xp):
+def test_prepare_compiles_what_is_missing_in_one_go(sim, modules):
     source = Source("s.cu", text=SCALE)
-    source.function(xp, 0, "scale<float>")
-    source.prepare(xp, 0, ["scale<float>", "scale<double>", "scale<int>"])
-    source.prepare(xp, 0, ["scale<double>"])
-    assert [names for _, _, names in xp.modules] == [("scale<float>",), ("scale<double>", "scale<int>")]
+    source.function(sim, 0, "scale<float>")
+    source.prepare(sim, 0, ["scale<float>", "scale<double>", "scale<int>"])
+    source.prepare(sim, 0, ["scale<double>"])
+    assert modules == [("scale<float>",), ("scale<double>", "scale<int>")]
 
 
 def test_options_are_cpp17_and_the_cuda_headers_where_half_needs_them(tmp_path, monkeypatch):
@@ -126,12 +134,12 @@ def test_headers_are_found_in_cuda_path(tmp_path, monkeypatch):
     assert load.cuda_headers.__wrapped__() == tmp_path / "include"
 
 
-def test_errors_show_file_line_text_and_caret(xp, folder):
+def test_errors_show_file_line_text_and_caret(sim, folder):
     (folder / "device.cuh").write_text("#pragma once\nconstexpr int WARP = 32;\n")
     (folder / "bad.cu").write_text('#include "device.cuh"\n\n__global__ void bad(float* y) {\n  int unused = 3;\n'
                                    "  y[WARP] = foo + 1;\n}\n")
     with pytest.raises(KernelCompileError) as caught:
-        Source("bad.cu").function(xp, 0, "bad")
+        Source("bad.cu").function(sim, 0, "bad")
     lines = str(caught.value).splitlines()
     assert lines[0] == "bad: kernels/bad.cu must compile as bad, got"
     assert lines[1] == 'kernels/bad.cu:5: identifier "foo" is undefined'
@@ -141,11 +149,11 @@ def test_errors_show_file_line_text_and_caret(xp, folder):
     assert "unused" in caught.value.log
 
 
-def test_errors_in_a_header_name_the_header(xp, folder):
+def test_errors_in_a_header_name_the_header(sim, folder):
     (folder / "device.cuh").write_text("\nconstexpr int WARP = thirty;\n")
     (folder / "bad.cu").write_text('#include "device.cuh"\n__global__ void bad(float* y) { y[0] = WARP; }\n')
     with pytest.raises(KernelCompileError, match=r'\nkernels/device\.cuh:2: identifier "thirty" is undefined\n'):
-        Source("bad.cu").function(xp, 0, "bad")
+        Source("bad.cu").function(sim, 0, "bad")
 
 
 def test_folders_of_the_compilers_own_files_are_left_out():
@@ -168,7 +176,7 @@ def broken(error):
 
     xp = ModuleType("broken")
     xp.RawModule = compiling
-    xp.cuda = SimpleNamespace(compiler=SimpleNamespace(CompileException=standin.CompileException))
+    xp.cuda = SimpleNamespace(compiler=SimpleNamespace(CompileException=cupy.cuda.compiler.CompileException))
     return xp
 
 
