@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import struct
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy
 
 from gpugrad.errors import MissingExtraError
 from gpugrad.flat.stages import library, stage
+from gpugrad.kernels.disk_cache import cache_folder, keep
 
 NAMES = {"f32": "float", "f64": "double"}
 ELEMENTS = {numpy.dtype(name): element for name, element in (
@@ -297,20 +295,3 @@ def compile_object(binding: Any, machine: Any, text: str, quick: bool) -> bytes:
     passes = binding.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
     return machine.emit_object(module)
-
-
-def cache_folder() -> Path:
-    """GPUGRAD_CACHE_DIR, else gpugrad/ in the user's cache folder."""
-    chosen = os.environ.get("GPUGRAD_CACHE_DIR")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpugrad"
-
-
-def keep(path: Path, code: bytes) -> None:
-    """Write at once or not at all: processes share the folder. Without a folder that can be written there is no cache."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(code)
-        os.replace(file.name, path)
-    except OSError:
-        return
