@@ -3,7 +3,7 @@
 Every instantiation is compiled with CuPy's options, the kernels that rules generate too. None may spill, use local memory or
 add floats atomically; each vector path must move 128 bits at a time. The hot kernels also run once on the simulated device,
 where all sectors asked for must be needed and no shared-memory bank may be hit twice. No GPU takes part and nothing is timed;
-the floor is the advertised bandwidth.
+the floor is the advertised bandwidth. What was compiled once is kept on disk (ptxas.py): a second run takes seconds.
 """
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def compile_jobs(jobs: list[tuple], architectures: Sequence[str]) -> list[Figure
         raise ArgumentError(f"kernels: expected architectures among {', '.join(ARCHITECTURES)}, got {', '.join(unknown)}. "
                             "Correct --arch.")
     version()                                              # the error about a missing NVRTC comes once, from here
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:       # NVRTC compiles several at once
         return [f for found in pool.map(lambda job: figures(*job), jobs) for f in found]
 
 
