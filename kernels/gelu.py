@@ -17,7 +17,7 @@ from gpugrad.kernels.load import Source
 GELU = Source("gelu.cu", INSTANCES["gelu.cu"])
 
 K, C = math.sqrt(2 / math.pi), 0.044715
-HALF_ROOT = math.sqrt(0.5)
+HALF_ROOT, DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 FAR = 40.0                        # beyond it both forms are x or 0, and their slopes 1 or 0, in every dtype
 
 
@@ -57,7 +57,7 @@ def gelu_slope(xp, x, y):
     density = x * x
     density *= -0.5
     xp.exp(density, out=density)
-    density *= 1 / math.sqrt(2 * math.pi)
+    density *= DENSITY
     density *= x
     y += density
 
@@ -101,3 +101,29 @@ def tanh_part(xp, x, square, y):
     y += K
     y *= x
     xp.tanh(y, out=y)
+
+
+# as formulas over a namespace m, for what writes loops and kernels of its own ----------------------------------------------
+
+def distribution(m, x):
+    """P(x)."""
+    return (m.erf(x * HALF_ROOT) + 1.0) * 0.5
+
+
+def inner_tanh(m, x):
+    """t."""
+    return m.tanh((x * x * (K * C) + K) * x)
+
+
+def tanh_slope(m, x):
+    t = inner_tanh(m, x)
+    return (t + 1.0) * ((1.0 - t) * ((x * x * (3 * C * K) + K) * x) + 1.0) * 0.5
+
+
+#: primitive -> its formula
+FORMULAS = {
+    "gelu": lambda m, x: distribution(m, x) * x,
+    "gelu_slope": lambda m, x: distribution(m, x) + m.exp(x * x * -0.5) * DENSITY * x,
+    "gelu_tanh": lambda m, x: (inner_tanh(m, x) + 1.0) * x * 0.5,
+    "gelu_tanh_slope": tanh_slope,
+}

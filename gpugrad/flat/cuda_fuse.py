@@ -14,8 +14,8 @@ import numpy
 from gpugrad.flat.elements import ours
 from gpugrad.flat.formulas import expressible, is_truth
 from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.kernels.geometry import FLOATS
 
-FLOATS = "efd"
 REDUCTIONS = frozenset(("sum", "max", "min"))
 MOST_OPS, MOST_ARRAYS = 100, 20
 LONGEST_ROW = 1 << 15             # elements of a row that the threads of one block go over

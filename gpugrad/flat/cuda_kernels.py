@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from gpugrad.arrays import module_of
 from gpugrad.flat.cuda_fuse import REDUCTIONS, Group
 from gpugrad.flat.formulas import expression_of
 from gpugrad.flat.ir import Op, Value
@@ -93,7 +94,7 @@ class RowKernel:
 
     def __call__(self, arrays: dict[Value, Any]) -> list:
         given = [arrays[x] for x in self.arrays]
-        xp = self.group_module(given)
+        xp = module_of(given[0])
         given = [xp.ascontiguousarray(x) for x in given]
         outs = [xp.empty(y.shape, y.dtype) for y in self.stored]
         rows, cols = self.group.rows, self.group.cols
@@ -101,11 +102,6 @@ class RowKernel:
         launch(self.source, self.name, (self.group.dtype,), -(-rows // block[1]), block,
                (*given, *outs, rows, cols, *self.numbers), flops=self.flops * rows * cols)
         return outs
-
-    @staticmethod
-    def group_module(arrays: list) -> Any:
-        from gpugrad.arrays import module_of
-        return module_of(arrays[0])
 
     def text(self) -> str:
         passes = self.passes()

@@ -15,8 +15,8 @@ from gpugrad.flat.cuda_gemm import Native
 from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels import attention_heads, join
+from gpugrad.kernels.geometry import FLOATS
 
-FLOATS = "efd"
 VIEWS = frozenset(("transpose", "matrix_transpose", "getitem", "split", "alias"))
 #: Operations whose kernels copy operands that are not contiguous.
 CONTIGUOUS = frozenset(("attention", "attention_pull"))

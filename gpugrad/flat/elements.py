@@ -5,6 +5,7 @@ have in common. A Python number among the arguments has become a constant by the
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +16,7 @@ from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Node
 from gpugrad.flat.vector_math import FUNCTIONS, apply
 from gpugrad.graph.namespace import PRIMITIVES
-from gpugrad.kernels import gelu as gelu_kernel
-
-ROOT_HALF, DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+from gpugrad.kernels.gelu import FORMULAS as GELU
 
 
 def f(name: str) -> Callable:
@@ -59,22 +58,18 @@ def relu(b: Body, x: Node) -> Node:
     return x.compare("olt", 0.0).where(0.0, x) if x.is_float else x.compare("slt", 0).where(0, x)
 
 
-def normal_cdf(b: Body, x: Node) -> Node:
-    return (apply(b, "erf", x * ROOT_HALF) + 1.0) * 0.5
+class Namespace:
+    """The operations below as m.<name>, for formulas."""
+
+    def __init__(self, b: Body):
+        self.body = b
+
+    def __getattr__(self, name: str) -> Callable:
+        return functools.partial(ELEMENTWISE[name], self.body)
 
 
-def gelu_slope(b: Body, x: Node) -> Node:
-    return normal_cdf(b, x) + apply(b, "exp", x * x * -0.5) * DENSITY * x
-
-
-def tanh_part(b: Body, x: Node) -> Node:
-    return apply(b, "tanh", (x * x * (gelu_kernel.K * gelu_kernel.C) + gelu_kernel.K) * x)
-
-
-def gelu_tanh_slope(b: Body, x: Node) -> Node:
-    t = tanh_part(b, x)
-    inner = (x * x * (3 * gelu_kernel.C * gelu_kernel.K) + gelu_kernel.K) * x
-    return (t + 1.0) * ((1.0 - t) * inner + 1.0) * 0.5
+def by_formula(formula: Callable) -> Callable:
+    return lambda b, *xs: formula(Namespace(b), *xs)
 
 
 def logaddexp(b: Body, x: Node, y: Node) -> Node:
@@ -153,10 +148,7 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "relu_pull": lambda b, g, y: y.compare("ogt", 0.0).where(g, 0.0),
     "unit_step": lambda b, x: x.compare("ogt", 0.0).where(1.0, x.like(0.0)),
     "leaky_relu": lambda b, x, a: x.compare("ogt", 0.0).where(x, x * a),
-    "gelu": lambda b, x: normal_cdf(b, x) * x,
-    "gelu_slope": gelu_slope,
-    "gelu_tanh": lambda b, x: (tanh_part(b, x) + 1.0) * x * 0.5,
-    "gelu_tanh_slope": gelu_tanh_slope,
+    **{name: by_formula(formula) for name, formula in GELU.items()},
     "scale_shift": lambda b, x, scale, shift: x * scale + shift,
     "ahead": ahead,
     "clip": clip,

@@ -118,7 +118,7 @@ def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int,
 
     def perform(arrays: list) -> list:
         env: Env = [*arrays, *constants, *rest]
-        before = {i: copied(arrays[i]) for i in early}
+        before = {i: arrays[i].copy() for i in early}
         for step, dead in todo:
             try:
                 step.run(env)
@@ -139,10 +139,6 @@ def performer(graph: Graph, steps: list[Step], constants: list, homes: dict[int,
                 results[i] = goal
         return [(y, i in homes) for i, y in enumerate(results)]
     return perform
-
-
-def copied(x: Any) -> Any:
-    return x.copy()
 
 
 def last_places(steps: list[Step], place: dict[Value, int], kept: set[int]) -> list[list[int]]:

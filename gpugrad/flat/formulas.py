@@ -1,40 +1,22 @@
 """Operations of a program as formulas with a CUDA text (kernels/expression.py)."""
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
 
 from gpugrad.flat.ir import Op, Value
-from gpugrad.kernels import gelu as gelu_kernel
 from gpugrad.kernels.expression import OPERATIONS, SYMBOLS, TRUTHS, Expression, Symbols
+from gpugrad.kernels.gelu import FORMULAS as GELU
+from gpugrad.kernels.geometry import FLOATS
 
-FLOATS = "efd"
-ROOT_HALF, DENSITY = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 Formula = Callable[..., Any]
 
 
 def same(x: Any) -> Any:
     return x
-
-
-def normal_cdf(x: Any) -> Any:
-    return (SYMBOLS.erf(x * ROOT_HALF) + 1) * 0.5
-
-
-def gelu_slope(x: Any) -> Any:
-    return normal_cdf(x) + SYMBOLS.exp(x * x * -0.5) * DENSITY * x
-
-
-def tanh_part(x: Any) -> Any:
-    return SYMBOLS.tanh((x * x * (gelu_kernel.K * gelu_kernel.C) + gelu_kernel.K) * x)
-
-
-def gelu_tanh_slope(x: Any) -> Any:
-    t = tanh_part(x)
-    return (t + 1) * ((1 - t) * ((x * x * (3 * gelu_kernel.C * gelu_kernel.K) + gelu_kernel.K) * x) + 1) * 0.5
 
 
 def clip(x: Any, low: Any, high: Any) -> Any:
@@ -47,8 +29,7 @@ MORE: dict[str, Formula] = {
     "alias": same, "spread": same, "astype": same,
     "relu": lambda x: SYMBOLS.where(x < 0, 0, x),
     "relu_pull": lambda g, y: SYMBOLS.where(y > 0, g, 0),
-    "gelu": lambda x: normal_cdf(x) * x, "gelu_slope": gelu_slope,
-    "gelu_tanh": lambda x: (tanh_part(x) + 1) * x * 0.5, "gelu_tanh_slope": gelu_tanh_slope,
+    **{name: partial(f, SYMBOLS) for name, f in GELU.items()},
     "clip": clip,
     "bitwise_and": SYMBOLS.logical_and, "bitwise_or": SYMBOLS.logical_or, "bitwise_xor": SYMBOLS.logical_xor,
     "invert": SYMBOLS.logical_not,
