@@ -121,7 +121,7 @@ extern "C" __global__ void turn(int* y, const int* x, int rounds) {
 }"""
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
+@pytest.mark.parametrize("arch", ["sm_90", "sm_120"])
 def test_mbarriers_hand_a_buffer_between_warps(module, arch):
     x = np.arange(256, dtype=np.int32)
     y = zeros(256)
