@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import numpy
 import pytest
 
-from gpugrad.cudasim import address
+from gpugrad.cudasim import address, cupy
 from gpugrad.cudasim.cublaslt import CublasLt, gelu, gelu_slope
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpugrad.kernels import cublaslt, lt_library
@@ -31,21 +31,9 @@ class Array(numpy.ndarray):
 def lt(monkeypatch):
     """The executor in the library's place, and Array in CuPy's."""
     fake, xp = CublasLt(), ModuleType("cupy")
-    current = SimpleNamespace(id=0)
-
-    class Device:
-        def __init__(self, number):
-            self.number = number
-
-        def __enter__(self):
-            self.before, current.id = current.id, self.number
-
-        def __exit__(self, *exc):
-            current.id = self.before
-
     xp.ndarray, xp.empty = Array, lambda size, dtype: aligned(numpy.zeros(size, dtype), 256)
     xp.matmul = lambda a, b, out=None: numpy.matmul(a, b, out=out)
-    xp.cuda = SimpleNamespace(Device=Device, runtime=SimpleNamespace(getDevice=lambda: current.id),
+    xp.cuda = SimpleNamespace(Device=cupy.cuda.Device, runtime=cupy.cuda.runtime,
                               get_current_stream=lambda: SimpleNamespace(ptr=77))
     monkeypatch.setitem(sys.modules, "cupy", xp)
     for module in ("gpugrad.arrays", "gpugrad.kernels.cublaslt"):
@@ -360,9 +348,9 @@ def test_the_product_runs_on_the_device_of_its_arrays(lt, monkeypatch):
     monkeypatch.setattr(lt, "cublasLtCreate", lambda h: created.append(lt.xp.cuda.runtime.getDevice()) or create(h))
     arrays = [zeros(4, 4) for _ in range(3)]
     for x in arrays:
-        x.device = SimpleNamespace(id=2)
+        x.device = SimpleNamespace(id=1)
     matmul(*arrays)
-    assert [device for _, device in cublaslt._handles] == created == [2]
+    assert [device for _, device in cublaslt._handles] == created == [1]
     assert lt.xp.cuda.runtime.getDevice() == 0
 
 
