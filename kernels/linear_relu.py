@@ -76,17 +76,17 @@ def bias_relu(xp: Any, y: Any, b: Any) -> Any:
     return mask
 
 
-def bias_relu_pull(g: Any, mask: Any) -> tuple[Any, Any]:
-    """(dz, db) by one launch, from a mask of `bias_relu`."""
+def bias_relu_pull(g: Any, mask: Any, sums: bool = True) -> tuple[Any, Any]:
+    """(dz, db) by one launch, from a mask of `bias_relu`; without `sums` db is None."""
     xp, columns = module_of(g), g.shape[-1]
     g, rows = xp.ascontiguousarray(g), g.size // columns
-    dz, db = xp.empty(g.shape, g.dtype), xp.empty(columns, g.dtype)
+    dz, db = xp.empty(g.shape, g.dtype), xp.empty(columns, g.dtype) if sums else None
     width = pack_width(g, dz, db, length=columns)
     tiles = -(-columns // (WARP * width))
     slices, size = row_slices(rows, ROWS, max(1, BLOCKS // tiles))
-    partial, ticket = partial_room(xp, g.dtype, slices, width * tiles * WARP, tiles)
+    partial, ticket = partial_room(xp, g.dtype, slices, width * tiles * WARP, tiles) if sums else (None, None)
     launch(RELU, "bias_relu_pull", (g.dtype, width), (tiles, slices), (WARP, ROWS),
-           (g, mask, dz, db, partial, ticket, rows, columns, size, False), flops=2 * g.size)
+           (g, mask, dz, db, partial, ticket, rows, columns, size, False), flops=(1 + sums) * g.size)
     return dz, db
 
 

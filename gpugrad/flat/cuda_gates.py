@@ -1,6 +1,7 @@
 """Linear layers with a ReLU in a program on a GPU: the gate's pullback finds the bias gradient, or is the product's own.
 
-    relu_pull(g, y), its sum over the rows             one launch of relu.cu, from a mask of one bit an element
+    relu_pull(g, y), its sum over the rows             one launch of relu.cu, from a mask of one bit an element; the sum is left
+                                                       to the product that gives the weight's gradient, which sums as it reads
     max(linear(x, w, b), 0)                            inside gg.cuda.relu_epilogue one product, which keeps cuBLASLt's mask;
     relu_pull(g w, y), its sum over the rows           and this is one product as well
 """
@@ -58,6 +59,9 @@ def pulled(found: Matcher, op: Op, epilogue: bool) -> None:
         found.gone.add(product)
     elif total is not None and op.args[0].shape == dz.shape:
         args, run = [op.args[0], mask, y], gated
+        if is_left_of_product(found, dz):
+            found.fresh(op, "gate", args, lambda xp: gated_only, dz)
+            return
     else:
         return
     db = found.extra(dz.shape[1:], dz.dtype) if total is None else total.outputs[0]
@@ -70,6 +74,19 @@ def sum_of(found: Matcher, x: Value) -> Op | None:
     """The operation that sums a matrix over its rows."""
     return next((o for o in found.uses.get(x, ()) if o.name == "sum" and ours(o) and o not in found.gone
                  and tuple(o.params["axis"]) == (0,) and not o.params["keepdims"]), None)
+
+
+def is_left_of_product(found: Matcher, x: Value) -> bool:
+    """Whether a product reads the transpose of a matrix on its left."""
+    turned = [o.outputs[0] for o in found.uses.get(x, ()) if o.name == "transpose" and ours(o)]
+    return any(o.name == "matmul" and o.args[0] is t for t in turned for o in found.uses.get(t, ()))
+
+
+def gated_only(g: Any, mask: Any, y: Any) -> Any:
+    """g where y > 0, else 0."""
+    if mask.dtype == "uint32":
+        return linear_relu.bias_relu_pull(g, mask, sums=False)[0]
+    return relu.relu_pull(module_of(g))(g, y)
 
 
 def gated(g: Any, mask: Any, y: Any) -> tuple[Any, Any]:
