@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -12,7 +13,7 @@ SECONDS_BETWEEN_LINES = 5.0
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """Yields step(note): one of `total` steps is done, and this is how it stands. Writes to stderr only."""
-    bar = rich_bar(title, total) if sys.stderr.isatty() else None
+    bar = rich_bar() if sys.stderr.isatty() else None
     if bar is None:
         yield plain(title, total)
         return
@@ -21,7 +22,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
         yield lambda note: bar.update(task, advance=1, note=note)
 
 
-def rich_bar(title, total):
+def rich_bar() -> Any:
+    """rich's bar; None where it is not installed."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,6 +34,7 @@ def rich_bar(title, total):
 
 
 def plain(title: str, total: int) -> Callable[[str], None]:
+    """step(note) that prints the first and the last of `total`, and one every few seconds."""
     done, last = 0, time.monotonic()
 
     def step(note: str) -> None:

@@ -105,11 +105,11 @@ class RowKernel:
 
     def text(self) -> str:
         passes = self.passes()
-        parts = [self.row_values("R", None)]
+        parts = [self.row_values(None)]
         levels = self.levels()
         for number, found in enumerate(passes):
             parts.append(self.loop(found))
-            parts.append(self.row_values("R", {y for y, level in levels.items() if level == number + 1}))
+            parts.append(self.row_values({y for y, level in levels.items() if level == number + 1}))
         names = [self.formulas.names[x] for x in self.arrays]
         outs = [f"out{i}" for i in range(len(self.stored))]
         casts = "".join(f"  const A _c{k} = A(c{k});\n" for k in range(len(self.numbers)))
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(256)
         return (f"{''.join(starts)}  for (int c = threadIdx.x; c < cols; c += blockDim.x) {{\n"
                 f"    const long long base = row * cols;\n{loads}{lines}{''.join(steps)}  }}\n{''.join(ends)}")
 
-    def row_values(self, kind: str, wanted: set[Value] | None) -> str:
+    def row_values(self, wanted: set[Value] | None) -> str:
         """What is one number a row: read from memory where wanted is None, else computed from others."""
         formulas = self.formulas
         if wanted is None:

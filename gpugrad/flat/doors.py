@@ -73,7 +73,7 @@ class Doors:
         self.replace(Tensor, "_data", property(self.get_data, self.set_data))
         self.replace(Tensor, "_grad", property(self.get_grad, self.set_grad))
         plain = Optimizer.step
-        self.replace(Optimizer, "step", lambda optimiser: traced_step(self, optimiser) if tracing() else plain(optimiser))
+        self.replace(Optimizer, "step", lambda optimiser: traced_step(optimiser) if tracing() else plain(optimiser))
         for name in DRAWS:
             self.replace(Generator, name, self.draw(name, getattr(Generator, name)))
 

@@ -14,7 +14,7 @@ from gpugrad.optim import SGD, Adam, Optimizer
 from gpugrad.optim.optimizer import Slot
 
 
-def traced_step(doors: Any, optimiser: Optimizer) -> None:
+def traced_step(optimiser: Optimizer) -> None:
     """What `Optimizer.step` does, noted in the program. Nothing is computed: old values stand for the new ones."""
     RUNNING[-1].updating = True
     try:
