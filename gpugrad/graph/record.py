@@ -26,8 +26,9 @@ from gpugrad.errors import (
 )
 from gpugrad.graph.layers import Layered, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
+from gpugrad.graph.node import Node, Shaped
 from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
-from gpugrad.graph.tensor import Borrowed, Node, Shaped, Tensor, borrowed
+from gpugrad.graph.tensor import Borrowed, Tensor, borrowed
 
 SCALARS = frozenset({float, int, complex, bool, type(None)})
 NO_PARAMS: dict = {}
@@ -146,7 +147,8 @@ def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any,
     xs: tuple[Any, ...] = tuple([v if v is None else save(v, x) if i in kept else shape_only(v)
                 for i, (v, x) in enumerate(zip(values, inputs, strict=True))])
     saved = y if keep_y else shape_only(y)
-    if prim.fits and any(x.shape != y.shape or x.dtype != y.dtype for x, p in zip(xs, parents, strict=True) if p is not None):
+    if prim.fits and any(x.dtype != y.dtype or (p is not None and x.shape != y.shape)
+                         for x, p in zip(xs, parents, strict=True) if hasattr(x, "dtype")):
         params = {**params, "likes": tuple(map(shape_only, xs))}
     node = Node(prim, parents, xs, saved, params)
     if mode.anomaly:
@@ -336,10 +338,10 @@ def binary_recorder(prim: Any) -> Callable:
                 t._node = None
                 return t
             keep_y, keep_a, keep_b = only_a
-            fits = va.dtype is dtype and va.shape == shape
+            fits = va.dtype is dtype and va.shape == shape and (vb is sb or vb.dtype is dtype)
         elif na is None:
             keep_y, keep_a, keep_b = only_b
-            fits = vb.dtype is dtype and vb.shape == shape
+            fits = vb.dtype is dtype and vb.shape == shape and (va is sa or va.dtype is dtype)
         else:
             keep_y, keep_a, keep_b = both
             fits = va.dtype is dtype and vb.dtype is dtype and va.shape == shape and vb.shape == shape

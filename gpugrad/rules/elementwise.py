@@ -13,12 +13,19 @@ from gpugrad.graph.primitive import Primitive, aligned, elementwise
 LN2 = math.log(2)
 LN10 = math.log(10)
 
+def inverse(b):
+    """1 / b, also of Python's 0, by which an array may be divided."""
+    if hasattr(b, "dtype") or b:
+        return 1 / b
+    return math.copysign(math.inf, b) if not isinstance(b, complex) else complex(math.nan, math.nan)
+
+
 # arithmetic ------------------------------------------------------------------------------------------------------------
 
 elementwise("add", 1, 1)
 elementwise("subtract", 1, -1)
 elementwise("multiply", lambda m, y, a, b: b, lambda m, y, a, b: a)
-elementwise("divide", lambda m, y, a, b: 1 / b, lambda m, y, a, b: -y / b)
+elementwise("divide", lambda m, y, a, b: inverse(b), lambda m, y, a, b: -y / b)
 elementwise("negative", -1)
 elementwise("positive", 1)
 elementwise("reciprocal", lambda m, y, x: -y * y)

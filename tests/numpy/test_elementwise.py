@@ -301,3 +301,21 @@ def test_complex_gradients_are_torchs(name):
     ours = getattr(gg, "sign" if name == "sgn" else name)
     g = gg.vjp(ours, z)[1](c if y.is_complex() else c.real)[0]
     assert_close(g, t.grad.numpy(), rtol=1e-11)
+
+
+@pytest.mark.parametrize("other", [np.int8(3), np.uint8(3), True], ids=["int8", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["divide", "multiply", "power", "fmax", "fmin", "maximum", "arctan2", "hypot", "logaddexp"])
+def test_narrow_integers_and_bools_beside_float32_do_not_widen_the_gradient(name, other):
+    f, x, b = getattr(gnp, name), xp.ones(3, dtype="f4"), xp.asarray([other] * 3)
+    for g in (lambda x: f(x, b), lambda x: f(b, x)):
+        assert gg.grad(lambda x, g=g: np.sum(g(x)))(x).dtype == np.float32
+        assert gg.jvp(g, (x,), (x,))[1].dtype == np.float32
+        assert gg.hvp(lambda x, g=g: np.sum(g(x)), x, x).dtype == np.float32
+
+
+def test_division_by_pythons_zero_is_numpys():
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f = lambda x: np.sum(x / 0)
+        assert_equal(gg.grad(f)(xp.ones(2)), [np.inf, np.inf])
+        assert gg.jvp(f, (xp.ones(2),), (xp.ones(2),))[1] == np.inf
+        assert_equal(gg.grad(lambda x: np.sum(x / -0.0))(xp.ones(2)), [-np.inf, -np.inf])
