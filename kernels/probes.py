@@ -124,12 +124,12 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
     yield Probe("scatter.cu", "scatter_chunks", (*F, "int64"), (-(-rows // 256), tiles), (32, 8),
                 (g, np.arange(rows), order, x.copy(), empty((2, rows // 32, COLUMNS)), rows, COLUMNS, rows), n, 12, 12.1)
     heads, length, width = rows // 64, 64, 64                # of the arrays: heads length width elements
-    q, k, v, o, dq, dk, dv = ([z.reshape(-1)[:heads * length * width] for z in (x, g, x[::-1].copy())]
-                              + [empty(heads * length * width) for _ in range(4)])
+    q, k, v, dy, o, dq, dk, dv = ([z.reshape(-1)[:heads * length * width] for z in (x, g, x[::-1].copy(), g[::-1].copy())]
+                                  + [empty(heads * length * width) for _ in range(4)])
     lse, sizes = empty(heads * length), (length, length, width, width, 0.125, False, *[0] * 7)
     yield Probe("attention.cu", "attention", (*F, width), heads, 128, (q, k, v, o, lse, *sizes), o.size, 16, 16.1)
-    yield Probe("attention.cu", "attention_pull", (*F, width), heads * 4, 128, (q, k, v, o, v, lse, dq, dk, dv, heads, *sizes),
-                o.size, 32, 72.2)
+    yield Probe("attention.cu", "attention_pull", (*F, width), heads * 4, 128, (q, k, v, o, dy, lse, dq, dk, dv, heads, *sizes),
+                o.size, 32, 32.1)
     a, c = (rng.standard_normal((128, 64), dtype=np.float32) for _ in range(2))
     yield Probe("gemm.cu", "gemm", (*F, False, True, 0), (4, 1, 1), 256,
                 (a, c, None, empty((128, 128)), None, None, 128, 128, 64, 64, 64, 128, 128 * 64, 128 * 64, 128 * 128, 64, 1.0,
