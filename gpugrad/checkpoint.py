@@ -9,10 +9,11 @@ from typing import Any
 
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
+from gpugrad.graph.node import Leaf, Node, Shaped
 from gpugrad.graph.record import attach
 from gpugrad.graph.state import current, switch
 from gpugrad.graph.sweep import pullback
-from gpugrad.graph.tensor import Leaf, Node, Shaped, Tensor
+from gpugrad.graph.tensor import Tensor
 from gpugrad.trees import flatten
 
 

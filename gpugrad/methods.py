@@ -12,8 +12,9 @@ from gpugrad import numpy as gnp
 from gpugrad.arrays import Device, mark_changed
 from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.namespace import TRACED
+from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import clock, current
-from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import device_beside
 
 # operators --------------------------------------------------------------------------------------------------------------

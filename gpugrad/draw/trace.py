@@ -13,9 +13,10 @@ from gpugrad.draw import Node as Drawn
 from gpugrad.errors import DtypeError, GraphError
 from gpugrad.graph.backward import cotangent, filled_like
 from gpugrad.graph.namespace import RAW
+from gpugrad.graph.node import Leaf, Node, Shaped
 from gpugrad.graph.record import Item
 from gpugrad.graph.sweep import Plan
-from gpugrad.graph.tensor import Leaf, Node, Shaped, Tensor
+from gpugrad.graph.tensor import Tensor
 
 SYMBOLS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "negative": "neg", "matmul": "@", "power": "^"}
 

@@ -17,8 +17,9 @@ from gpugrad.flat.stages import stage, staged
 from gpugrad.flat.symbol import Symbol
 from gpugrad.flat.trace import Trace, as_symbol, outside
 from gpugrad.graph.layers import Layered
+from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import current
-from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.graph.tensor import Tensor
 from gpugrad.profiling import Compilation, note, unwatched
 from gpugrad.trees import describe, flatten
 

@@ -16,8 +16,9 @@ from gpugrad.arrays import mark_changed
 from gpugrad.errors import TraceError
 from gpugrad.flat.symbol import RUNNING, Symbol
 from gpugrad.flat.trace import Trace, outside
+from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import clock
-from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.graph.tensor import Tensor
 from gpugrad.random import Generator
 
 DATA: Any = Tensor.__dict__["_data"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.graph.tensor import Shaped
+from gpugrad.graph.node import Shaped
 
 
 class Value(Shaped):

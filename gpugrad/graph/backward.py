@@ -10,8 +10,9 @@ from gpugrad.arrays import at_home, copied, device_of, exclusive, is_array, modu
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import RAW
+from gpugrad.graph.node import Leaf
 from gpugrad.graph.sweep import bare_array, pullback
-from gpugrad.graph.tensor import Leaf, Tensor
+from gpugrad.graph.tensor import Tensor
 
 
 def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:

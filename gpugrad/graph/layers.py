@@ -14,7 +14,8 @@ import numpy
 
 from gpugrad.arrays import is_array
 from gpugrad.graph.namespace import RAW, TRACED
-from gpugrad.graph.tensor import Borrowed, Shaped, Tensor
+from gpugrad.graph.node import Shaped
+from gpugrad.graph.tensor import Borrowed, Tensor
 
 PLAIN = (Tensor, Borrowed)
 

@@ -14,9 +14,10 @@ from gpugrad.arrays import LAST, Follower, changed_since, exclusive, is_array
 from gpugrad.errors import AnomalyError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
+from gpugrad.graph.node import HOOKS, Leaf, Node
 from gpugrad.graph.record import LINES, Item
 from gpugrad.graph.state import current, switch
-from gpugrad.graph.tensor import HOOKS, Leaf, Node, Tensor
+from gpugrad.graph.tensor import Tensor
 
 by_age = attrgetter("seq")
 

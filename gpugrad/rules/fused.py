@@ -6,10 +6,10 @@ import math
 
 from gpugrad.arrays import is_one
 from gpugrad.graph.namespace import derived
+from gpugrad.graph.node import HOOKS
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
 from gpugrad.graph.primitive import linear as linear_in
 from gpugrad.graph.record import Item
-from gpugrad.graph.tensor import HOOKS
 from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, linear_relu, relu, softmax
 from gpugrad.kernels.matmul import linear_gradients, multiply
 from gpugrad.rules.shape import all_batched, next_axes

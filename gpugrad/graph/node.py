@@ -1,0 +1,118 @@
+"""Node, what a Tensor remembers of the operation that made it; Leaf, where gradients end; and the hooks on both.
+
+Nodes point to the nodes of their inputs and to nothing else: a graph has no cycles and dies by reference count.
+"""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gpugrad.graph.state import clock
+
+if TYPE_CHECKING:
+    from gpugrad.graph.tensor import Tensor
+
+
+class Shaped:
+    """Stands in for an array that a rule needs to know only by shape and dtype."""
+
+    __slots__ = ("shape", "dtype")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any):
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for length in self.shape:
+            n *= length
+        return n
+
+    def __repr__(self) -> str:
+        return f"Shaped({self.shape}, {self.dtype})"
+
+
+class Node:
+    """One recorded operation: y = prim(*xs, **params).
+
+    parents  the node of each input, None for an input that needs no gradient
+    xs, y    what the rule reads: saved values, `Shaped` or None for the rest; both None once freed
+    seq      creation order; a node is always younger than its parents
+    level    the start of the innermost reverse sweep it belongs to; worked out when it is first asked for
+    """
+
+    __slots__ = ("prim", "parents", "xs", "y", "params", "seq", "level", "__weakref__")
+
+    if TYPE_CHECKING:
+        level: int
+
+    def __init__(self, prim: Any, parents: tuple, xs: tuple | None, y: Any, params: Any):
+        self.prim = prim
+        self.parents = parents
+        self.xs = xs
+        self.y = y
+        self.params = params
+        self.seq = clock()
+
+    def free(self) -> None:
+        """Let go of the saved arrays."""
+        self.xs = self.y = None
+
+    def __getattr__(self, name: str) -> Any:              # a slot that is still empty
+        if name != "level":
+            raise AttributeError(f"Node: no attribute {name!r}")
+        todo = [self]
+        while todo:
+            node = todo[-1]
+            waiting = [p for p in node.parents if p is not None and not has_level(p)]
+            if waiting:
+                todo += waiting
+            else:
+                node.level = max([p.level for p in node.parents if p is not None], default=0)
+                todo.pop()
+        return self.level
+
+
+def has_level(node: Node) -> bool:
+    try:
+        vars(Node)["level"].__get__(node)
+    except AttributeError:
+        return False
+    return True
+
+
+class Leaf(Node):
+    """Where gradients end: knows its Tensor weakly, since a Tensor that died needs no gradient."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor):
+        super().__init__(None, (), (), None, None)
+        self.tensor = weakref.ref(tensor)
+        self.level = self.seq
+
+
+#: Functions to call with the gradient of a node's output, by node.
+HOOKS: weakref.WeakKeyDictionary[Node, dict[int, Callable]] = weakref.WeakKeyDictionary()
+
+
+class Hook:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    def __init__(self, node: Node, function: Callable):
+        self.node = weakref.ref(node)
+        self.key = clock()
+        HOOKS.setdefault(node, {})[self.key] = function
+
+    def remove(self) -> None:
+        node = self.node()
+        if node is not None and node in HOOKS:
+            HOOKS[node].pop(self.key, None)
+            if not HOOKS[node]:
+                del HOOKS[node]
