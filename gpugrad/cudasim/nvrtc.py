@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from .errors import CompileError
+from .kept import kept, key_of
 
 INSTALL = "Install it with `pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`; no GPU is needed."
 
@@ -34,22 +35,29 @@ def compile_ptx(source, arch="sm_90", options=(), names=(), filename="kernel.cu"
     Raises CompileError with NVRTC's log, which shows the line of `source`.
     """
     nvrtc = library()
+    flags = [f"--gpu-architecture={arch.replace('sm_', 'compute_')}", "-lineinfo", *options]
+    flags += [f"-I{folder}" for folder in include_folders()]
+    if not any(flag.startswith(("-std", "--std")) for flag in flags):
+        flags.append("-std=c++17")
+    ptx, log, lowered = kept(key_of(str(nvrtc.path), nvrtc.version, source, names, filename, flags=flags),
+                             lambda: compiled(nvrtc, source, arch, flags, names, filename))
+    return Compiled(ptx, log, lowered, source, filename)
+
+
+def compiled(nvrtc, source, arch, flags, names, filename):
+    """(PTX, log, mangled names) by the compiler."""
     program = ctypes.c_void_p()
     nvrtc.create(ctypes.byref(program), source.encode(), filename.encode(), 0, None, None)
     try:
         for name in names:
             nvrtc.call("nvrtcAddNameExpression", program, name.encode())
-        flags = [f"--gpu-architecture={arch.replace('sm_', 'compute_')}", "-lineinfo", *options]
-        flags += [f"-I{folder}" for folder in include_folders()]
-        if not any(flag.startswith(("-std", "--std")) for flag in flags):
-            flags.append("-std=c++17")
         encoded = [flag.encode() for flag in flags]
         status = nvrtc.lib.nvrtcCompileProgram(program, len(encoded), (ctypes.c_char_p * len(encoded))(*encoded))
         log = nvrtc.text("ProgramLog", program)
         if status:
             raise CompileError(explain(log, source, filename, arch, status), log=log)
         lowered = {name: nvrtc.lowered_name(program, name) for name in names}
-        return Compiled(nvrtc.text("PTX", program), log, lowered, source, filename)
+        return nvrtc.text("PTX", program), log, lowered
     finally:
         nvrtc.lib.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from gpugrad.cudasim import Checks, PtxError, compile_cuda
+from gpugrad.cudasim import Checks, CompileError, PtxError, compile_cuda
 from gpugrad.cudasim.coalesce import conflicts, sectors
 from gpugrad.cudasim.flow import Block, in_order
 from gpugrad.cudasim.ptx import Address, Group, Immediate, Label, Register, parse
@@ -229,3 +229,22 @@ def test_results_do_not_depend_on_the_size_of_a_batch(module, rng, monkeypatch):
         results.append((y.tobytes(), counters.global_sectors, counters.divergent_branches, counters.bank_conflicts,
                         counters.instructions, counters.warp_instructions, counters.unique_bytes_read))
     assert results[0] == results[1] == results[2]
+
+
+def test_ptx_is_kept_between_processes_until_a_header_changes(tmp_path, monkeypatch):
+    from gpugrad.cudasim import nvrtc
+    monkeypatch.setenv("GPUGRAD_SIM_CACHE_DIR", str(tmp_path / "kept"))
+    (tmp_path / "size.cuh").write_text("#define SIZE 3\n")
+    source, made = '#include "size.cuh"\nextern "C" __global__ void k(int* y) { y[0] = SIZE; }', []
+    compiled = nvrtc.compiled
+    monkeypatch.setattr(nvrtc, "compiled", lambda *a: made.append(a) or compiled(*a))
+    compile_anew = nvrtc.compile_ptx.__wrapped__
+    first, again = (compile_anew(source, options=(f"-I{tmp_path}",)) for _ in range(2))
+    assert first == again and len(made) == 1
+    (tmp_path / "size.cuh").write_text("#define SIZE 40\n")
+    assert compile_anew(source, options=(f"-I{tmp_path}",)).ptx != first.ptx
+    for file in (tmp_path / "kept").iterdir():
+        file.write_text("{")                                          # a broken entry is made again
+    assert compile_anew(source, options=(f"-I{tmp_path}",)).ptx != first.ptx and len(made) == 3
+    with pytest.raises(CompileError):
+        compile_anew("wrong")
