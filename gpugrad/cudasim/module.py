@@ -119,7 +119,7 @@ class Kernel:
     def place(self, instruction):
         return place_of(instruction, self.name, self.module.compiled, self.module.program.files)
 
-    def launch(self, grid, block, args, shared=0, checks=None):
+    def launch(self, grid, block, args, shared=0, checks=None, only=None):
         """Run the kernel to its end on the simulated device.
 
         grid, block   an int, or up to three: blocks in the grid, threads in a block
@@ -127,12 +127,13 @@ class Kernel:
                       or np.void; a Python int is a long long, a float a double, a bool a bool, None a null pointer
         shared        bytes of dynamic shared memory
         checks        Checks; by default everything is checked
+        only          a range of block numbers, x fastest: the others do nothing, which looks at one end of a huge grid
         return        Counters
 
         Raises ArgumentError before anything runs; OutOfBounds, Misaligned, Uninitialised, ReadOnly, Race,
         BarrierDivergence, WarpDivergence, Trap and Timeout name thread, block, address and source line.
         """
-        return Launch(self, grid, block, args, shared, checks or Checks()).run()
+        return Launch(self, grid, block, args, shared, checks or Checks()).run(only)
 
     def check(self, grid, block, args, shared=0):
         """ArgumentError where `launch` would refuse these."""
@@ -231,18 +232,19 @@ class Launch:
         names = self.kernel.parameter_names or [f"{p.size} bytes" for p in self.kernel.entry.params]
         return ", ".join(names) or "none"
 
-    def run(self):
-        blocks = int(np.prod(self.grid, dtype=np.int64))
+    def run(self, only=None):
+        every = range(int(np.prod(self.grid, dtype=np.int64)))
+        chosen = every if only is None else range(max(0, only.start), min(len(every), only.stop))
         together = any(block.waits == "spins" for block in self.kernel.blocks)
         size = max(1, (LANES_TOGETHER if together else LANES_PER_BATCH) // self.threads)
         frame = self.kernel.layout.locals.end
         if frame:
             size = max(1, min(size, LOCAL_BYTES_PER_BATCH // (frame * self.threads)))
-        self.counters.blocks, self.counters.threads = blocks, blocks * self.threads
+        self.counters.blocks, self.counters.threads = len(chosen), len(chosen) * self.threads
         try:
             with np.errstate(all="ignore"):
-                for first in range(0, blocks, size):
-                    Batch(self, first, min(size, blocks - first)).run()
+                for first in range(chosen.start, chosen.stop, size):
+                    Batch(self, first, min(size, chosen.stop - first)).run()
             self.total()
         finally:
             for region in self.regions:
