@@ -66,11 +66,12 @@ def gradients(op: str, params: Any) -> list[Tensor]:
 
 def scaled_down(first: Any, grads: list[Tensor], max_norm: float, norm: float) -> Any:
     """Scale the gradients, of which `first` is one's array, and return the norm that they had."""
-    xp = module_of(first)
+    m = RAW[type(first)]
+    xp = m.xp
     joint = side_by_side(xp, grads)
     arrays = [g._data for g in grads] if joint is None else [joint]
-    sizes = xp.stack([norm_of(xp, g, norm).astype(arrays[0].real.dtype) for g in arrays])
-    total = norm_of(xp, sizes, norm)
+    norms = [norm_of(m, g, norm) for g in arrays]
+    total = norms[0] if len(norms) == 1 else norm_of(m, xp.stack([n.astype(arrays[0].real.dtype) for n in norms]), norm)
     scale = xp.minimum(1, max_norm / (total + 1e-6))
     for g in arrays:
         xp.multiply(g, scale.astype(g.dtype), out=g)
@@ -96,8 +97,9 @@ def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
     return joint
 
 
-def norm_of(xp: Any, array: Any, order: float) -> Any:
-    size = xp.abs(array)
+def norm_of(m: Any, array: Any, order: float) -> Any:
+    size = m.xp.abs(array)
     if order == math.inf:
-        return size.max() if size.size else xp.zeros((), size.dtype)
-    return (size * size).sum() ** 0.5 if order == 2 else (size ** order).sum() ** (1 / order)
+        return size.max() if size.size else m.xp.zeros((), size.dtype)
+    powers = size * size if order == 2 else size ** order
+    return m.sum(powers, axis=tuple(range(size.ndim)), keepdims=False) ** (1 / order)

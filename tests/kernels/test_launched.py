@@ -5,6 +5,7 @@ import pytest
 import gpugrad as gg
 from gpugrad.arrays import module_of, one
 from gpugrad.kernels.gelu import gelu, gelu_slope, gelu_tanh, gelu_tanh_slope
+from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.record import recording
 
 LABELS = np.array([0, 4, 2])
@@ -146,3 +147,85 @@ def test_the_one_that_sweeps_begin_with_is_never_written_to():
     y = gg.tensor(np.ones((2, 3), "f"), device="sim", requires_grad=True)
     labelled(y).backward()
     assert x.grad.item() == 2 and one(module_of(y.data), y.dtype).item() == 1
+
+
+# every kernel, from the function that users call ---------------------------------------------------------------------------
+
+def labels(rows, classes):
+    return gg.tensor(np.arange(rows) % classes, device="sim")
+
+
+#: name -> (function, shapes of its inputs, launches forward, launches back). No more than these are launched.
+FAMILIES = {
+    "bias and relu": (lambda x, w, b: gg.nn.linear(x, w, b, activation="relu"), [(8, 6), (4, 6), (4,)],
+                      ["gemm", "bias_relu"], ["bias_relu_pull", "gemm", "gemm"]),
+    "linear": (gg.nn.linear, [(8, 6), (4, 6), (4,)], ["gemm"], ["gemm", "gemm"]),
+    "product": (lambda a, b: a @ b, [(5, 8), (8, 6)], ["gemm"], ["gemm", "gemm"]),
+    "long softmax": (gg.nn.softmax, [(2, 9000)], ["softmax_long"], ["softmax_long_pull"]),
+    "losses of rows": (lambda x: gg.nn.cross_entropy(x, labels(3, 5), reduction="none"), [(3, 5)],
+                       ["cross_entropy_row"], ["cross_entropy_pull"]),
+    "mean loss": (lambda x: gg.nn.cross_entropy(x, labels(3, 5)), [(3, 5)], ["cross_entropy_row"], []),
+    "mean loss of long rows": (lambda x: gg.nn.cross_entropy(x, labels(2, 9)), [(2, 9000)], ["cross_entropy_long"], []),
+    "layer norm": (gg.nn.layer_norm, [(3, 8), (8,), (8,)], ["layer_norm_row"], ["layer_norm_row_pull"]),
+    "long layer norm": (gg.nn.layer_norm, [(2, 9000), (9000,), (9000,)], ["layer_norm_long"],
+                        ["layer_norm_long_pull", "layer_norm_columns"]),
+    "rms norm": (gg.nn.rms_norm, [(3, 8), (8,)], ["layer_norm_row"], ["layer_norm_row_pull"]),
+    "group norm": (lambda x: gg.nn.group_norm(x, 2), [(3, 4, 5)], ["layer_norm_row"], ["layer_norm_row_pull"]),
+    "attention": (gg.nn.scaled_dot_product_attention, [(2, 5, 4), (2, 6, 4), (2, 6, 4)], ["attention"], ["attention_pull"]),
+    "dropout": (lambda x: gg.nn.dropout(x, 0.5), [(3, 8)], ["dropout"], ["dropout"]),
+    "row sums": (lambda x: x.sum(axis=1), [(5, 8)], ["sum_last"], []),
+    "column sums": (lambda x: x.sum(axis=0), [(5, 8)], ["sum_middle"], []),
+    "sums over the middle": (lambda x: x.sum(axis=1), [(3, 5, 8)], ["sum_middle"], []),
+    "lookup": (lambda x: x[gg.tensor(np.arange(300) % 2, device="sim")], [(5, 4)], [], ["scatter_chunks", "scatter_joins"]),
+    "one input": (gg.tanh, [(3, 4)], [], ["tanh_pull"]),
+    "two inputs": (lambda a, b: a / b, [(3, 4), (3, 4)], [], ["divide_pull"]),
+    "activation": (gg.nn.silu, [(3, 4)], ["silu"], ["silu_pull"]),
+}
+
+#: Kernels that no wrapper launches.
+UNCALLED = {"count_labels"}
+
+
+def inputs(shapes):
+    return [gg.tensor(sample(shape, "float32"), device="sim", requires_grad=True) for shape in shapes]
+
+
+def launches(function, *args):
+    """(the result, the names of our kernels that the device ran)."""
+    with gg.device("sim") as device, device.xp.recording() as ran, recording() as log:
+        result = function(*args)
+    ours = [launch.name for launch in log.launches]
+    assert [launch.name for launch in ran.launches if launch.kind == "kernel"] == [n for n in ours if "<" in n]
+    return result, ["gemm" if name.startswith("gemm") else name.partition("<")[0] for name in ours]    # cuBLASLt's products too
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_is_launched_where_it_should_be(name):
+    f, shapes, forward, backward = FAMILIES[name]
+    y, found = launches(f, *inputs(shapes))
+    assert found == forward
+    seed = gg.tensor(np.ones(y.shape, "f"), device="sim") if y.ndim else None
+    assert sorted(launches(y.backward, seed)[1]) == sorted(backward)
+
+
+def test_tangents_of_elementwise_rules_are_launches():
+    x, = inputs([(3, 4)])
+    assert launches(lambda: gg.jvp(gg.tanh, x.detach(), x.detach()))[1] == ["tanh_push"]
+
+
+@pytest.mark.parametrize(("kind", "kernel"), [(gg.optim.SGD, "sgd"), (gg.optim.Adam, "adam"), (gg.optim.AdamW, "adam")])
+def test_optimisers_are_launched(kind, kernel):
+    params = inputs([(3, 4), (5,)])
+    for p in params:
+        (p * p).sum().backward()
+    _, found = launches(gg.optim.clip_grad_norm, params, 1.0)
+    assert found == ["sum_last"]                          # of all gradients, side by side
+    assert launches(kind(params, lr=0.1).step)[1] == [kernel]
+
+
+def test_no_kernel_of_the_project_is_left_out():
+    """What the tables of this file launch is all that there is."""
+    named = {kernel for _, _, forward, backward in FAMILIES.values() for kernel in (*forward, *backward)} | {"sgd", "adam"}
+    named |= {kernel for _, forward, backward in FUNCTIONS.values() for kernel in (*forward, *backward)}
+    kernels = {kernel for instances in INSTANCES.values() for kernel in instances}
+    assert kernels - named == UNCALLED
