@@ -182,7 +182,7 @@ def score_replay(step: Replayed, number: str) -> list[Score]:
 
 def score_kernels(compiled: list, hot: list) -> list[Score]:
     """The scores that the compiler and one launch of each hot kernel give."""
-    bad = sum(f.spilled + f.stack for f in compiled)
+    bad = sum(f.spilled + f.stack for f in map(gate.without_library, compiled))
     narrow = [f.expression for f in compiled if f.vector and not f.wide_loads + f.wide_stores]
     flight = {h.expression: 2048 * h.occupancy["sm_90"] * 16 * max(1, h.wide_loads) for h in hot}
     least = min(flight, key=flight.__getitem__)

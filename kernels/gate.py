@@ -13,12 +13,12 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels.card import H100
-from gpugrad.kernels.instances import INSTANCES
+from gpugrad.kernels.instances import INSTANCES, wide
 from gpugrad.kernels.probes import SOURCES, probes
 from gpugrad.kernels.ptxas import ARCHITECTURES, Figures, figures, occupancy, version
 
@@ -26,6 +26,9 @@ SHOWN_ARCH = "sm_90"
 LEAST_OCCUPANCY = {"layer_norm_row_pull": 0.25, "gemm": 0.25,        # they hold a tile or a row in registers
                    "attention": 0.25, "attention_pull": 0.18}
 OCCUPANCY = 0.5
+#: CUDA's own functions keep this much in local memory for rare arguments (sin beyond 1e5), or round a call, whatever calls them.
+LIBRARY = frozenset(("sin_pull", "cos_pull", "erf_pull", "expm1_pull", "logaddexp2_pull", "hypot_pull"))
+LIBRARY_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,7 @@ def compile_all(architectures: Sequence[str] = ARCHITECTURES, files: Iterable[st
 
 
 def compile_generated(architectures: Sequence[str] = ARCHITECTURES) -> list[Figures]:
-    """The pullback kernel of each elementwise rule on arrays, flat path, float32 and float16.
-
-    float64 is left out: there CUDA's own functions (sin, expm1, erf) keep values in local memory, whatever calls them.
-    """
+    """The pullback kernel of each elementwise rule on arrays, flat path, float32, float64 and float16."""
     from gpugrad.graph.namespace import PRIMITIVES
     from gpugrad.graph.primitive import Elementwise
     from gpugrad.kernels.elementwise import source_of
@@ -98,7 +98,8 @@ def compile_generated(architectures: Sequence[str] = ARCHITECTURES) -> list[Figu
         if rule is not None:
             k = rule.kernel
             source = source_of(k.name, k.inputs, *k.body, len(k.numbers), -1)
-            jobs += [(source, [(k.name, ("float32", 4)), (k.name, ("float16", 8))], arch) for arch in architectures]
+            instances = [(k.name, (t, wide(t))) for t in ("float32", "float64", "float16")]
+            jobs += [(source, instances, arch) for arch in architectures]
     return compile_jobs(jobs, architectures)
 
 
@@ -133,8 +134,14 @@ def run_hot(compiled: Iterable[Figures]) -> list[Hot]:
 
 def problems(compiled: Iterable[Figures], hot: Iterable[Hot]) -> list[str]:
     """Every regression, one line each; none where the gate is passed."""
-    return [f"{f.expression} on {f.arch} {p}" for f in compiled for p in f.problems] + [
+    return [f"{f.expression} on {f.arch} {p}" for f in compiled for p in without_library(f).problems] + [
         f"{h.expression} {p}" for h in hot for p in h.problems]
+
+
+def without_library(f: Figures) -> Figures:
+    """The figures less what CUDA's own functions take, where the kernel calls them and they take no more than LIBRARY_BYTES."""
+    known = f.kernel in LIBRARY and f.file not in INSTANCES and f.stack + f.spilled <= LIBRARY_BYTES
+    return replace(f, stack=0, spilled=0) if known else f
 
 
 HEADS = ("kernel", "bytes/element", "least", "floor", "registers", "occupancy", "128-bit", "sectors", "conflicts")
@@ -158,13 +165,14 @@ def summary(compiled: Sequence[Figures]) -> list[str]:
     architectures = sorted({f.arch for f in compiled}, key=ARCHITECTURES.index)
     most = max(compiled, key=lambda f: f.registers)
     totals = Counter[str]()
-    for f in compiled:
+    for f in map(without_library, compiled):
         totals.update(spilled=f.spilled, stack=f.stack, atomics=f.float_atomics)
     written = {f.expression for f in compiled if f.file in INSTANCES}
     generated = {f.expression for f in compiled if f.file not in INSTANCES}
     return [f"{len(written)} instantiations of {len(INSTANCES)} files and {len(generated)} of generated kernels, for "
             f"{', '.join(architectures)}, NVRTC {version()}: {totals['spilled']} bytes spilled, {totals['stack']} bytes of local "
-            f"memory, {totals['atomics']} float atomics; most registers {most.registers} ({most.expression}, {most.arch}).",
+            f"memory besides {LIBRARY_BYTES} that CUDA's sin, erf and their like may take, {totals['atomics']} float atomics; "
+            f"most registers {most.registers} ({most.expression}, {most.arch}).",
             "Hot kernels: float32, vector path, rows of 1024; bytes, sectors and conflicts counted on the simulated device. "
             f"floor: us for a million elements at {H100.bandwidth / 1e12:g} TB/s ({H100.name}, {H100.source}), modelled. "
             "128-bit: loads+stores in the PTX. Registers and occupancy: lowest-highest over the architectures."]

@@ -41,6 +41,29 @@ def test_generated_pullbacks_pass_the_gate_on_sm_90():
     assert gate.problems(compiled, []) == []
 
 
+def test_only_what_cudas_own_functions_take_is_let_through():
+    found, = ptxas.figures(Source("generated", text=BAD), [("plain", ("float32", 1))], "sm_90")
+    taking = lambda kernel, stack: gate.problems([replace(found, kernel=kernel, stack=stack)], [])
+    assert taking("sin_pull", gate.LIBRARY_BYTES) == []
+    assert len(taking("sin_pull", gate.LIBRARY_BYTES + 1)) == len(taking("tanh_pull", 8)) == 1
+    assert len(gate.problems([replace(found, file="relu.cu", kernel="sin_pull", stack=8)], [])) == 1
+
+
+def test_what_was_compiled_once_is_not_compiled_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(ptxas, "cache_folder", lambda: tmp_path)
+    instances = [("plain", ("float32", 1)), ("plain", ("float64", 1))]
+    first = ptxas.figures(Source("bad.cu", text=BAD), instances, "sm_90")
+    kept, = tmp_path.iterdir()
+    monkeypatch.setattr(ptxas, "compiled", lambda *_: pytest.fail("compiled again"))
+    assert ptxas.figures(Source("bad.cu", text=BAD), instances, "sm_90") == first
+    kept.write_text("[{}]")                                # half a file, or one of another version, is none
+    monkeypatch.undo()
+    monkeypatch.setattr(ptxas, "cache_folder", lambda: tmp_path)
+    assert ptxas.figures(Source("bad.cu", text=BAD), instances, "sm_90") == first
+    changed = ptxas.figures(Source("bad.cu", text=BAD.replace("y[threadIdx.x] =", "y[threadIdx.x] +=")), instances, "sm_90")
+    assert len(list(tmp_path.iterdir())) == 2 and [f.expression for f in changed] == [f.expression for f in first]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ptxas.ARCHITECTURES)
 def test_every_instance_passes_the_gate_on_every_architecture(arch):
