@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.geometry import pack_width, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
@@ -28,7 +29,7 @@ CAUSAL_ROWS = 256                                         # of a chunk, at most:
 
 def attention(xp: Any) -> Any:
     """(o, lse)."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(q: Any, k: Any, v: Any, scale: float, causal: bool = False) -> tuple[Any, Any]:
         (*lead, length, _), (keys, width) = q.shape, v.shape[-2:]
@@ -62,7 +63,7 @@ def attention(xp: Any) -> Any:
 
 def attention_pull(xp: Any) -> Any:
     """(dq, dk, dv)."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(g: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, scale: float, causal: bool = False) -> tuple[Any, Any, Any]:
         (*lead, length, _), (keys, width) = q.shape, v.shape[-2:]

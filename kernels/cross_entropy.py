@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays import has_kernels
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels.geometry import LONG, ROWS, WARP, pack_width, row_plan, taken, tickets
 from gpugrad.kernels.instances import INSTANCES
@@ -27,7 +28,7 @@ NO_LABEL = -2**63                 # what the kernels pass over: no label is that
 
 def cross_entropy(xp):
     """(loss, p). On the host p is made in `out`, where that is given."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(x, labels, smoothing=0.0, out=None):
         check_labels(xp, labels, x.shape[-1])
@@ -51,7 +52,7 @@ def cross_entropy(xp):
 
 def cross_entropy_pull(xp):
     """g (p - t). On the host it is made in `out`, where that is given, an array in rows."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(g, p, labels, smoothing=0.0, out=None):
         classes = p.shape[-1]
@@ -82,7 +83,7 @@ def cross_entropy_push(xp):
 
 def mean_cross_entropy(xp):
     """(mean of the rows' losses, its gradient d)."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
     rows = cross_entropy(xp)
 
     def run(x, labels, smoothing=0.0):

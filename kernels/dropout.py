@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.geometry import pack_width, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
@@ -31,7 +32,7 @@ def dropout(xp):
 
 
 def random_dropout(xp):
-    on_gpu, masked = hasattr(xp, "RawModule"), dropout(xp)
+    on_gpu, masked = has_kernels(xp), dropout(xp)
 
     def run(x, call, p):
         scale = 1 / (1 - p) if p < 1 else 0.0

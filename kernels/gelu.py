@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.blocks import blockwise
 from gpugrad.kernels.erf import erf_into
 from gpugrad.kernels.geometry import over_elements, taken
@@ -25,7 +26,7 @@ def launched(slope, tanh, passes):
     """xp -> the kernel where xp compiles kernels; else, and for what it does not take, what `passes(xp)` makes."""
     def on(xp):
         composed = passes(xp)
-        if not hasattr(xp, "RawModule"):
+        if not has_kernels(xp):
             return composed
 
         def run(x):

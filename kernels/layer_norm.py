@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.geometry import LONG, WARP, pack_width, partial_room, row_plan, row_slices
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.standardize import LAYER_NORM, SLICES, pull_plan, standardize, standardize_pull
@@ -32,7 +33,7 @@ def trailing(x: Any, axes: int) -> tuple[int, ...]:
 
 def layer_norm(xp):
     """(y, mean, r)."""
-    on_gpu, passes = hasattr(xp, "RawModule"), standardize(xp)
+    on_gpu, passes = has_kernels(xp), standardize(xp)
 
     def run(x, w=None, b=None, axes=1, eps=1e-5, centre=True):
         if on_gpu and takes(x, axes, w, b):
@@ -48,7 +49,7 @@ def layer_norm(xp):
 
 def layer_norm_pull(xp):
     """(dx, dw, db)."""
-    on_gpu, pull = hasattr(xp, "RawModule"), standardize_pull(xp)
+    on_gpu, pull = has_kernels(xp), standardize_pull(xp)
 
     def run(g, x, w, mean, r, axes=1, centre=True):
         if on_gpu and takes(x, axes, w) and g.dtype == x.dtype and g.shape == x.shape:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import module_of
+from gpugrad.arrays import has_kernels, module_of
 from gpugrad.kernels import cublaslt, matmul
 from gpugrad.kernels.geometry import ROWS, WARP, pack_width, partial_room, row_slices, taken
 from gpugrad.kernels.launch import launch
@@ -25,7 +25,7 @@ BLOCKS = 264                      # two for each multiprocessor of an H100
 
 def linear_relu(xp):
     """(y, mask)."""
-    on_gpu, product, rectify = hasattr(xp, "RawModule"), linear(xp), relu(xp)
+    on_gpu, product, rectify = has_kernels(xp), linear(xp), relu(xp)
 
     def run(x, w, b=None, gate=None):
         arrays = [a for a in (x, w, b) if a is not None]

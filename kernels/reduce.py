@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.geometry import lanes_for, pack_width, ticket_count, tickets
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
@@ -23,7 +24,7 @@ SLICE = 4096                      # elements a thread block should have at least
 
 def sums(xp: Any) -> Callable:
     """run(x, axis, keepdims): the sum over a tuple of axes. With kernels also run(x, axis, keepdims, scale): scale times it."""
-    if not hasattr(xp, "RawModule"):
+    if not has_kernels(xp):
         return lambda x, axis, keepdims: x.sum(axis=axis, keepdims=keepdims)
 
     def run(x, axis, keepdims, scale=1):
@@ -46,7 +47,7 @@ def sums(xp: Any) -> Callable:
 
 def means(xp: Any) -> Callable:
     """run(x, axis, keepdims): the mean over a tuple of axes."""
-    if hasattr(xp, "RawModule"):
+    if has_kernels(xp):
         total = sums(xp)
 
         def scaled(x, axis, keepdims):

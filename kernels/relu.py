@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.blocks import stored
 from gpugrad.kernels.geometry import over_elements, taken
 from gpugrad.kernels.instances import INSTANCES
@@ -21,7 +22,7 @@ BITS = {2: "i2", 4: "i4", 8: "i8"}
 def relu(xp):
     """y = max(x, 0)."""
     maximum = xp.maximum
-    if not hasattr(xp, "RawModule"):
+    if not has_kernels(xp):
         return lambda x: maximum(x, 0)
     return lambda x: over_elements(RELU, "relu", (), x) if taken(x) else maximum(x, 0)
 
@@ -32,7 +33,7 @@ def relu_pull(xp):
     The mask is laid over the bits of g. numpy.where branches on every element: ten times slower on a random mask.
     `out`, of NumPy, may not share memory with g.
     """
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(g, y, out=None):
         if on_gpu and g.shape == y.shape and taken(g, y):

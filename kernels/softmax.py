@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.geometry import LONG, pack_width, row_plan, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
@@ -23,7 +24,7 @@ def launched(kernel: str, log: bool, passes: Callable) -> Callable:
     """xp -> the kernel of rows, where xp compiles kernels; else, and for what it does not take, what `passes(xp)` makes."""
     def on(xp: Any) -> Callable:
         composed = passes(xp)
-        if not hasattr(xp, "RawModule"):
+        if not has_kernels(xp):
             return composed
 
         def run(*arrays: Any, axis: tuple[int, ...]) -> Any:

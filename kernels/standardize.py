@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from gpugrad.arrays import has_kernels
 from gpugrad.kernels.elementwise import generated
 from gpugrad.kernels.geometry import LONG, WARP, pack_width, row_plan, taken
 from gpugrad.kernels.instances import INSTANCES
@@ -21,7 +22,7 @@ SLICES = 264                      # two blocks for each multiprocessor of an H10
 
 def standardize(xp):
     """(n, r, mean). On the host n is made in `out`, where that is given; it may not share memory with x."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(x, axis, eps, centre=True, out=None):
         length = reduced_size(x, axis)
@@ -50,7 +51,7 @@ def standardize(xp):
 
 def standardize_pull(xp):
     """dx. On the host it is made in `out`, where that is given; it may share memory with none of the rest."""
-    on_gpu = hasattr(xp, "RawModule")
+    on_gpu = has_kernels(xp)
 
     def run(g, n, r, axis, centre=True, out=None):
         length = reduced_size(n, axis)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, module_of, simulated_module
+from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, has_kernels, module_of, simulated_module
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GpugradError
 
 
@@ -112,7 +112,7 @@ def move(array: Any, device: Device) -> Any:
 
 def has_several(xp: Any) -> bool:
     """Whether this array module has more than one device, of which one is current."""
-    return xp is not numpy and hasattr(xp, "RawModule") and xp.cuda.runtime.getDeviceCount() > 1
+    return xp is not numpy and has_kernels(xp) and xp.cuda.runtime.getDeviceCount() > 1
 
 
 class Follower:

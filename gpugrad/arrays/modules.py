@@ -107,3 +107,8 @@ def is_array(x: Any) -> bool:
 
 def module_of(x: Any) -> ModuleType:
     return module_of_type(type(x))
+
+
+def has_kernels(xp: Any) -> bool:
+    """True for a module whose arrays our CUDA kernels take: CuPy, or its stand-in."""
+    return hasattr(xp, "RawModule")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import at_home, copied, device_of, exclusive, is_array, module_of, one, short
+from gpugrad.arrays import at_home, copied, device_of, exclusive, has_kernels, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import RAW
@@ -58,7 +58,7 @@ def filled_like(y: Any, value: float, beside: Any = None) -> Any:
 
 
 def filled(array: Any, xp: Any, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
-    if value == 1 and not shape and hasattr(xp, "RawModule"):
+    if value == 1 and not shape and has_kernels(xp):
         return one(xp, dtype)
     if xp is not numpy:
         return xp.full(shape, value, dtype=dtype)

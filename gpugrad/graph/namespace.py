@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpugrad.arrays import at_home, has_several, module_of_type
+from gpugrad.arrays import at_home, has_kernels, has_several, module_of_type
 
 PRIMITIVES: dict[str, Any] = {}                 # name -> Primitive
 DERIVED: dict[str, Callable] = {}               # name -> function of m and its arguments, made of primitives
@@ -70,7 +70,7 @@ class RawTable(dict):
     def __missing__(self, array_type: type) -> Raw:
         xp = module_of_type(array_type)
         raw = Raw(xp) if array_type is xp.ndarray else self[xp.ndarray]
-        if array_type is xp.ndarray and hasattr(xp, "RawModule"):
+        if array_type is xp.ndarray and has_kernels(xp):
             for name, rules in COMPILED_RULES.items():
                 setattr(raw, name, rules(array_type))
         self[array_type] = raw

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpugrad.arrays import module_of
+from gpugrad.arrays import has_kernels, module_of
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
@@ -45,4 +45,4 @@ def in_one_launch(*tensors: Tensor | None) -> bool:
 
 def compiles(array: Any) -> bool:
     """Whether kernels are compiled where the array lies, or where the one lies that it stands for in a trace."""
-    return hasattr(module_of(array), "RawModule") or getattr(array, "device", "cpu") != "cpu"
+    return has_kernels(module_of(array)) or getattr(array, "device", "cpu") != "cpu"

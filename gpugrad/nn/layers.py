@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import module_of
+from gpugrad.arrays import has_kernels, module_of
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
@@ -96,7 +96,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
     if not training or p == 0:
         return x if x is given else Tensor(x._data.copy())
     generator = generator or default_generator()
-    if in_one_launch(x) and hasattr(module_of(x._data), "RawModule"):     # a trace has it drawn at each run
+    if in_one_launch(x) and has_kernels(module_of(x._data)):     # a trace has it drawn at each run
         return T.random_dropout(x, call=generator.word(), p=p)
     kept = generator.keep(p, size=x.shape, device=x.device)
     return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)

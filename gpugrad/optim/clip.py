@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from gpugrad.arrays import at_home, mark_changed, module_of, short
+from gpugrad.arrays import at_home, has_kernels, mark_changed, module_of, short
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, require
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
@@ -85,7 +85,7 @@ def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
     Zeros between them keep every one at a multiple of 16 bytes, as the optimisers' kernels like it. Else None.
     """
     arrays = [g._data for g in grads]
-    if not hasattr(xp, "RawModule") or len({(a.dtype, a.device) for a in arrays}) > 1:
+    if not has_kernels(xp) or len({(a.dtype, a.device) for a in arrays}) > 1:
         return None
     pack = max(1, 16 // arrays[0].dtype.itemsize)
     gap = xp.zeros(pack, arrays[0].dtype)

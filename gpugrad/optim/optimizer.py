@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import copied, mark_changed, module_of, short
+from gpugrad.arrays import copied, has_kernels, mark_changed, module_of, short
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError, require
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
@@ -95,13 +95,13 @@ class Optimizer:
         The first step moves them into an arena. Their Tensors stay, with views of it as their arrays.
         """
         tensors = group["params"]
-        if not tensors or not hasattr(module_of(tensors[0]._data), "RawModule"):
+        if not tensors or not has_kernels(module_of(tensors[0]._data)):
             return tensors
         kinds: dict[tuple, list[Slot]] = {}
         left = []
         for tensor in tensors:
             data = tensor._data
-            if hasattr(module_of(data), "RawModule") and data.dtype.char in KINDS:
+            if has_kernels(module_of(data)) and data.dtype.char in KINDS:
                 kinds.setdefault((number, data.dtype.char, data.device.id), []).append(self._slots[tensor])
             else:
                 left.append(tensor)
