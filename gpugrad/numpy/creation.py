@@ -137,7 +137,7 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
         raise ArgumentError(f"arange: expected a step other than 0, got {step}. Use full for a constant.")
     dtype = None if dtype is None else as_dtype("arange", dtype)
     values = new(lambda xp: xp.arange(*bounds, dtype=dtype), device)
-    first = start if stop is not None else 0
+    first: Any = start if stop is not None else 0
     if not any(isinstance(b, Tensor) and (b._node is not None or isinstance(b, Layered)) for b in (first, step)):
         return values
     counted = Tensor(module_of(values._data).arange(values.size))
