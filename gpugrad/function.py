@@ -10,11 +10,11 @@ import numpy
 from gpugrad.arrays import is_array, short
 from gpugrad.errors import DtypeError, GraphError, NoRuleError, ShapeError
 from gpugrad.graph.backward import filled_like
-from gpugrad.graph.layers import Batch, tensor_of
+from gpugrad.graph.layers import Batch, opened, tensor_of
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.primitive import Primitive
 from gpugrad.graph.record import record
-from gpugrad.graph.state import clock, no_grad, switch
+from gpugrad.graph.state import no_grad
 from gpugrad.graph.tensor import Tensor
 
 
@@ -184,10 +184,8 @@ class Call(Primitive):
 
     def all_at_once(self, m, size, batched, *xs):
         """Inside vmap forward runs once, on Tensors that stand for many."""
-        level = clock()
-        inputs = [Batch(level, x) if b else tensor_of(x) for x, b in zip(xs, batched, strict=True)]
-        with switch(levels=True):
-            y = self.called(inputs)
+        with opened() as level:
+            y = self.called([Batch(level, x) if b else tensor_of(x) for x, b in zip(xs, batched, strict=True)])
         if any(kind == "other" for kind, _ in self.origins):
             raise GraphError(f"{self.name}: expected forward to save inputs and outputs inside vmap, got another Tensor. "
                              "Compute it again in backward.")

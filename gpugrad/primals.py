@@ -9,7 +9,7 @@ import numpy
 from gpugrad.arrays import is_array, new_array, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.backward import cotangent, filled_like, take
-from gpugrad.graph.layers import Batch, Layered, lowered, snapshot, tensor_of
+from gpugrad.graph.layers import Batch, Layered, lowered, outlived, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.node import Node
 from gpugrad.graph.state import current
@@ -77,13 +77,16 @@ def root(op: str, x: Any) -> Tensor:
 
 def numbered(op: str, args: tuple, argnums: int | Sequence[int]) -> tuple[list[int], bool]:
     """argnums as a list of valid argument numbers, and whether several were asked for."""
-    several = not isinstance(argnums, int)
-    numbers: list[Any] = [argnums] if isinstance(argnums, int) else list(argnums)
+    several = not isinstance(argnums, int | numpy.integer)
+    numbers: list[Any] = list(argnums) if isinstance(argnums, Sequence) else [argnums]
     for i in numbers:
-        if not isinstance(i, int) or not -len(args) <= i < len(args):
+        if not isinstance(i, int | numpy.integer) or not -len(args) <= i < len(args):
             raise ArgumentError(f"{op}: expected argnums within the {len(args)} positional arguments, got {argnums!r}. "
                                 "Pass the differentiated arguments by position.")
-    return [i % len(args) for i in numbers], several
+    numbers = [int(i) % len(args) for i in numbers]
+    if len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"{op}: expected different argnums, got {argnums!r}. Name each argument once.")
+    return numbers, several
 
 
 def split_aux(op: str, out: Any, has_aux: bool) -> tuple:
@@ -97,7 +100,7 @@ def split_aux(op: str, out: Any, has_aux: bool) -> tuple:
 def as_output(op: str, y: Any) -> Tensor:
     """A result of the user's function as a Tensor; constants are fine."""
     if isinstance(y, Tensor):
-        return y
+        return outlived(op, y)
     if not is_array(y) and not isinstance(y, int | float | complex):
         raise DtypeError(f"{op}: expected a function that returns arrays, got {short(y)}. Return a Tensor or a tree of them.")
     return Tensor(new_array(y, copy=False))

@@ -13,9 +13,9 @@ import numpy
 from gpugrad.arrays import at_home, copied, is_array, module_of
 from gpugrad.errors import ArgumentError, DtypeError
 from gpugrad.graph.backward import array_under, cotangent, filled_like
-from gpugrad.graph.layers import Dual, tensor_of
+from gpugrad.graph.layers import Dual, opened, tensor_of
 from gpugrad.graph.namespace import TRACED
-from gpugrad.graph.state import clock, switch
+from gpugrad.graph.state import switch
 from gpugrad.graph.tensor import Tensor
 from gpugrad.primals import (
     Inputs,
@@ -107,14 +107,13 @@ def jvp(f: Callable, primals: Any, tangents: Any, has_aux: bool = False) -> tupl
         primals, tangents = (primals,), (tangents,)
     xs, build = flatten(tuple(primals))
     vs = flatten_like(tuple(primals), tuple(tangents), "jvp")
-    level = clock()
-    duals = [Dual(level, *direction(x, v)) for x, v in zip(xs, vs, strict=True)]
+    directions = [direction(x, v) for x, v in zip(xs, vs, strict=True)]
     kind = kind_of(xs)
-    with switch(levels=True):
-        out = f(*build(duals))
-    out, aux = split_aux("jvp", out, has_aux)
-    leaves, rebuild = flatten(out)
-    outputs = [as_output("jvp", y) for y in leaves]
+    with opened() as level:
+        out = f(*build([Dual(level, *d) for d in directions]))
+        out, aux = split_aux("jvp", out, has_aux)
+        leaves, rebuild = flatten(out)
+        outputs = [as_output("jvp", y) for y in leaves]
     ours = [type(y) is Dual and y.level == level for y in outputs]
     value = rebuild([kind(y._layer[1] if o else y) for y, o in zip(outputs, ours, strict=True)])
     tangent = rebuild([kind(y._layer[2] if o else zeros_like(y)) for y, o in zip(outputs, ours, strict=True)])
@@ -164,16 +163,16 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0) -> Callable:
         axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError(f"vmap: expected in_axes for {len(args)} arguments, got {len(axes)}. Give one for each.")
-        level = clock()
+        if not all(axis is None or isinstance(axis, int | numpy.integer) for axis in axes):
+            raise ArgumentError(f"vmap: expected in_axes of ints and None, got {in_axes!r}. Give one for each argument.")
         sizes: set[int] = set()
-        with switch(levels=True):
+        with opened() as level:
             wrapped = [arg if axis is None else map_tree(lambda x, a=axis: stacked(level, x, a, sizes), arg)
                        for arg, axis in zip(args, axes, strict=True)]
             if len(sizes) != 1:
                 raise ArgumentError(f"vmap: expected one length of the mapped axis, got {sorted(sizes)}. Check in_axes.")
-            out = f(*wrapped, **kwargs)
-        kind = kind_of(flatten(args)[0])
-        return map_tree(lambda y: kind(unstacked(level, y, out_axes, *sizes)), out)
+            out = map_tree(lambda y: unstacked(level, y, out_axes, *sizes), f(*wrapped, **kwargs))
+        return map_tree(kind_of(flatten(args)[0]), out)
     return run
 
 

@@ -143,6 +143,8 @@ ROWS = [
     (lambda: gg.nn.linear(A(), xp.ones((4, 5))), gg.ShapeError, "linear: expected x (..., in), weight (out, in)"),
     (lambda: gg.nn.dropout(A(), p=1.5), gg.ArgumentError, "dropout: expected"),
     (lambda: gg.optim.SGD([X()], lr=-1.0), gg.ArgumentError, "SGD: expected"),
+    (lambda: gg.grad(np.sum, argnums=(0, 0))(xp.ones(2)), gg.ArgumentError, "grad: expected different argnums, got (0, 0)"),
+    (lambda: gg.vmap(np.sum, in_axes=({"a": 0},))({"a": xp.ones(2)}), gg.ArgumentError, "vmap: expected in_axes of ints"),
     (lambda: gg.optim.SGD([N()], lr=0.1), gg.GpugradError, "SGD: expected"),
     (lambda: gg.optim.Adam([], lr=0.1), gg.ArgumentError, "Adam: expected"),
     (lambda: gg.random.normal(scale=-1.0), gg.ArgumentError, "normal: expected a scale"),

@@ -13,11 +13,33 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import is_array
+from gpugrad.errors import GraphError
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.node import Shaped
+from gpugrad.graph.state import clock, switch
 from gpugrad.graph.tensor import Borrowed, Tensor
 
 PLAIN = (Tensor, Borrowed)
+
+#: The levels of the jvps and vmaps that are running.
+OPEN: set[int] = set()
+
+
+class opened(switch):
+    """A new level, for as long as the function of a jvp or vmap runs."""
+
+    def __init__(self) -> None:
+        super().__init__(levels=True)
+        self.level = clock()
+
+    def __enter__(self) -> int:
+        OPEN.add(self.level)
+        super().__enter__()
+        return self.level
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        OPEN.discard(self.level)
 
 
 class Layered(Tensor):
@@ -102,6 +124,16 @@ def top_layer(xs: list) -> Any:
         if isinstance(x, Layered) and (top is None or x._layer[0] > top._layer[0]):
             top = x
     return top
+
+
+def outlived(op: str, x: Any) -> Any:
+    """x without the levels that are over: a Tensor kept from inside a jvp is its primal there, one from a vmap is nothing."""
+    while isinstance(x, Layered) and x._layer[0] not in OPEN:
+        if type(x) is not Dual:
+            raise GraphError(f"{op}: expected a Tensor of a running vmap, got one kept from an earlier vmap, where it stood for "
+                             "many. Return it from that function.")
+        x = tensor_of(x._layer[1])
+    return x
 
 
 def snapshot(x: Any, node: Any = None) -> Any:

@@ -24,7 +24,7 @@ from gpugrad.errors import (
     IndexingError,
     ShapeError,
 )
-from gpugrad.graph.layers import Layered, snapshot, top_layer
+from gpugrad.graph.layers import OPEN, Layered, outlived, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import Node, Shaped
 from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
@@ -72,6 +72,9 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
             return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     layered = top_layer(inputs)
+    if layered is not None and layered._layer[0] not in OPEN:
+        inputs = [outlived(prim.name, x) for x in inputs]
+        layered = top_layer(inputs)
     if layered is not None:
         level = layered._layer[0]
         y = layered.apply(prim, inputs, params, level)

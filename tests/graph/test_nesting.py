@@ -133,3 +133,38 @@ def test_a_python_complex_times_a_single_number_has_tangents():
     f = lambda z: np.imag(z * z)                              # its gradient is 2j conj(z), whose tangent along 1 is 2j
     assert gg.jvp(gg.grad(f), (z,), (1.0 + 0j,))[1] == 2j
     assert gg.jvp(lambda x: 1j * x, (0.5,), (2.0,))[1] == 2j
+
+
+@pytest.mark.parametrize("inner", [lambda f, x: gg.jvp(f, (x,), (x,)), lambda f, x: gg.grad(f)(x), lambda f, x: gg.hvp(f, x, x)],
+                         ids=["jvp", "grad", "hvp"])
+def test_what_an_inner_derivative_leaves_behind_still_has_its_own(inner):
+    def kept(x):
+        box = []
+        inner(lambda z: (box.append(z * z), np.sum(z * z))[1], x)
+        return np.sum(box[0] * x)
+
+    def assigned(x):
+        y = x * 1.0
+
+        def f(z):
+            y[...] = y * z
+            return np.sum(z * z)
+        inner(f, x)
+        return np.sum(y * x)
+    x = xp.asarray([1.0, 2.0, 3.0])
+    for f in (kept, assigned):                                # both are the sum of x**3
+        assert_equal(gg.grad(f)(x), 3 * x * x)
+        assert gg.jvp(f, (x,), (xp.ones(3),))[1] == 42
+        assert gg.hvp(f, x, xp.ones(3))[2] == 18
+
+
+def test_a_tensor_kept_from_a_vmap_is_refused():
+    def f(x):
+        box = []
+        gg.vmap(lambda z: (box.append(z * z), z)[1])(x)
+        return np.sum(box[0] * x)
+    for derivative in (gg.grad(f), lambda x: gg.jvp(f, (x,), (x,)), lambda x: gg.vjp(f, x)):
+        with pytest.raises(gg.GraphError, match="expected a Tensor of a running vmap, got one kept from an earlier vmap"):
+            derivative(xp.ones(3))
+    from gpugrad.graph.layers import OPEN
+    assert not OPEN
