@@ -1,7 +1,7 @@
 """kernels/gemm.cu on the simulated device, against numpy.matmul in float64."""
 import numpy as np
 import pytest
-from cu_support import assert_near, blank, i64, launch, placed, stored, values, wide
+from cu_support import assert_near, blank, i64, launch, placed, stored, thinned, values, wide
 
 DTYPES = ("float32", "float64", "float16", pytest.param("bfloat16", marks=pytest.mark.slow))
 SIZES = [(1, 1, 1), (3, 5, 7), (31, 33, 32), (65, 10, 129), (128, 72, 40)]
@@ -57,7 +57,7 @@ def check(d, wanted, a, b, dtype, terms):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("ta", "tb"), TRANSPOSES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", thinned(SIZES))
 def test_product_of_all_transposes_on_both_paths(size, ta, tb, dtype):
     rng = np.random.default_rng(size)
     a, b = operands(rng, size, dtype, ta, tb, batches=2)
@@ -73,7 +73,7 @@ def test_product_of_all_transposes_on_both_paths(size, ta, tb, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("width", ["scalar", "vector"])
-@pytest.mark.parametrize("size", [(40, 16, 72), (72, 136, 24), (128, 64, 96)])
+@pytest.mark.parametrize("size", thinned([(40, 16, 72), (72, 136, 24), (128, 64, 96)]))
 def test_relu_mask_on_the_way_in_gives_both_gradients_of_a_layer(size, width, dtype):
     batch, inputs, outputs = size
     rng = np.random.default_rng(size)
