@@ -139,8 +139,9 @@ EINSUMS = [
 
 
 @pytest.mark.parametrize("case", EINSUMS, ids=lambda case: f"{case[0]}{case[1:]}")
-@pytest.mark.parametrize("optimize", [False, True])
-def test_einsum_is_numpys(case, optimize):
+@pytest.mark.parametrize(("device", "optimize"), [
+    ("cpu", False), ("cpu", True), ("sim", True), pytest.param("sim", False, marks=pytest.mark.slow)], indirect=["device"])
+def test_einsum_is_numpys(case, device, optimize):
     subscripts, *shapes = case
     agrees(lambda *xs: einsum(subscripts, *xs, optimize=optimize), lambda *xs: np.einsum(subscripts, *xs),
            *[normal(*s) for s in shapes])
