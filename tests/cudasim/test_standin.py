@@ -140,6 +140,31 @@ def test_tensors_move():
     assert t.cpu().device == "cpu" and t.to("sim:1").device == "sim:1" and t.cpu().numpy().tolist() == [1, 2]
 
 
+LAUNCHES = {
+    "operator": lambda x: x + 1, "function": lambda x: cupy.exp(x), "reduction": lambda x: x.sum(),
+    "cast": lambda x: x.astype("f"), "product": lambda x: x @ x, "in place": lambda x: x.fill(0), "write": lambda x: x.__setitem__(0, 1.0),
+    "lookup": lambda x: x[x > 0], "sort": lambda x: x.argsort(), "join": lambda x: cupy.concatenate([x] * 9),
+    "scatter": lambda x: cupyx.scatter_add(x, cupy.zeros(1, int), 1.0), "out": lambda x: cupy.exp(cupy.ones(3), out=x),
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_arrays_of_a_device_that_is_not_current_are_refused_by_launches(name):
+    with cupy.cuda.Device(1):
+        x = cupy.ones(3)
+    with pytest.raises(ValueError, match="must be same as the current device: array device = 1 while current = 0"):
+        LAUNCHES[name](x)
+
+
+def test_views_and_copies_of_such_arrays_are_made():
+    with cupy.cuda.Device(1):
+        x = cupy.ones((2, 3))
+    assert x.T.device.id == x[1:].device.id == x.reshape(-1).device.id == cupy.broadcast_to(x, (4, 2, 3)).device.id == 1
+    y = cupy.empty((2, 3))
+    cupy.copyto(y, x)
+    assert x.copy().device.id == 0 and y.get().tolist() == x.get().tolist()
+
+
 def test_names_and_signatures_are_cupys():
     real = pytest.importorskip("cupy", reason="compares with CuPy's own names")
     for name in (*UFUNCS.split(), *LIKE_UFUNCS.split()):
