@@ -141,8 +141,8 @@ def test_tensors_move():
 
 
 LAUNCHES = {
-    "operator": lambda x: x + 1, "function": lambda x: cupy.exp(x), "reduction": lambda x: x.sum(),
-    "cast": lambda x: x.astype("f"), "product": lambda x: x @ x, "in place": lambda x: x.fill(0), "write": lambda x: x.__setitem__(0, 1.0),
+    "operator": lambda x: x + 1, "function": lambda x: cupy.exp(x), "reduction": lambda x: x.sum(), "product": lambda x: x @ x,
+    "cast": lambda x: x.astype("f"), "in place": lambda x: x.fill(0), "write": lambda x: x.__setitem__(0, 1.0),
     "lookup": lambda x: x[x > 0], "sort": lambda x: x.argsort(), "join": lambda x: cupy.concatenate([x] * 9),
     "scatter": lambda x: cupyx.scatter_add(x, cupy.zeros(1, int), 1.0), "out": lambda x: cupy.exp(cupy.ones(3), out=x),
 }
