@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from on_device import xp
 
 import gpugrad as gg
 from gpugrad.errors import ArgumentError, DtypeError, FileFormatError, ShapeError
@@ -51,7 +52,8 @@ def same(a, b):
 def tree():
     rng = np.random.default_rng(0)
     return {
-        "layers": [{"w": gg.tensor(rng.normal(size=(3, 4)).astype("f4"), requires_grad=True), "b": gg.tensor(rng.normal(size=4))},
+        "layers": [{"w": gg.tensor(xp.asarray(rng.normal(size=(3, 4)).astype("f4")), requires_grad=True),
+                    "b": gg.tensor(xp.asarray(rng.normal(size=4)))},
                    ({"mask": np.array([True, False])}, [])],
         "epoch": 3, "rate": 0.1, "name": "résumé", "nothing": None, "flag": True, "inf": float("inf"), "nan": float("nan"),
         "z": 1 - 2j, "scalar": np.float32(2.5), "empty": np.zeros((0, 3)), "big": 2**70, "fortran": np.asfortranarray(np.eye(3)),
@@ -59,20 +61,22 @@ def tree():
     }
 
 
-def test_a_tree_comes_back_as_it_was(path):
+def test_a_tree_comes_back_as_it_was(path, device):
     before = tree()
     gg.save(path, before)
     after = gg.load(path)
     before["scalar"] = np.asarray(before["scalar"])
     assert same(before, after), after
     assert not after["layers"][0]["w"].requires_grad
+    assert after["layers"][0]["w"].device == after["fortran"].device == device
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", ">f4", ">i8"])
-def test_every_dtype_comes_back(path, dtype):
+def test_every_dtype_comes_back(path, dtype, device):
     x = (np.arange(6).reshape(2, 3) - 2.5).astype("f8").astype(np.dtype(dtype).newbyteorder("="))
     gg.save(path, {"x": x.astype(dtype)})
-    assert same(gg.load(path)["x"].numpy(), x)
+    found = gg.load(path)["x"]
+    assert found.device == device and same(found, x)
 
 
 def test_complex128_needs_npz(tmp_path):
@@ -83,7 +87,7 @@ def test_complex128_needs_npz(tmp_path):
         gg.save(tmp_path / "x.safetensors", x)
 
 
-def test_like_gives_containers_dtype_and_requires_grad(path):
+def test_like_gives_containers_dtype_device_and_requires_grad(path, device):
     model = [Pair(gg.tensor([1.0, 2.0], dtype="f4", requires_grad=True), gg.tensor([3.0])), Layer(gg.tensor([[1.0]]), 7)]
     gg.save(path, model)
     found = gg.load(path, like=model)
@@ -94,13 +98,14 @@ def test_like_gives_containers_dtype_and_requires_grad(path):
     assert found[0].w.dtype == np.float32
     assert not found[0].b.requires_grad
     assert same(found[0].w, model[0].w)
+    assert found[0].w.device == device and gg.load(path, "sim:1", like=model)[0].w.device == "sim:1"
     with pytest.raises(ShapeError, match=r"expected an array of shape \(3,\), got \(2,\)"):
         gg.load(path, like=[Pair(gg.ones(3), gg.ones(1)), Layer(gg.ones((1, 1)), 0)])
     with pytest.raises(ArgumentError, match="structure"):
         gg.load(path, like=[gg.ones(2)])
 
 
-def test_optimiser_and_generator_go_on_after_loading(path):
+def test_optimiser_and_generator_go_on_after_loading(path, device):
     def run(w, optimiser, rng, steps):
         for _ in range(steps):
             w.grad = rng.normal(size=w.shape)
@@ -111,7 +116,7 @@ def test_optimiser_and_generator_go_on_after_loading(path):
     gg.save(path, {"w": w, "optimiser": optimiser.state_dict(), "rng": rng.state_dict()})
     run(w, optimiser, rng, 4)
     saved = gg.load(path)
-    twin = gg.tensor(saved["w"].numpy(), requires_grad=True)
+    twin = gg.tensor(saved["w"].data, requires_grad=True)
     again, stream = gg.optim.Adam([twin], lr=9.0), gg.random.generator()
     again.load_state_dict(saved["optimiser"])
     stream.load_state_dict(saved["rng"])

@@ -61,7 +61,7 @@ def load(path: str | os.PathLike[str], device: Device | str | None = None, like:
         file.seek(0)
         size = os.fstat(file.fileno()).st_size
         arrays, structure = (npz if start.startswith(b"PK") else safetensors).read(file, size, str(path))
-    target = Device(device) if device is not None else CPU if like is not None else default_device()
+    target = CPU if like is not None else default_device() if device is None else Device(device)
     tree = assemble({name: Tensor(move(array, target)) for name, array in arrays.items()}, structure, str(path))
     return tree if like is None else fitted(tree, like, device)
 
