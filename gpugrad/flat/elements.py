@@ -218,7 +218,8 @@ def fusable(op: Op) -> bool:
 
 def comparable(op: Op, kinds: set[str]) -> bool:
     """Whether the operands have a dtype in common in which each is what it was."""
-    if any(not isinstance(x, Value) and not -2**31 <= x < 2**31 and kinds != {"f"} for x in op.args):
+    numbers = [x for x in op.args if not isinstance(x, Value)]
+    if any(isinstance(x, complex) or (kinds != {"f"} and not -2**31 <= x < 2**31) for x in numbers):
         return False
     kind = compute_dtype(op).kind
     if op.name in FLOATS_ONLY or kind == "f":

@@ -187,6 +187,11 @@ def test_integers(dtype):
     agree(f, a, b, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("x", [np.arange(3), np.arange(3.0)], ids=["int64", "float64"])
+def test_comparison_with_a_complex_number(x):
+    agree(lambda x: (x == 1 + 0j, 2j != x, x < 1 + 1j, x >= 1 - 1j), x, rtol=0, atol=0)
+
+
 def test_bools():
     def f(x, y):
         a, b = x > 0, y > x
