@@ -18,12 +18,12 @@ import numpy
 
 from gpugrad.arrays import empty_beside, has_kernels
 from gpugrad.kernels.expression import SYMBOLS, Body, Expression, Leaf
+from gpugrad.kernels.geometry import FLOATS
 from gpugrad.kernels.launch import grid_for, launch, vector_width
 from gpugrad.kernels.load import Source, generated_source
 from gpugrad.kernels.signature import VECTOR_BYTES
 
 THREADS = 256
-FLOATS = "efd"                    # the dtypes that generated kernels exist for, by NumPy's characters
 INT32_MOST = 2**31 - 1
 
 

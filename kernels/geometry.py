@@ -8,6 +8,7 @@ from gpugrad.kernels.launch import launch, vector_width
 from gpugrad.kernels.signature import VECTOR_BYTES
 
 FLOATS = "efd"                    # the dtypes, by their letters, that all kernels of networks are compiled for
+BLOCKS = 264                      # that fill an H100: two for each multiprocessor
 FAN = 32                          # slices that one block adds up; as in device.cuh
 WARP, ROWS, LONG = 32, 8, 512     # threads of a warp; warps a block, a row each; most threads that share a row
 _TICKETS: dict[tuple, list] = {}

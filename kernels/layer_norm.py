@@ -12,9 +12,9 @@ import math
 from typing import Any
 
 from gpugrad.arrays import has_kernels
-from gpugrad.kernels.geometry import LONG, WARP, pack_width, partial_room, row_plan, row_slices
+from gpugrad.kernels.geometry import BLOCKS, LONG, WARP, pack_width, partial_room, row_plan, row_slices
 from gpugrad.kernels.launch import launch
-from gpugrad.kernels.standardize import LAYER_NORM, SLICES, pull_plan, standardize, standardize_pull
+from gpugrad.kernels.standardize import LAYER_NORM, pull_plan, standardize, standardize_pull
 
 WIDE = "fd"                       # half precision goes through `standardize`, which keeps n: x and a rounded mean would not do
 COLUMN_ROWS = 8                   # rows side by side in a block of layer_norm_columns
@@ -98,7 +98,7 @@ def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int,
     reads, writes = [a for a in (g, x, w, mean, r, more) if a is not None], (dx, dw, db)
     if plan is not None:
         packs, lanes, side = plan
-        slices, size = row_slices(rows, side, SLICES)
+        slices, size = row_slices(rows, side, BLOCKS)
         partial, ticket = partial_room(xp, x.dtype, slices, 2 * packs * width * lanes, 1)
         launch(LAYER_NORM, "layer_norm_row_pull", (x.dtype, width, packs), (1, slices), (lanes, side),
                (g, x, w, mean, r, more, dx, dw, db, partial, ticket, rows, length, size, centre, accumulate),
@@ -107,7 +107,7 @@ def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int,
     launch(LAYER_NORM, "layer_norm_long_pull", (x.dtype, width), rows, LONG, (g, x, w, mean, r, more, dx, length, centre),
            reads=reads, writes=(dx,), flops=8 * x.size)
     tiles = -(-length // (WARP * width))
-    slices, size = row_slices(rows, COLUMN_ROWS, max(1, SLICES // tiles))
+    slices, size = row_slices(rows, COLUMN_ROWS, max(1, BLOCKS // tiles))
     partial, ticket = partial_room(xp, x.dtype, slices, 2 * width * tiles * WARP, tiles)
     launch(LAYER_NORM, "layer_norm_columns", (x.dtype, width), (tiles, slices), (WARP, COLUMN_ROWS),
            (g, x, mean, r, dw, db, partial, ticket, rows, length, size, accumulate), reads=(g, x, mean, r, partial),

@@ -14,13 +14,11 @@ import numpy
 
 from gpugrad.arrays import has_kernels, module_of
 from gpugrad.kernels import cublaslt, matmul
-from gpugrad.kernels.geometry import ROWS, WARP, pack_width, partial_room, row_slices, taken
+from gpugrad.kernels.geometry import BLOCKS, ROWS, WARP, pack_width, partial_room, row_slices, taken
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.linear import linear
 from gpugrad.kernels.lt_plan import LtUnsupportedError
 from gpugrad.kernels.relu import RELU, relu
-
-BLOCKS = 264                      # two for each multiprocessor of an H100
 
 
 def linear_relu(xp):

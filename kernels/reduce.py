@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpugrad.arrays import has_kernels
-from gpugrad.kernels.geometry import lanes_for, pack_width, ticket_count, tickets
+from gpugrad.kernels.geometry import BLOCKS, lanes_for, pack_width, ticket_count, tickets
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.load import Source
 
 REDUCE = Source("reduce.cu", INSTANCES["reduce.cu"])
 WARP_ROWS = 1024                  # up to here a row is summed by a warp
-BLOCKS = 264                      # two for each multiprocessor of an H100
 SLICE = 4096                      # elements a thread block should have at least before a row is shared
 
 

@@ -11,13 +11,12 @@ from functools import partial
 
 from gpugrad.arrays import has_kernels
 from gpugrad.kernels.elementwise import generated
-from gpugrad.kernels.geometry import LONG, WARP, pack_width, row_plan, taken
+from gpugrad.kernels.geometry import BLOCKS, LONG, WARP, pack_width, row_plan, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.load import Source
 
 LAYER_NORM = Source("layer_norm.cu", INSTANCES["layer_norm.cu"])
-SLICES = 264                      # two blocks for each multiprocessor of an H100
 
 
 def standardize(xp):
@@ -108,7 +107,7 @@ def launched_pull(xp, g, n, r, length, centre):
                (g, n, None, None, r, None, out, length, centre), flops=8 * n.size)
     else:
         packs, lanes, side = plan
-        slice_rows = max(side, -(-rows // SLICES))
+        slice_rows = max(side, -(-rows // BLOCKS))
         launch(LAYER_NORM, "layer_norm_row_pull", (n.dtype, width, packs), (1, max(1, -(-rows // slice_rows))), (lanes, side),
                (g, n, None, None, r, None, out, None, None, None, None, rows, length, slice_rows, centre, False), writes=(out,),
                flops=8 * n.size)
@@ -135,17 +134,17 @@ def scale_shift(xp):
         if out is not None:
             return xp.add(xp.multiply(n, scale, out=out), shift, out=out)
         y = n * scale
-        if y.shape == numpy_shape(y, shift) and y.dtype == shift.dtype:
+        if spreads_to(shift.shape, y.shape) and y.dtype == shift.dtype:
             y += shift
             return y
         return y + shift
     return run
 
 
-def numpy_shape(y, shift):
-    """y's shape if shift broadcasts to it."""
-    short = (1,) * (y.ndim - shift.ndim) + shift.shape
-    return y.shape if all(n in (1, k) for n, k in zip(short, y.shape)) and shift.ndim <= y.ndim else None
+def spreads_to(short, shape):
+    """Whether an array of shape `short` broadcasts to `shape` itself."""
+    padded = (1,) * (len(shape) - len(short)) + short
+    return len(padded) == len(shape) and all(n in (1, k) for n, k in zip(padded, shape))
 
 
 def reduced_size(x, axis):
