@@ -29,11 +29,11 @@ def render(picture: Picture, path: str | os.PathLike[str], *, limit: int | None 
     MissingExtraError for a .png without matplotlib and graphviz.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ArgumentError(f"draw: the path is a string or a pathlib.Path, got {path!r}. Pass 'graph.svg', say.")
+        raise ArgumentError(f"draw: expected a string or a pathlib.Path as the path, got {path!r}. Pass 'graph.svg', say.")
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix not in (".svg", ".png", ".html", ".dot"):
-        raise ArgumentError(f"draw: the path must end in .svg, .png, .html or .dot, got {str(file)!r}. "
+        raise ArgumentError(f"draw: expected a path that ends in .svg, .png, .html or .dot, got {str(file)!r}. "
                             "Choose one of these.")
     shown = picture if limit is None else collapse(picture, limit)
     if suffix == ".png":

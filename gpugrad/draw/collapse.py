@@ -61,7 +61,7 @@ def collapse(picture: Picture, limit: int = LIMIT) -> Picture:
     Raises ArgumentError if limit is below 10, GraphError if the picture has a cycle.
     """
     if limit < 10:
-        raise ArgumentError(f"draw: limit is the number of nodes to draw, at least 10, got {limit}. "
+        raise ArgumentError(f"draw: expected a limit of at least 10 nodes to draw, got {limit}. "
                             "Pass None to draw everything.")
     for choose in (_repeats, _chains, _crowds, lambda g: _outputs(g, limit // 3), lambda g: _middle(g, limit)):
         if len(picture.nodes) <= limit:

@@ -88,7 +88,7 @@ def layout(sizes: Sequence[Size], links: Sequence[Link]) -> Layout:
 def run(options: list[str], text: str) -> bytes:
     """What `dot` writes when it reads `text`."""
     if not installed():
-        raise MissingExtraError("draw: graphviz's program dot was asked for, got no dot on the search path. "
+        raise MissingExtraError("draw: expected graphviz's program dot on the search path, got none. "
                                 "Install graphviz, or leave the layout to gpugrad.")
     try:
         done = subprocess.run(["dot", *options], input=text.encode(), capture_output=True, timeout=PATIENCE_S)

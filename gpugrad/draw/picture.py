@@ -73,12 +73,12 @@ class Picture:
             raise ArgumentError(f"draw: every node needs an id of its own, got {twice!r} twice. Number the nodes.")
         for node in self.nodes:
             if node.kind not in KINDS:
-                raise ArgumentError(f"draw: a kind is one of {', '.join(KINDS)}, got {node.kind!r}. "
+                raise ArgumentError(f"draw: expected a kind among {', '.join(KINDS)}, got {node.kind!r}. "
                                     f"Mend the node {node.id!r}.")
         for edge in self.edges:
             for end in (edge.source, edge.target):
                 if end not in ids:
-                    raise ArgumentError(f"draw: an edge joins two nodes of the picture, got the end {end!r}. "
+                    raise ArgumentError(f"draw: expected edges between nodes of the picture, got the end {end!r}. "
                                         "Add that node, or leave the edge out.")
 
 

@@ -110,7 +110,7 @@ def compose(picture: Picture, arrange: str = "auto") -> Scene:
 
 def _arrange(arrange: str, sizes: list[Size], links: list[Link]) -> Layout:
     if arrange not in LAYOUTS:
-        raise ArgumentError(f"draw: layout is one of {', '.join(LAYOUTS)}, got {arrange!r}. Leave it out for auto.")
+        raise ArgumentError(f"draw: expected a layout among {', '.join(LAYOUTS)}, got {arrange!r}. Leave it out for auto.")
     if arrange == "graphviz":
         return graphviz.layout(sizes, links)
     ours = layout(sizes, links)

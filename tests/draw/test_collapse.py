@@ -118,7 +118,7 @@ def test_gradients_that_would_have_to_be_added_are_not_shown():
 
 
 def test_a_limit_too_small_to_show_anything_is_refused():
-    with pytest.raises(ArgumentError, match="draw: limit is the number of nodes to draw, at least 10, got 3"):
+    with pytest.raises(ArgumentError, match="draw: expected a limit of at least 10 nodes to draw, got 3"):
         collapse(sigmoid_neuron(), 3)
 
 

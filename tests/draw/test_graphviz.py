@@ -133,10 +133,10 @@ def test_dot_is_asked_only_where_our_lines_cross_often(fake_dot, tmp_path):
 
 def test_graphviz_asked_for_and_not_installed_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match="draw: graphviz's program dot was asked for, got no dot"):
+    with pytest.raises(MissingExtraError, match="draw: expected graphviz's program dot on the search path, got none"):
         compose(sigmoid_neuron(), "graphviz")
 
 
 def test_an_unknown_layout_is_refused():
-    with pytest.raises(ArgumentError, match="draw: layout is one of auto, graphviz, builtin, got 'neato'"):
+    with pytest.raises(ArgumentError, match="draw: expected a layout among auto, graphviz, builtin, got 'neato'"):
         compose(sigmoid_neuron(), "neato")

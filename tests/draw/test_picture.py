@@ -27,8 +27,8 @@ def test_a_picture_takes_any_iterable_and_keeps_the_order():
 @pytest.mark.parametrize(("nodes", "edges", "message"), [
     ([], [], "draw: a picture needs at least one node, got none"),
     ([Node(1, "a"), Node(2, "b"), Node(1, "c")], [], "draw: every node needs an id of its own, got 1 twice"),
-    ([Node(1, "a", "circle")], [], "draw: a kind is one of leaf, constant, op, output, collapsed, group, got 'circle'"),
-    ([Node(1, "a")], [Edge(1, 7)], "draw: an edge joins two nodes of the picture, got the end 7"),
+    ([Node(1, "a", "circle")], [], "draw: expected a kind among leaf, constant, op, output, collapsed, group, got 'circle'"),
+    ([Node(1, "a")], [Edge(1, 7)], "draw: expected edges between nodes of the picture, got the end 7"),
 ])
 def test_a_picture_that_cannot_be_drawn_is_refused(nodes, edges, message):
     with pytest.raises(ArgumentError) as caught:

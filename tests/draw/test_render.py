@@ -26,13 +26,13 @@ def test_a_path_may_be_a_string(tmp_path):
 
 @pytest.mark.parametrize("name", ["graph.gif", "graph", ".svg/", ""])
 def test_another_suffix_is_refused_and_nothing_is_written(tmp_path, name):
-    with pytest.raises(ArgumentError, match=r"draw: the path must end in \.svg, \.png, \.html or \.dot, got '.*'\. Choose"):
+    with pytest.raises(ArgumentError, match=r"draw: expected a path that ends in \.svg, \.png, \.html or \.dot, got '.*'\. C"):
         render(sigmoid_neuron(), f"{tmp_path}/{name}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_that_is_no_path_is_refused():
-    with pytest.raises(ArgumentError, match=r"draw: the path is a string or a pathlib\.Path, got 3"):
+    with pytest.raises(ArgumentError, match=r"draw: expected a string or a pathlib\.Path as the path, got 3"):
         render(sigmoid_neuron(), 3)
 
 
