@@ -32,6 +32,8 @@ def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: An
         raise missing(f"np.{name}")
     if method == "__call__":
         CALLED[ufunc] = getattr(function, "operation", function)
+        if out is not None and kwargs.get("where", True) is not True:         # elsewhere the result is what out holds
+            return function(*inputs, out=out[0] if len(out) == 1 else out, **kwargs)
         result = function(*inputs, **kwargs)
     elif method in ("reduce", "accumulate"):
         result = lookup({"reduce": REDUCE, "accumulate": ACCUMULATE}[method], ufunc, method)(*inputs, **{"axis": 0, **kwargs})

@@ -128,7 +128,7 @@ def fill(self: Tensor, value: Any) -> None:
 
 # methods ----------------------------------------------------------------------------------------------------------------
 
-METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "compress", "conj",
+METHODS = ["all", "any", "argmax", "argmin", "argpartition", "argsort", "astype", "choose", "clip", "conj",
            "conjugate", "copy", "cumprod", "cumsum", "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel",
            "repeat", "round", "searchsorted", "squeeze", "std", "sum", "swapaxes", "take", "trace", "var"]
 
@@ -144,9 +144,9 @@ for _name in METHODS:
     setattr(Tensor, _name, method(_name))
 
 
-def reshape(self: Tensor, *shape: Any) -> Tensor:
+def reshape(self: Tensor, *shape: Any, order: str = "C") -> Tensor:
     """The same elements in another shape: x.reshape(2, 3) or x.reshape((2, 3)); one length may be -1."""
-    return gnp.reshape(self, shape[0] if len(shape) == 1 else shape)
+    return gnp.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
 
 def transpose(self: Tensor, *axes: Any) -> Tensor:
@@ -154,9 +154,14 @@ def transpose(self: Tensor, *axes: Any) -> Tensor:
     return gnp.transpose(self, axes[0] if len(axes) == 1 else axes or None)
 
 
-def flatten(self: Tensor) -> Tensor:
+def flatten(self: Tensor, order: str = "C") -> Tensor:
     """All elements along one axis."""
-    return gnp.ravel(self)
+    return gnp.ravel(self, order)
+
+
+def compress(self: Tensor, condition: Any, axis: int | None = None, out: Any = None) -> Tensor:
+    """As gg.compress(condition, x, axis)."""
+    return gnp.compress(condition, self, axis, out)
 
 
 def sort(self: Tensor, axis: int = -1) -> None:
@@ -179,7 +184,7 @@ def to(self: Tensor, device: Device | str) -> Tensor:
 
 
 for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,
-                  transpose, flatten, sort, partition, to):
+                  transpose, flatten, compress, sort, partition, to):
     setattr(Tensor, _function.__name__, _function)
 for _name, _function_name, _doc in [
     ("T", "transpose", "Axes in reverse order."),

@@ -176,3 +176,28 @@ def test_a_function_that_assigns_to_its_argument():
     assert_close(gg.jvp(f, (x,), (xp.ones(3),))[1], expected.sum())
     assert_close(gg.hvp(f, x, xp.ones(3)), xp.array([0.0, 8.0, 8.0]))
     assert_equal(x, xp.array([0.3, 0.7, 1.0]))             # the caller's array is left alone
+
+
+@pytest.mark.parametrize("ufunc", [np.add, np.multiply, np.sqrt, np.less])
+def test_out_keeps_what_it_holds_where_the_mask_is_false(ufunc):
+    x = xp.asarray([1.0, 4.0, 9.0])
+    mask = np.array([True, False, True])
+
+    def f(x, ufunc=ufunc):
+        y = x * 2.0 if ufunc is not np.less else x > 2.0
+        inputs = (x,) if ufunc is np.sqrt else (x, x)
+        result = ufunc(*inputs, out=y, where=gg.asarray(mask, device=gg.default_device()))
+        assert result is y
+        return y
+    expected = np.where(mask, ufunc(*[np.array([1.0, 4.0, 9.0])] * ufunc.nin), [2.0, 8.0, 18.0] if ufunc is not np.less else True)
+    assert_equal(f(gg.tensor(x)), expected)
+    if ufunc is not np.less:
+        gg.check_grads(f, (x,), order=2)
+
+
+def test_methods_take_numpys_arguments_in_numpys_order():
+    x = gg.tensor(xp.arange(6.0).reshape(2, 3))
+    assert_equal(x.compress([True, False], 0), [[0, 1, 2]])
+    assert_equal(x[0].compress([False, True, True]), [1, 2])
+    assert_equal(x.reshape((3, 2), order="F"), [[0, 4], [3, 2], [1, 5]])
+    assert_equal(x.flatten("F"), [0, 3, 1, 4, 2, 5])
