@@ -96,10 +96,12 @@ class Function:
 
     @staticmethod
     def forward(ctx: Context, *args: Any) -> Any:
+        """The value: one Tensor, or a tuple of them. Yours to define."""
         raise NoRuleError("Function: no forward. Define `forward(ctx, ...)` as a static method.")
 
     @staticmethod
     def backward(ctx: Context, *gs: Any) -> Any:
+        """A gradient for each argument of forward, None where there is none, from the cotangent of each result. Yours to define."""
         raise NoRuleError("Function: no backward. Define `backward(ctx, g)` as a static method.")
 
     @classmethod

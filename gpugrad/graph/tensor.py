@@ -147,9 +147,11 @@ class Tensor(Declared):
         return bare("tolist", self).tolist()
 
     def cpu(self) -> Tensor:
+        """On the CPU: itself where it is there already, else a copy, through which gradients come back."""
         return self.to("cpu")
 
     def cuda(self, index: int | None = None) -> Tensor:
+        """On a GPU, the first or that of the index. Raises DeviceError where it is not there."""
         return self.to("cuda" if index is None else f"cuda:{index}")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
