@@ -101,7 +101,7 @@ class Function:
 
     @staticmethod
     def backward(ctx: Context, *gs: Any) -> Any:
-        """A gradient for each argument of forward, None where there is none, from the cotangent of each result. Yours to define."""
+        """A gradient for each argument of forward, None where there is none, from a cotangent of each result. Define it."""
         raise NoRuleError("Function: no backward. Define `backward(ctx, g)` as a static method.")
 
     @classmethod
