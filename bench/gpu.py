@@ -1,10 +1,14 @@
 """`make gpu`, `python -m gpugrad.bench gpu`: everything that needs a real GPU, in one command.
 
-    1. the test suite, which takes in every usable device
-    2. each hot kernel there and on the simulated device: the same bits, or how far apart
-    3. each hot kernel timed, beside its floor at the measured copy bandwidth
-    4. products beside cuBLAS (CuPy's matmul), and the workloads beside torch where it is installed with CUDA
-    5. a JSON record for each measurement
+    1. what is taken for granted of device, driver and CuPy, tried out one by one (gpu_checks.py)
+    2. the test suite, which takes in every usable device
+    3. each hot kernel there and on the simulated device: the same bits, or how far apart
+    4. each hot kernel timed, beside its floor at the measured copy bandwidth
+    5. training steps, eager and as one CUDA graph, which must give the same; attention; products beside cuBLAS (CuPy's matmul);
+       the workloads: beside torch where it is installed with CUDA
+    6. a JSON record for each measurement
+
+README.md beside the kernels says what a real GPU should show.
 
 `--device sim` rehearses all of it without a GPU: its times say nothing about one, are marked simulated, and are not recorded.
 Exit codes: 0 all right, 1 a failed test, a wrong result or a failed workload, 2 no such device.
@@ -17,7 +21,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +29,14 @@ from typing import Any
 import numpy as np
 
 import gpugrad as gg
-from gpugrad.bench.clock import EventTimer, Stopwatch, wall_seconds
+from gpugrad.bench.gpu_checks import check_all
+from gpugrad.bench.gpu_device import Device, Timed, find
+from gpugrad.bench.gpu_programs import time_attention, time_steps
 from gpugrad.bench.result import append, commit
 from gpugrad.errors import DeviceError, GpugradError
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.probes import Addresses, Probe, probes
+from gpugrad.kernels.signature import Bound
 
 HERE = Path(__file__).resolve().parent
 ROWS, COPY_BYTES, SIZES = 16384, 256 << 20, (256, 1024, 4096)  # beyond an H100's 50 MB of L2
@@ -39,39 +46,6 @@ TOLERANCE = 64  # units in the last place of float32, of the largest element: th
 SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Device:
-    """The device by name, its array module, and whether its times mean anything."""
-
-    name: str
-    xp: Any
-    real: bool
-
-    @property
-    def words(self) -> str:
-        if not self.real:
-            return f"{self.name} (SIMULATED: times say nothing about a GPU)"
-        properties = self.xp.cuda.runtime.getDeviceProperties(gg.device(self.name).index)
-        model = properties["name"]
-        return f"{self.name}: {model.decode() if isinstance(model, bytes) else model}"
-
-    def microseconds(self, step: Callable[[], Any], seconds: float) -> float:
-        """The median of one step, by the device's own events where there are any."""
-        timer: Any = wall_seconds
-        if self.real:
-            timer = EventTimer(self.xp.cuda.Event, self.xp.cuda.get_elapsed_time)
-        watch = Stopwatch(step, None, timer)
-        watch.warm_up(seconds / 5)
-        watch.sample(seconds)
-        return watch.timing().p50_us
-
-
-def find(name: str) -> Device:
-    """The device; DeviceError with CuPy's reason where it cannot be used."""
-    found = gg.device(name)
-    return Device(name, found.xp, found.kind == "cuda")
-
-
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,13 +53,19 @@ def placed(probe: Probe, xp: Any) -> tuple[list, list]:
     """The probe's arguments on the device, and what else must stay alive."""
     held: list = []
     args: list = []
-    for value in probe.args:
-        if isinstance(value, Addresses):
+    for parameter, value in zip(parameters(probe), probe.args, strict=True):
+        if not parameter.pointer:  # a number, or an array that goes by value
+            args.append(value)
+        elif isinstance(value, Addresses):
             held += [xp.asarray(x) for x in value]
             args.append(xp.asarray(np.array([x.data.ptr for x in held], np.uint64)))
         else:
             args.append(xp.asarray(value) if isinstance(value, np.ndarray) else value)
     return args, held
+
+
+def parameters(probe: Probe) -> tuple[Bound, ...]:
+    return probe.source.bind(probe.kernel, probe.arguments).parameters
 
 
 def start(probe: Probe, args: list) -> None:
@@ -102,8 +82,7 @@ def compare(device: Device) -> list[tuple[str, float]]:
         args, _held = placed(probe, device.xp)
         probe.run()
         start(probe, args)
-        bound = probe.source.bind(probe.kernel, probe.arguments).parameters
-        outputs = [(a, b) for p, a, b in zip(bound, args, probe.args, strict=True) if p.written and a is not None]
+        outputs = [(a, b) for p, a, b in zip(parameters(probe), args, probe.args, strict=True) if p.written and a is not None]
         found.append((probe.expression, max(distance(host(a), b) for a, b in outputs)))
     return found
 
@@ -128,24 +107,6 @@ def copy_bandwidth(device: Device, size: int, seconds: float) -> float:
     return 2 * size / (device.microseconds(lambda: xp.copyto(target, source), seconds) / 1e6)
 
 
-@dataclass(frozen=True)
-class Timed:
-    """One measurement. `floor_us` is its bytes at the measured copy bandwidth; `versus` other libraries' microseconds."""
-
-    case: str
-    params: dict
-    p50_us: float
-    bytes: float
-    flops: float
-    floor_us: float
-    versus: dict[str, float]
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        beside = ", ".join(f"{name} {us:.1f} us ({us / self.p50_us:.2f}x)" for name, us in self.versus.items())
-        return self.case, f"{self.p50_us:.1f} us", f"{self.floor_us:.1f} us", f"{self.floor_us / self.p50_us:.0%}", beside
-
-
 def time_kernels(device: Device, rows: int, bandwidth: float, seconds: float) -> list[Timed]:
     """Each hot kernel at `rows` rows of 1024."""
     found = []
@@ -160,8 +121,8 @@ def time_kernels(device: Device, rows: int, bandwidth: float, seconds: float) ->
 
 def copy_back(probe: Probe, args: list) -> None:
     """What the device wrote, into the probe's own arrays: the next one may read it."""
-    for value, array in zip(probe.args, args, strict=True):
-        if isinstance(value, np.ndarray):
+    for parameter, value, array in zip(parameters(probe), probe.args, args, strict=True):
+        if parameter.pointer and isinstance(value, np.ndarray):
             value[...] = host(array)
 
 
@@ -238,14 +199,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """All five parts; the exit code of the command."""
+    """All six parts; the exit code of the command."""
     try:
         device = find(args.device)
     except DeviceError as error:
         print(f"gpugrad bench gpu: {error}", file=sys.stderr)
         return 2
     print(device.words)
-    failed = False
+    with gg.device(device.name):
+        lines, usable = check_all(device.xp)
+    print("\n".join(lines), flush=True)
+    if not usable:
+        print("stopped: nothing that follows would mean anything")
+        return 1
+    failed = any(line.startswith("DIFFERS") for line in lines)
     if not args.skip_tests:
         code = run_tests(["-k", args.only] if args.only else [])
         failed |= bool(code)
@@ -257,13 +224,17 @@ def run(args: argparse.Namespace) -> int:
     print(f"simulated against {device.name}: {same} of {len(kernels)} kernels give the same bits, "
           f"the furthest is {max(kernels.values()):.0f} ulp off" + "".join(f"\nWRONG {n}: {o} ulp" for n, o in wrong.items()))
     rows, size, sizes = (ROWS, COPY_BYTES, SIZES) if device.real else (REHEARSAL_ROWS, REHEARSAL_COPY_BYTES, REHEARSAL_SIZES)
-    seconds = args.seconds if device.real else 0.0
+    seconds, torch = (args.seconds, cuda_torch()) if device.real else (0.0, None)
     with gg.device(device.name):
         bandwidth = copy_bandwidth(device, size, seconds)
         timed = [*time_kernels(device, rows, bandwidth, seconds),
-                 *time_products(device, sizes, bandwidth, seconds, cuda_torch() if device.real else None)]
+                 *time_products(device, sizes, bandwidth, seconds, torch),
+                 *time_attention(device, bandwidth, seconds, torch)]
+        steps, broken = time_steps(device, bandwidth, seconds)
+        timed += steps
+    failed |= bool(broken)
     print(f"copy of {size >> 20} MiB: {bandwidth / 1e12:.3f} TB/s" + ("" if device.real else " (simulated)"))
-    print(table(timed, device.real), flush=True)
+    print("\n".join([table(timed, device.real), *(f"WRONG {problem}" for problem in broken)]), flush=True)
     failed |= not workloads(device, args)
     if device.real:
         path = Path(args.records) if args.records else record_file()

@@ -2,7 +2,11 @@
 import numpy as np
 import pytest
 
-from gpugrad.bench import gpu, main
+import gpugrad as gg
+from gpugrad.bench import gpu, gpu_checks, main
+from gpugrad.bench.gpu_programs import time_attention, time_steps
+from gpugrad.bench.score_models import Mlp
+from gpugrad.kernels.probes import probes
 
 
 def test_without_a_device_it_says_why_and_exits_with_2(monkeypatch, capsys):
@@ -39,10 +43,46 @@ def test_a_record_has_its_floor_device_and_case(tmp_path):
     assert "4.0 us (2.00x)" in gpu.table(timed, True)
 
 
+def test_what_is_taken_for_granted_holds_on_the_simulated_device():
+    with gg.device("sim"):
+        lines, usable = gpu_checks.check_all(gg.device("sim").xp)
+    assert usable and [line for line in lines if not line.startswith("ok")] == []
+
+
+def test_a_device_that_differs_is_described_and_the_run_stopped_where_nothing_would_work(monkeypatch, capsys):
+    def old(xp):
+        return "13.6"
+
+    def broken(xp):
+        raise RuntimeError("no image for this device")
+    monkeypatch.setattr(gpu_checks, "CHECKS", (("CuPy 14", "the interface", True, old),
+                                               ("a kernel runs", "everything", False, broken)))
+    assert main.main(["gpu", "--device", "sim", "--skip-tests"]) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERS CuPy 14: got 13.6. It serves: the interface." in out
+    assert "got RuntimeError: no image for this device" in out and "stopped" in out and "simulated against" not in out
+
+
+def test_steps_run_eager_and_compiled_and_a_wrong_one_is_named(monkeypatch):
+    monkeypatch.setattr("gpugrad.bench.gpu_programs.REHEARSAL_STEPS", (Mlp(8, (8, 4, 4, 3)),))
+    timed, wrong = time_steps(gpu.find("sim"), 1e12, 0.0)
+    assert [t.case for t in timed] == ["MLP, eager", "MLP, compiled"] and wrong == []
+    assert all(t.bytes > 0 and t.floor_us > 0 and t.params["launches"] <= 14 for t in timed)
+    monkeypatch.setattr("gpugrad.bench.gpu_programs.TOLERANCE", -1.0)
+    assert "off" in time_steps(gpu.find("sim"), 1e12, 0.0)[1][0]
+
+
+def test_attention_counts_its_arrays():
+    timed, = time_attention(gpu.find("sim"), 1e12, 0.0, None)
+    assert timed.bytes == 12 * 4 * 2 * 32 * 32 and timed.flops == 7 * 2 * 32**3
+
+
 @pytest.mark.slow
 def test_the_whole_command_on_the_simulated_device_records_nothing(capsys, tmp_path):
     records = tmp_path / "r.jsonl"
     assert main.main(["gpu", "--device", "sim", "--skip-tests", "--records", str(records)]) == 0
     out = capsys.readouterr().out
-    assert "18 of 18 kernels give the same bits" in out and "matmul, forward and backward" in out
+    count = len(list(probes()))
+    assert f"{count} of {count} kernels give the same bits" in out and "DIFFERS" not in out and "WRONG" not in out
+    assert "MLP, compiled" in out and "attention, forward" in out and "matmul, forward and backward" in out
     assert out.count("simulated") >= 3 and "nothing recorded" in out and not records.exists()
