@@ -27,7 +27,7 @@ LEAST_OCCUPANCY = {"layer_norm_row_pull": 0.25, "gemm": 0.25,        # they hold
                    "attention": 0.25, "attention_pull": 0.18}
 OCCUPANCY = 0.5
 #: CUDA's own functions keep this much in local memory for rare arguments (sin beyond 1e5), or round a call, whatever calls them.
-LIBRARY = frozenset(("sin_pull", "cos_pull", "erf_pull", "expm1_pull", "logaddexp2_pull", "hypot_pull"))
+LIBRARY = frozenset(("sin_pull", "cos_pull", "erf_pull", "expm1_pull", "logaddexp_pull", "logaddexp2_pull", "hypot_pull"))
 LIBRARY_BYTES = 64
 
 
