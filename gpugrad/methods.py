@@ -11,6 +11,7 @@ import gpugrad.graph.backward  # noqa: F401 - adds Tensor.backward
 from gpugrad import numpy as gnp
 from gpugrad.arrays import Device, mark_changed
 from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.graph.layers import PLAIN
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import clock, current
@@ -76,7 +77,7 @@ def rebind(tensor: Tensor, new: Tensor) -> Tensor:
     tensor._data, tensor._node = new._data, new._node
     if type(new) is not type(tensor):
         tensor.__class__ = type(new)
-    if type(new) is not Tensor:
+    if type(new) not in PLAIN:
         tensor._layer = new._layer
     return tensor
 
@@ -95,7 +96,7 @@ def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
             raise DtypeError(f"{op}: expected a result that fits dtype {tensor.dtype} in place, got {new.dtype}. "
                              "Assign to a new name, or use .astype first.")
         new = TRACED.astype(new, dtype=tensor.dtype)
-    if current().record or type(tensor) is not Tensor or type(new) is not Tensor:
+    if current().record or type(tensor) not in PLAIN or type(new) not in PLAIN:
         return rebind(tensor, new)
     require_updatable(op, tensor)
     tensor._data[...] = new._data

@@ -85,6 +85,8 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
         values = [x._data if isinstance(x, Tensor) else x for x in inputs]
         y = run(prim, values, params)
         keeps_graph = mode.record and any(isinstance(x, Tensor) and x._node is not None for x in inputs)
+        if type(inputs[0]) is Borrowed and not keeps_graph and sees(y, values[0]):
+            return Borrowed(y)
     if not keeps_graph or prim.vjp is None:
         result = y if isinstance(y, Tensor) else wrap(y)
     else:
@@ -157,6 +159,12 @@ def make_node(prim: Any, parents: tuple, values: list, inputs: Sequence, y: Any,
     if mode.anomaly:
         LINES[node] = user_line()
     return node
+
+
+def sees(y: Any, x: Any) -> bool:
+    """Whether y is the array x or a view of it, so that who writes to x writes to y."""
+    return y is x or (type(y) is not tuple and getattr(y, "base", None) is not None
+                      and (type(y) is not numpy.ndarray or numpy.may_share_memory(y, x)))
 
 
 def save(value: Any, x: Any) -> Any:

@@ -195,6 +195,17 @@ def test_out_keeps_what_it_holds_where_the_mask_is_false(ufunc):
         gg.check_grads(f, (x,), order=2)
 
 
+@pytest.mark.parametrize("pick", [
+    lambda z, i: np.take(z, i), lambda z, i: z[i], lambda z, i: gg.nn.embedding(i, z.reshape(3, 1)),
+    lambda z, i: np.take_along_axis(z, i, 0), lambda z, i: np.choose(i, [z, z * z, z]), lambda z, i: z[gg.reshape(i, (3, 1))]])
+def test_places_may_be_overwritten_before_the_backward_sweep(pick):
+    x, places = xp.asarray([1.0, 2.0, 3.0]), xp.asarray([0, 1, 1])
+    expected = gg.grad(lambda z: np.sum(pick(z, places)))(x)
+    _, pull = gg.vjp(lambda z: np.sum(pick(z, places)), x)
+    places[:] = 2
+    assert_equal(pull(1.0)[0], expected)
+
+
 def test_methods_take_numpys_arguments_in_numpys_order():
     x = gg.tensor(xp.arange(6.0).reshape(2, 3))
     assert_equal(x.compress([True, False], 0), [[0, 1, 2]])
