@@ -70,6 +70,7 @@ class Cost:
     constants   bytes of what the program holds
     on_cpu      the Side of 2 CPU cores, modelled
     on_gpu      the Side of an H100 SXM, modelled
+    no_graph    why a run on a GPU is launch by launch, not one CUDA graph; None where it is one, or has not been tried
     """
 
     name: str
@@ -81,6 +82,7 @@ class Cost:
     constants: int
     on_cpu: Side
     on_gpu: Side
+    no_graph: str | None = None
 
     @property
     def here(self) -> Side:
@@ -107,7 +109,8 @@ class Cost:
                 ("floor, modelled", *(f"{microseconds(s.floor_us)}" for s in sides))]
         return (f"{self.name}, for {self.backend}: {self.operations} operations, {scaled(self.flops, 'flop')}; arguments "
                 f"{scaled(self.arguments, 'B')}, results {scaled(self.results, 'B')}, constants {scaled(self.constants, 'B')}\n"
-                f"{columns(rows, left=1)}\n" + "; ".join(f"{s.card.name}: {s.card.rates}" for s in sides))
+                f"{columns(rows, left=1)}\n" + "; ".join(f"{s.card.name}: {s.card.rates}" for s in sides)
+                + (f"\nno CUDA graph: {self.no_graph}" if self.no_graph else ""))
 
 
 def microseconds(t: float) -> str:

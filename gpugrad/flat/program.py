@@ -1,6 +1,7 @@
 """Program: what one trace became, ready to run, to read and to save."""
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -149,9 +150,19 @@ class Program:
             file.write(standalone(self.name, self.graph, self._emitted))
 
     @functools.cached_property
-    def cost(self) -> Cost:
-        """Launches, bytes, flops, saved and peak memory, and modelled times, for the CPU and a GPU; known before it runs."""
+    def _counted(self) -> Cost:
         return cost(self.name, self.backend, self.graph, self.steps, self._in_place)
+
+    @property
+    def cost(self) -> Cost:
+        """Launches, bytes, flops, saved and peak memory, and modelled times, for the CPU and a GPU; known before it runs.
+
+        Once it has run on a GPU, also why it could not be captured, where it could not."""
+        return dataclasses.replace(self._counted, no_graph=self._refused)
+
+    @property
+    def _refused(self) -> str | None:
+        return getattr(self._run, "refused", None)         # of a program on a GPU
 
     @functools.cached_property
     def kernels(self) -> list[Kernel]:
@@ -159,8 +170,7 @@ class Program:
         return kernels(self.graph, self.steps, self.backend)
 
     def __repr__(self) -> str:
-        refused = getattr(self._run, "refused", None)     # of a program on a GPU
-        rest = "" if refused is None else f"; no graph: {refused}"
+        rest = "" if self._refused is None else f"; no graph: {self._refused}"
         return f"Program({self.name}, {self.backend}: {len(self.graph.ops)} operations in {len(self.steps)} steps{rest})"
 
 

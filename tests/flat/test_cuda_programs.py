@@ -277,6 +277,7 @@ def test_what_a_capture_refuses_runs_launch_by_launch():
     for _ in range(3):
         agree(host(compiled(a)), [a.data.get() @ a.data.get() * 2])
     assert "no graph: NotImplementedError: calling cuBLAS" in repr(compiled.program(a))
+    assert "no CUDA graph: NotImplementedError: calling cuBLAS" in str(compiled.program(a).cost)
 
 
 def test_errors():
