@@ -159,7 +159,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         want: Sequence = parents if live is None else [p if p in live else None for p in parents]
         if prim.add_into is not None and not traced:           # a part of an array: adding it must not cost the whole
             total = grads.get(want[0])
-            if total is not None and total.dtype == g.dtype and exclusive(total, 2):
+            if total is not None and total.dtype == g.dtype and RAW[type(total)] is m and exclusive(total, 2):
                 prim.add_into(total, g, *xs, **node.params)
                 continue
         if pulls is None:
