@@ -3,7 +3,9 @@
 import numpy as np
 
 from . import coalesce, memory
+from .copies import UNDER_WAY
 from .errors import Misaligned, OutOfBounds, Race, ReadOnly, Uninitialised, show_index
+from .hazards import SEVERAL, Shadow
 from .types import UNSIGNED
 
 BYTES_SET = {1: np.uint8(1), 2: np.uint16(0x0101), 4: np.uint32(0x01010101), 8: np.uint64(0x0101010101010101)}
@@ -26,6 +28,7 @@ class Access:
     def __init__(self, place, space, dtype, count, offset, strong=False, releases=False):
         self.place, self.space, self.dtype, self.count = place, space, np.dtype(dtype), count
         self.offset, self.size = offset, self.dtype.itemsize * count
+        self.readonly = False  # ld.global.nc: the compiler was promised that nobody writes there
         self.strong = strong  # ordered by itself (.volatile, .relaxed, .acquire): no race with its like
         self.releases = releases  # .release: publishes what came before, without a fence
         self.shift = self.size.bit_length() - 1
@@ -81,7 +84,8 @@ class Access:
         else:
             for column, value in enumerate(values):
                 rows[where, column] = value
-        if part.space == "shared" and part.lanes.batch.checks.races:
+        checks = part.lanes.batch.checks
+        if (part.space == "shared" and checks.races) or (part.space == "global" and checks.hazards):
             self.same_instruction_conflict(part, rows, where, values)
 
     # --- where addresses lead ------------------------------------------------------------------------------------
@@ -207,10 +211,17 @@ class Access:
                 self.count_global(part, kind, checks)
             if region.initialised is not None:
                 self.initialise(part, kind, checks)
+            if launch.hazards is not None and region.writable:
+                if region.hazards is None:
+                    region.hazards = Shadow(region.size, launch.hazards.granule)
+                first = part.lanes.batch.first_block * part.lanes.batch.threads
+                self.hazard(part, kind, values, launch.hazards, first + part.lanes.numbers)
         elif part.space == "shared":
             if checks.races and part.lanes.batch.races is not None:
                 self.race(part, kind, values)
             self.initialise(part, kind, checks)
+            if part.lanes.batch.warp_hazards is not None:
+                self.hazard(part, kind, values, part.lanes.batch.warp_hazards, part.lanes.slots)
             self.count_shared(part, checks)
         elif part.space == "local":
             self.initialise(part, kind, checks)
@@ -288,6 +299,34 @@ class Access:
         warp = int(foreign[0]).bit_length() - 1
         self.racing(part, int(positions[0]), kind, f"warp {warp} {PAST[other]} it since the last barrier", at)
 
+    def hazard(self, part, kind, values, hazards, threads):
+        at = part.run + part.lanes.batch.ramp(self.size, threads.size).view(np.int64) if part.at is None else part.at
+        at = np.broadcast_to(at, threads.shape)
+        found = hazards.record(part.region.hazards, kind, at, self.size, threads, self.strong, self.readonly)
+        if found is None:
+            return
+        positions, did, others = found
+        if kind == "write" and did == "wrote":
+            now = part.region.view(self.dtype, self.count)[at[positions] >> self.shift].reshape(positions.size, -1)
+            mine = np.stack([np.broadcast_to(v, threads.shape)[positions] for v in values], axis=1)
+            differs = (now.view(self.bits) != np.ascontiguousarray(mine).view(self.bits)).any(axis=1)
+            if not differs.any():
+                return
+            positions, others = positions[differs], others[differs]
+        batch, other = part.lanes.batch, int(others[0]) - 1
+        if hazards.alone:
+            who = f"lane {other % 32}" if other < SEVERAL - 1 else "other lanes of its warp"
+            self.racing(part, int(positions[0]), kind, f"{who} {did} it", at, "lanes of a warp must be ordered by a barrier",
+                        "Put __syncwarp() between the two.")
+        if other < SEVERAL - 1:
+            block, thread = divmod(other, batch.threads)
+            who = f"thread {show_index(batch.launch.thread_at(thread))} of block {show_index(batch.launch.block_at(block))}"
+        else:
+            who = "several other threads" if other == SEVERAL - 1 else "other threads of its block"
+        self.racing(part, int(positions[0]), kind, f"{who} {did} it in this launch", at,
+                    "different threads must be ordered by a barrier or a fence",
+                    "Use a second array, a barrier within the block, or two launches.")
+
     def same_instruction_conflict(self, part, rows, where, values):
         """Lanes that stored different values to one address in this very instruction."""
         for column, value in enumerate(values):
@@ -296,7 +335,8 @@ class Access:
             if lost.any():
                 position = int(np.flatnonzero(lost)[0])
                 self.racing(part, position, "write", "another thread stores a different value in the same instruction",
-                            part.at)
+                            np.broadcast_to(part.at, (part.lanes.count,)), "one instruction must not collide",
+                            "Let one thread store, or use an atomic.")
 
     # --- diagnoses -------------------------------------------------------------------------------------------------
 
@@ -337,20 +377,23 @@ class Access:
     def uninitialised(self, part, position, kind, count):
         at = part.run + position * self.size if part.at is None else int(np.atleast_1d(part.at)[position])
         inside = part.lanes.batch.window_offset(part.space, at)
+        copied = (part.region.initialised[at: at + self.size] == UNDER_WAY).any()
         self.fault(Uninitialised, part.lanes, position, inside + part.region.start, part.region, kind,
-                   "must find written bytes", "Write them first.",
+                   "must find written bytes", "Wait for the copy first." if copied else "Write them first.",
                    f"{self.size} bytes of {part.lanes.batch.describe_offset(part.space, part.region, inside)} "
-                   "that nobody wrote", count)
+                   + ("that an asynchronous copy may not have reached" if copied else "that nobody wrote"), count)
 
-    def racing(self, part, position, kind, other, at):
-        batch = part.lanes.batch
-        inside = batch.window_offset("shared", int(at[position]))
+    def racing(self, part, position, kind, other, at, who="different warps must be ordered by a barrier",
+               advice="Put __syncthreads() between the two."):
+        batch, space = part.lanes.batch, part.space
+        inside = batch.window_offset(space, int(at[position]))
+        array = batch.variable_at("shared", inside) if space == "shared" else batch.name_of(part.region)
         block, thread = part.lanes.coordinates(position)
         raise Race(
-            f"{self.place.kernel}: accesses of different warps must be ordered by a barrier, got {VERBS[kind]} of "
-            f"{self.size} bytes of {batch.describe_offset('shared', part.region, inside)} by thread {show_index(thread)} "
-            f"of block {show_index(block)} at {self.place} while {other}. Put __syncthreads() between the two.",
-            kernel=self.place.kernel, block=block, thread=thread, address=inside, array=batch.variable_at("shared", inside),
+            f"{self.place.kernel}: accesses of {who}, got {VERBS[kind]} of "
+            f"{self.size} bytes of {batch.describe_offset(space, part.region, inside)} by thread {show_index(thread)} "
+            f"of block {show_index(block)} at {self.place} while {other}. {advice}",
+            kernel=self.place.kernel, block=block, thread=thread, address=inside + part.region.start, array=array,
             line=self.place.line, source=self.place.source, ptx=self.place.ptx)
 
     def fault(self, error, lanes, position, address, region, kind, expected, advice, where="", count=1):

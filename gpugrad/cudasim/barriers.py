@@ -66,6 +66,7 @@ class Barriers:
     def complete(self, key, arrivals, complete):
         batch = self.batch
         batch.counters.barriers += batch.blocks if complete is None else int(complete.sum())
+        batch.blocks_met(None if complete is None else np.flatnonzero(complete))
         if batch.races is not None:
             if complete is None:
                 batch.races.barrier(None, None)

@@ -8,7 +8,9 @@ wait outside of the queue.
 import numpy as np
 
 from .barriers import Barriers
+from .copies import Copies
 from .errors import Timeout
+from .hazards import Hazards, Shadow
 from .lanes import WARP, Lanes
 from .layout import short
 from .memory import Region
@@ -44,6 +46,8 @@ class Batch:
         warps_per_block = -(-self.threads // WARP)
         self.warp_of_lane = numbers * warps_per_block + thread // WARP
         self.warp_count = self.blocks * warps_per_block
+        self.all_numbers = np.arange(self.lane_count)
+        self.warp_slot = self.warp_of_lane * WARP + thread % WARP
         block = (self.first_block + numbers).astype(np.uint64)
         gx, gy, _ = (np.uint64(n) for n in self.grid_shape)
         x, rest = block % gx, block // gx
@@ -57,9 +61,14 @@ class Batch:
         uninitialised = self.checks.uninitialised
         self.shared = Region(np.zeros(stride * self.blocks, np.uint8), title="shared memory",
                              initialised=np.zeros(stride * self.blocks, np.uint8) if uninitialised else None)
+        self.copies = Copies(self)
         self.races = None
         if self.checks.races and self.threads > WARP and self.shared_variables.end:
             self.races = Races(stride * self.blocks, self.blocks, self.kernel.code.granule)
+        self.warp_hazards = None
+        if self.checks.hazards and self.threads > 1 and self.shared_variables.end:
+            self.warp_hazards = Hazards(self.kernel.code.granule, WARP, self.warp_count, alone=True)
+            self.shared.hazards = Shadow(self.shared.size, self.kernel.code.granule)
         frame = -(-self.kernel.layout.locals.end // 16) * 16
         self.frame = frame
         self.local = Region(np.zeros(frame * self.lane_count, np.uint8), title="local memory",
@@ -118,12 +127,31 @@ class Batch:
 
     def fence(self, lanes):
         """What the warps did so far is published by their next ordered store, or atomic."""
+        self.ordered(lanes, fence=True)
         if self.races is not None:
             self.fenced = np.zeros(self.warp_count, bool) if self.fenced is None else self.fenced
             self.fenced[lanes.of_batch(self.warp_of_lane)] = True
 
+    def ordered(self, lanes, fence=False):
+        """Lanes of a warp met, or ran a fence."""
+        if self.warp_hazards is not None:
+            self.warp_hazards.sync(lanes.of_batch(self.warp_of_lane))
+        if self.launch.hazards is not None:
+            self.launch.hazards.sync(self.first_block + lanes.block, fence)
+
+    def blocks_met(self, blocks):
+        """Blocks of the batch (None: all) completed a barrier."""
+        blocks = np.arange(self.blocks) if blocks is None else blocks
+        if self.launch.hazards is not None:
+            self.launch.hazards.sync(self.first_block + blocks)
+        if self.warp_hazards is not None:
+            per_block = self.warp_count // self.blocks
+            self.warp_hazards.sync((blocks[:, None] * per_block + np.arange(per_block)).ravel())
+
     def publish(self, lanes, always):
         """An ordered store or atomic: who sees it sees all that the warp did before its fence, so that is no race."""
+        if always:
+            self.ordered(lanes, fence=True)
         if self.races is None or (self.fenced is None and not always):
             return
         warps = np.unique(lanes.of_batch(self.warp_of_lane))

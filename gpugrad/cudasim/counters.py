@@ -64,6 +64,8 @@ class Checks:
 
     uninitialised  reads of bytes that nobody wrote: global memory from `empty`, shared memory, local memory
     races          shared-memory accesses of different warps with no barrier between them
+    hazards        global accesses of any two threads, and shared accesses of lanes of one warp, that nothing orders; a launch
+                   takes two to four times as long with it
     counters       sectors, bank conflicts and unique bytes (instruction counts cost nothing and are always there)
     early_exit     let threads that have returned be absent from a barrier, as hardware does since Volta
     exact          leave the .approx functions as accurate as NumPy, instead of as inaccurate as NVIDIA documents
@@ -73,6 +75,7 @@ class Checks:
 
     uninitialised: bool = True
     races: bool = True
+    hazards: bool = False
     counters: bool = True
     early_exit: bool = False
     exact: bool = False

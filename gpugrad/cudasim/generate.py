@@ -25,7 +25,7 @@ class Generated:
         self.functions: list = []
         self.register_types: list[str] = []
         self.numbers: dict[Register, int] = {}
-        self.source, self.granule = "", 4
+        self.source, self.granule, self.global_granule = "", 4, 4
         self.classes: list[Counter] = []
         self.barriers: dict[int, Barrier] = {}
         self.live_in: list[set] = []
@@ -44,7 +44,8 @@ def generate(blocks, kernel, compiled, files, layout, exact):
         out.classes.append(Counter(step.kind for step in decoded))
         if block.last is not None:
             out.classes[-1]["barrier" if block.kind == "barrier" else "branch"] += 1
-    out.granule = smallest_shared_access(blocks)
+    out.granule = smallest_access(blocks, "global")
+    out.global_granule = smallest_access(blocks, "shared")
     numbers = out.numbers
     live, out.live_in, out.defines = liveness(blocks, steps, out.barriers)
     texts: list[str] = []
@@ -59,10 +60,10 @@ def generate(blocks, kernel, compiled, files, layout, exact):
     return out
 
 
-def smallest_shared_access(blocks):
-    """The granule of the race detector: 1, 2 or 4 bytes."""
+def smallest_access(blocks, elsewhere):
+    """The granule of a race detector: 1, 2 or 4 bytes; `elsewhere` is the space that it does not watch."""
     sizes = [NUMPY[part].itemsize for block in blocks for i in block.instructions
-             if i.parts[0] in ("ld", "st", "atom", "red") and not {"global", "param", "local", "const"} & set(i.parts)
+             if i.parts[0] in ("ld", "st", "atom", "red") and not {elsewhere, "param", "local", "const"} & set(i.parts)
              for part in i.parts[-1:] if part in NUMPY]
     return min([4, *sizes])
 

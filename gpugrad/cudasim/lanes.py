@@ -49,6 +49,16 @@ class Lanes:
         return self.of_batch(self.batch.block_of_lane)
 
     @cached_property
+    def numbers(self):
+        """The number of the thread within the batch, per lane."""
+        return self.batch.all_numbers if self.index is None else self.index
+
+    @cached_property
+    def slots(self):
+        """The number of the thread within the batch if all warps were whole, per lane."""
+        return self.of_batch(self.batch.warp_slot)
+
+    @cached_property
     def lane(self):
         """The place within the warp, per lane: [0, 32)."""
         return self.of_batch(self.batch.place_in_warp)

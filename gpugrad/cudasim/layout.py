@@ -155,6 +155,9 @@ class Layout:
             # All `extern __shared__` arrays start at one place, behind the static ones.
             self.dynamic = self.shared.place(self.dynamic_names[0], 0, 128)
             self.symbols |= dict.fromkeys(self.dynamic_names, ("shared", self.dynamic))
+        # Where atomics go: a plain load of the same place is the first guess of a loop of compare-and-swap, or its filter.
+        self.atomic_places = {o for i in flat.body if hasattr(i, "operands") and i.parts[0] in ("atom", "red")
+                              for o in i.operands if isinstance(o, Address)}
         self.occurrences: dict[str, int] = {}
         for item in flat.body:
             for register in registers_in(getattr(item, "operands", ())):

@@ -24,7 +24,7 @@ class Region:
     def __init__(self, data, start=0, writable=True, title="", initialised=None):
         self.data, self.start, self.writable, self.title = data, start, writable, title
         self.initialised = initialised
-        self.read = self.written = self.launch = None
+        self.read = self.written = self.launch = self.hazards = None
         self.views = {}
 
     @property

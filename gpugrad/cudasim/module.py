@@ -13,6 +13,7 @@ from .decode import place_of
 from .errors import ArgumentError
 from .flow import blocks_of, flatten
 from .generate import generate
+from .hazards import Hazards
 from .layout import Layout, ModuleVariables, demangled
 from .memory import Region
 from .nvrtc import compile_ptx
@@ -154,6 +155,10 @@ class Launch:
         self.shared_variables = kernel.layout.with_dynamic_shared(shared)
         self.counters = Counters(kernel.name)
         self.rng = np.random.default_rng(checks.seed)
+        blocks = int(np.prod(self.grid, dtype=np.int64))
+        self.hazards = None
+        if checks.hazards and blocks * self.threads > 1:
+            self.hazards = Hazards(kernel.code.global_granule, self.threads, blocks, alone=False)
         count = len(kernel.blocks)
         self.block_threads, self.block_warps = np.zeros(count, np.int64), np.zeros(count, np.int64)
 
@@ -248,7 +253,7 @@ class Launch:
             self.total()
         finally:
             for region in self.regions:
-                region.launch = region.read = region.written = None
+                region.launch = region.read = region.written = region.hazards = None
         return self.counters
 
     @functools.cached_property
@@ -257,6 +262,15 @@ class Launch:
         self.grid_words = np.zeros(2, np.uint32)
         memory.SPACE.allocation_of(self.grid_words).title = "the workspace of the grid"
         return memory.address(self.grid_words)
+
+    def thread_at(self, number):
+        """The coordinates of a thread within its block."""
+        x, y, _ = self.block
+        return number % x, number // x % y, number // (x * y)
+
+    def block_at(self, number):
+        x, y, _ = self.grid
+        return number % x, number // x % y, number // (x * y)
 
     def touch(self, region):
         region.first_touch(self, self.checks.counters)

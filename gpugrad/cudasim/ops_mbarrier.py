@@ -40,7 +40,13 @@ def copy_or_arrive(i):
     """cp.async, and cp.async.mbarrier.arrive: the copies are there already; without .noinc nobody awaits the arrival."""
     if not i.has("mbarrier"):
         return copy_async(i)
-    return arrive(i, SINK, i.operands[0], ()) if i.has("noinc") else Step(lambda: None, [], [], "barrier")
+    arrival = arrive(i, SINK, i.operands[0], ())
+    counts = i.has("noinc")
+
+    def run(lanes, base):
+        lanes.batch.copies.wait(lanes, None)
+        return arrival.call(lanes, base) if counts else None
+    return Step(run, arrival.reads, [(None, "u64")], "barrier", lanes=True)
 
 
 def word_at(i, address):
@@ -79,8 +85,11 @@ def arrive(i, target, address, counts, drop=False):
             before = cells[where]
             out[chosen] = atomics.apply(arrived, cells, where, count[chosen], batch.rng, True)
             turned = (cells[where] ^ before) >> PHASE != 0
-            if turned.any() and batch.races is not None:
-                batch.races.barrier(np.unique(part.lanes.block[turned]), None)
+            if turned.any():
+                blocks = np.unique(part.lanes.block[turned])
+                batch.blocks_met(blocks)
+                if batch.races is not None:
+                    batch.races.barrier(blocks, None)
         batch.changed = True
         return out
     reads = [base, *((c, "u32") for c in counts)]

@@ -49,6 +49,8 @@ def access(i, address, count=None):
 def load(i):
     target, address = i.operands[:2]
     site, space = access(i, address)
+    site.readonly = i.has("nc")
+    site.strong = site.strong or address in i.layout.atomic_places
     targets = target.items if isinstance(target, Group) else (target,)
     return Step(site.load, [base_of(i, address)], [(None if t == SINK else t, i.type) for t in targets],
                 f"{space} load", lanes=True)
@@ -101,6 +103,8 @@ def atomic(i):
                 batch.changed = batch.changed or bool((cells[where] != before).any())
                 if wants_old:
                     out[k][chosen] = old
+        if wants_old and batch.launch.hazards is not None:
+            batch.launch.hazards.take(batch.first_block + lanes.block)
         return (out if len(targets) > 1 else out[0]) if wants_old else None
     reads = [(source, i.type) for group in sources for source in group]
     writes = [(None if t == SINK else t, i.type) for t in targets] if wants_old else []
@@ -117,12 +121,12 @@ def atomic_function(name, kind):
 
 
 def copy_async(i):
-    """cp.async from global to shared memory, executed at once; wait_group and commit_group order nothing more.
-
-    A kernel that reads the data without waiting is therefore not caught.
-    """
-    if i.has("commit_group", "wait_group", "wait_all"):
-        return Step(lambda: None, [], [], "control")
+    """cp.async from global to shared memory: the bytes are there at once, but count as missing until their thread waits."""
+    if i.has("commit_group"):
+        return Step(lambda lanes: lanes.batch.copies.commit(lanes), [], [], "control", lanes=True)
+    if i.has("wait_group", "wait_all"):
+        groups = i.operands[0].bits if i.has("wait_group") else None
+        return Step(lambda lanes: lanes.batch.copies.wait(lanes, groups), [], [], "control", lanes=True)
     if not i.has("async") or i.has("bulk"):
         return None
     target, source, size, *rest = i.operands
@@ -132,10 +136,15 @@ def copy_async(i):
     reader = Access(i.place, "global", np.uint32, words, source.offset)
     writer = Access(i.place, "shared", np.uint32, words, target.offset)
 
+    def write(lanes, to, values):
+        for part in writer.locate(lanes, to, "write"):
+            writer.store_part(part, values)
+            lanes.batch.copies.issue(part, 4 * words)
+
     def run(lanes, to, fro, *taken):
         if not taken:
             values = reader.load(lanes, fro)
-            writer.store(lanes, to, *(values if words > 1 else [values]))
+            write(lanes, to, values if words > 1 else [values])
             return
         # The bytes past src-size are zeros, and are not read.
         taken = lanes.spread(taken[0])
@@ -147,7 +156,7 @@ def copy_async(i):
                 count = int(amount) // 4
                 values = Access(i.place, "global", np.uint32, count, source.offset).load(part, fro[chosen])
                 columns = [*(values if count > 1 else [values]), *columns[count:]]
-            writer.store(part, to[chosen], *columns)
+            write(part, to[chosen], columns)
     reads = [base_of(i, target), base_of(i, source), *((r, "u32") for r in rest if not isinstance(r, Address))]
     return Step(run, reads, [], "async copy", lanes=True)
 

@@ -16,6 +16,7 @@ def check_mask(i, lanes, mask):
 
     Returns whether the easy case holds: whole warps under a full mask.
     """
+    lanes.batch.ordered(lanes)
     if mask.ndim == 0 and mask == ALL and lanes.whole_warps:
         return True
     mask = lanes.spread(mask)
@@ -198,6 +199,7 @@ def warp_barrier(i):
         return None
 
     def run(lanes, mask):
+        lanes.batch.ordered(lanes)
         own = lanes.spread(mask) >> lanes.lane.astype(np.uint32) & np.uint32(1)
         if not own.all():
             position = int(np.flatnonzero(own == 0)[0])
