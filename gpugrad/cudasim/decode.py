@@ -67,6 +67,8 @@ class Decoding:
 
     def unknown(self, detail=""):
         text = self.instruction.text
+        if self.parts[0] in ("tex", "tld4", "txq", "suld", "sust", "sured", "suq"):
+            detail = "(textures and surfaces are not simulated; read through a pointer)"
         return PtxError(f"{self.place.kernel}: the simulated device must know every instruction, got `{text}`"
                         f"{' ' + detail if detail else ''} (PTX line {self.instruction.line}, {self.place}). "
                         "Add it to gpugrad/cudasim, or write the source another way.",

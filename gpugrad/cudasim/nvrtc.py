@@ -12,6 +12,9 @@ from .kept import kept, key_of
 
 INSTALL = "Install it with `pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`; no GPU is needed."
 
+WHEELS = {"nv/": "nvidia-cuda-cccl", "cuda/": "nvidia-cuda-cccl", "cub/": "nvidia-cuda-cccl", "thrust/": "nvidia-cuda-cccl",
+          "crt/": "nvidia-cuda-crt", "cuda_": "nvidia-cuda-runtime", "curand": "nvidia-curand"}  # headers by their beginning
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -71,7 +74,9 @@ def explain(log, source, filename, arch, status):
         if found and 0 < int(found[1]) <= len(lines):
             shown.append(f"    line {found[1]}: {lines[int(found[1]) - 1].strip()}")
     said = "\n".join(shown) or f"NVRTC status {status}"
-    return f"{filename}: source must compile for {arch}, got\n{said}\nCorrect the source or the options."
+    advice = next((f"Install it with `pip install {wheel}`." for start, wheel in WHEELS.items()
+                   if f'cannot open source file "{start}' in log), "Correct the source or the options.")
+    return f"{filename}: source must compile for {arch}, got\n{said}\n{advice}"
 
 
 class Nvrtc:
@@ -120,6 +125,7 @@ def library():
 def include_folders():
     """Folders with cuda_fp16.h and its neighbours; none is an error only when a source includes them."""
     folders = [path.parent for path in wheel_files("include/cuda_fp16.h")]
+    folders += [path.parent.parent for path in wheel_files("include/cccl/nv/target")]  # for cooperative_groups.h and cuda/
     return [*folders, *(path for path in [pathlib.Path("/usr/local/cuda/include")] if not folders and path.is_dir())]
 
 

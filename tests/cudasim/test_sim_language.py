@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad.cudasim import PtxError
+from gpugrad.cudasim import CompileError, PtxError
 
 T = np.arange(64)
 
@@ -113,3 +113,14 @@ def test_corner_of_the_language(module, arch, name):
 def test_what_the_simulated_device_lacks_is_said_before_anything_runs(module, source, words):
     with pytest.raises(PtxError, match=words):
         module(source)["k"]
+
+
+def test_textures_are_refused_by_name(module):
+    source = """extern "C" __global__ void k(float* y, cudaTextureObject_t t) { y[0] = tex1Dfetch<float>(t, threadIdx.x); }"""
+    with pytest.raises(PtxError, match="textures and surfaces are not simulated"):
+        module(source)["k"]
+
+
+def test_a_missing_header_says_which_wheel_has_it(module):
+    with pytest.raises(CompileError, match="pip install nvidia-cuda-cccl"):
+        module('#include <cub/there_is_no_such_header.cuh>\n__global__ void k() {}')
