@@ -5,6 +5,8 @@ Blocks are numbered so that lanes which part at a branch meet again where its pa
 wait outside of the queue.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from .barriers import Barriers
@@ -46,14 +48,21 @@ class Batch:
         warps_per_block = -(-self.threads // WARP)
         self.warp_of_lane = numbers * warps_per_block + thread // WARP
         self.warp_count = self.blocks * warps_per_block
-        self.all_numbers = np.arange(self.lane_count)
-        self.warp_slot = self.warp_of_lane * WARP + thread % WARP
         block = (self.first_block + numbers).astype(np.uint64)
         gx, gy, _ = (np.uint64(n) for n in self.grid_shape)
         x, rest = block % gx, block // gx
         self.block_index = tuple(v.astype(np.uint32) for v in (x, rest % gy, rest // gy))
         if self.blocks == 1:
             self.block_index = tuple(v[:1].repeat(self.lane_count) for v in self.block_index)
+
+    @cached_property
+    def all_numbers(self):
+        return np.arange(self.lane_count)
+
+    @cached_property
+    def warp_slot(self):
+        """The number of each lane if all warps were whole."""
+        return self.warp_of_lane * WARP + self.place_in_warp
 
     def memories(self):
         stride = max(-(-self.shared_variables.end // SHARED_ROW) * SHARED_ROW, SHARED_ROW)
