@@ -63,13 +63,17 @@ def formatted(template, packed):
     """printf with arguments as CUDA packs them: each aligned to its size, floats as doubles."""
 
     out, at, last = "", 0, 0
-    for found in re.finditer(r"%([-+ #0]*\d*(?:\.\d+)?)(hh|h|ll|l|z)?([diouxXcsfFeEgGp%])", template):
+    for found in re.finditer(r"%([-+ #0]*(?:\d*|\*)(?:\.(?:\d+|\*))?)(hh|h|ll|l|z)?([diouxXcsfFeEgGp%])", template):
         out += template[last: found.start()]
         last = found.end()
         flags, length, kind = found.groups()
         if kind == "%":
             out += "%"
             continue
+        while "*" in flags:
+            at = -(-at // 4) * 4
+            flags = flags.replace("*", str(int.from_bytes(packed[at: at + 4].tobytes(), "little", signed=True)), 1)
+            at += 4
         size = 8 if kind in "fFeEgGsp" or length in ("l", "ll", "z") else 4
         at = -(-at // size) * size
         raw = bytes(packed[at: at + size])

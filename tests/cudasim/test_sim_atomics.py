@@ -202,3 +202,8 @@ def test_vector_atomics_of_sm_90_add_element_by_element(module):
     for column in range(4):
         assert sorted(found[:, column]) == [(column + 1) * k for k in range(64)]
     assert counters.atomics == 64 * 6
+
+
+def test_printf_takes_widths_from_its_arguments(module):
+    source = """extern "C" __global__ void wide(int n) { printf("%*d|%.*f|%%", n, 7, 2, 1.5); }"""
+    assert module(source)["wide"].launch(1, 1, (np.int32(4),)).printed == ["   7|1.50|%"]
