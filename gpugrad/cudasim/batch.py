@@ -6,6 +6,7 @@ wait outside of the queue.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Batch:
         self.time, self.changed = 0, False  # the clock; whether memory changed since the last look of a loop that waits
         self.registers = [storage(kind).type(0) for kind in self.kernel.code.register_types]
         self.exited = np.zeros(self.lane_count, bool)
-        self.fenced = None  # per warp: whether a fence has run and no ordered store published what stood before it
+        self.fenced: Any = None  # per warp: whether a fence has run and no ordered store published what stood before it
         self.geometry()
         self.memories()
         self.ramps = {}

@@ -4,6 +4,8 @@ The bytes are there at once, but they are marked as missing (a 2 in `initialised
 is told so.
 """
 
+from typing import Any
+
 import numpy as np
 
 UNDER_WAY = 2
@@ -14,7 +16,7 @@ class Copies:
 
     def __init__(self, batch):
         self.batch, self.open = batch, []  # (lanes, groups, offsets in shared memory, bytes)
-        self.committed = None
+        self.committed: Any = None
 
     def issue(self, part, size):
         marks = part.region.initialised
