@@ -1,7 +1,17 @@
 """Functions to compile, and what it means that two results are the same."""
+import os
+import warnings
+
 import numpy as np
 
 import gpugrad as gg
+
+
+def fork():
+    """os.fork without the warnings about threads: Python's own since 3.12, and JAX's, which comes as RuntimeWarning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return os.fork()
 
 
 def rng(seed=0):

@@ -1,10 +1,10 @@
 """Segments: native calls do what NumPy does, wherever the arrays are, and stop where something is wrong."""
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from flat_support import fork
 
 pytest.importorskip("llvmlite", reason="extra jit is not installed")
 import gpugrad as gg
@@ -263,9 +263,7 @@ def test_a_forked_child_has_workers_of_its_own():
     x = np.linspace(-2, 2, 1 << 18, dtype=np.float32).reshape(512, 512)
     f = gg.compile(summed, backend="llvm")
     expected = [float(y) for y in f(x)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)          # Python 3.12 says that there are threads
-        child = os.fork()
+    child = fork()
     if not child:
         os._exit(0 if [float(y) for y in f(x)] == expected else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
