@@ -44,7 +44,7 @@ class Node:
     parents  the node of each input, None for an input that needs no gradient
     xs, y    what the rule reads: saved values, `Shaped` or None for the rest; both None once freed
     seq      creation order; a node is always younger than its parents
-    level    the start of the innermost reverse sweep it belongs to; worked out when it is first asked for
+    level    see `level_of`
     """
 
     __slots__ = ("prim", "parents", "xs", "y", "params", "seq", "level", "__weakref__")
@@ -64,27 +64,26 @@ class Node:
         """Let go of the saved arrays."""
         self.xs = self.y = None
 
-    def __getattr__(self, name: str) -> Any:              # a slot that is still empty
-        if name != "level":
-            raise AttributeError(f"Node: no attribute {name!r}")
-        todo = [self]
-        while todo:
-            node = todo[-1]
-            waiting = [p for p in node.parents if p is not None and not has_level(p)]
-            if waiting:
-                todo += waiting
-            else:
-                node.level = max([p.level for p in node.parents if p is not None], default=0)
-                todo.pop()
-        return self.level
+
+def level_of(node: Node) -> int:
+    """The start of the innermost reverse sweep that the node belongs to, worked out when it is first asked for."""
+    todo = [node]                        # no __getattr__ of Node's: it would make the reading of every slot slower
+    while not has_level(node):
+        last = todo[-1]
+        waiting = [p for p in last.parents if p is not None and not has_level(p)]
+        if waiting:
+            todo += waiting
+        else:
+            last.level = max([p.level for p in last.parents if p is not None], default=0)
+            todo.pop()
+    return node.level
 
 
 def has_level(node: Node) -> bool:
     try:
-        vars(Node)["level"].__get__(node)
-    except AttributeError:
+        return node.level >= 0
+    except AttributeError:                                # a slot that is still empty
         return False
-    return True
 
 
 class Leaf(Node):

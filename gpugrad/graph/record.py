@@ -26,7 +26,7 @@ from gpugrad.errors import (
 )
 from gpugrad.graph.layers import OPEN, Layered, outlived, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
-from gpugrad.graph.node import Node, Shaped
+from gpugrad.graph.node import Node, Shaped, level_of
 from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
 from gpugrad.graph.tensor import Borrowed, Tensor, borrowed
 
@@ -103,7 +103,7 @@ def inside_sweep(inputs: list, level: int) -> bool:
     for x in inputs:
         if isinstance(x, Tensor):
             node = x._node
-            if node is not None and node.seq > level and node.level > level:
+            if node is not None and node.seq > level and level_of(node) > level:
                 return True
     return False
 

@@ -122,7 +122,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
     live = plan.live
     careful = bool(HOOKS) or current().anomaly or saved_before(LAST[0], plan)
     m: Any = TRACED
-    pulls, kind = m.pulls, None
+    pulls, several, kind = m.pulls, False, None
     for node, g in outputs:
         if live is None or node in live:
             g = tensor_of(g) if traced else bare_array(g)
@@ -136,8 +136,8 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         if type(g) is not kind and not traced:                 # at the start, and where the graph goes to another device
             kind = type(g) if type(g) is not dict else type(next(iter(g.values())))
             m = RAW[kind]
-            pulls = m.pulls
-        if m.several:
+            pulls, several = m.pulls, m.several
+        if several:
             visit(follow, next(iter(g.values())) if type(g) is dict else g)
         if careful:
             g = look_closely(node, g, traced)
@@ -178,7 +178,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
                 grads[parent] = gx
                 continue
             old = grads[parent]
-            if m.several:
+            if several:
                 visit(follow, old)
             if not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
                 old += gx
