@@ -186,7 +186,7 @@ class Batch:
         try:
             self.schedule()
         finally:
-            for name in ("everyone", "barriers", "pending", "copies"):          # they know the batch: a cycle would keep its memory
+            for name in ("everyone", "barriers", "pending", "copies"):      # they know the batch: a cycle would keep its memory
                 vars(self).pop(name, None)
 
     def schedule(self):

@@ -195,6 +195,7 @@ def test_out_keeps_what_it_holds_where_the_mask_is_false(ufunc):
         gg.check_grads(f, (x,), order=2)
 
 
+@pytest.mark.eager("compiled, the pullback runs the function again")
 @pytest.mark.parametrize("pick", [
     lambda z, i: np.take(z, i), lambda z, i: z[i], lambda z, i: gg.nn.embedding(i, z.reshape(3, 1)),
     lambda z, i: np.take_along_axis(z, i, 0), lambda z, i: np.choose(i, [z, z * z, z]), lambda z, i: z[gg.reshape(i, (3, 1))]])
