@@ -17,10 +17,11 @@ from gpugrad.flat.driver import Env, Product, Segment
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
-from gpugrad.flat.homes import FRESH, at_home
+from gpugrad.flat.homes import at_home
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element
+from gpugrad.flat.plan import makes_new
 from gpugrad.flat.results import maker
 from gpugrad.flat.runtime import WORKERS, blas, runtime
 from gpugrad.flat.spots import Spot, address, aligned, as_rows, item, matrix
@@ -87,7 +88,7 @@ class Steps:
         self.last: dict[Value, int] = {}
         for i, step in enumerate(steps):
             for op in operations(step):
-                parts = [] if isinstance(step, Group) or op.name in FRESH else [self.roots[x] for x in op.values]
+                parts = [] if isinstance(step, Group) or makes_new(op) else [self.roots[x] for x in op.values]
                 for y in op.outputs:
                     self.roots[y] = frozenset((y,)).union(*parts)
                     values.append(y)

@@ -4,9 +4,7 @@ from __future__ import annotations
 from gpugrad.flat.fuse import Group, operations
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.loops import turn
-
-#: Results of these never share memory with what they were made from; those of others may.
-FRESH = frozenset(("matmul", "einsum", "concatenate", "stack", "scatter", "scatter_add", "gather", "cumsum", "cumprod"))
+from gpugrad.flat.plan import makes_new
 
 
 def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
@@ -35,6 +33,6 @@ def views_of(x: Value, steps: list[Group | Op]) -> set[Value]:
     """x and what may share its memory: all that is made of it by operations that are not known to make new arrays."""
     found = {x}
     for step in steps:
-        if isinstance(step, Op) and step.name not in FRESH and not found.isdisjoint(step.args):
+        if isinstance(step, Op) and not makes_new(step) and not found.isdisjoint(step.args):
             found.update(step.outputs)
     return found
