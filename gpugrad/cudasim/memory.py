@@ -13,7 +13,6 @@ import numpy as np
 from .errors import ArgumentError
 
 SHARED, LOCAL, PARAM = (n << 40 for n in (1, 2, 3))
-WINDOW = 1 << 32
 FIRST_GLOBAL = 1 << 48
 GAP = 1 << 36  # an int32 index that overflows moves an address by at most 2**31 elements of 16 bytes
 

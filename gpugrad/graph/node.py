@@ -68,22 +68,15 @@ class Node:
 def level_of(node: Node) -> int:
     """The start of the innermost reverse sweep that the node belongs to, worked out when it is first asked for."""
     todo = [node]                        # no __getattr__ of Node's: it would make the reading of every slot slower
-    while not has_level(node):
+    while not hasattr(node, "level"):                     # the slot is still empty
         last = todo[-1]
-        waiting = [p for p in last.parents if p is not None and not has_level(p)]
+        waiting = [p for p in last.parents if p is not None and not hasattr(p, "level")]
         if waiting:
             todo += waiting
         else:
             last.level = max([p.level for p in last.parents if p is not None], default=0)
             todo.pop()
     return node.level
-
-
-def has_level(node: Node) -> bool:
-    try:
-        return node.level >= 0
-    except AttributeError:                                # a slot that is still empty
-        return False
 
 
 class Leaf(Node):
