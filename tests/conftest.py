@@ -25,9 +25,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[gg.device]:
 
 
 @pytest.fixture
-def sim() -> Iterator[ModuleType]:
-    """CuPy's stand-in, with the simulated device as the default one."""
+def nvrtc() -> None:
+    """For tests that name the simulated device themselves."""
     need_nvrtc()
+
+
+@pytest.fixture
+def sim(nvrtc: None) -> Iterator[ModuleType]:
+    """CuPy's stand-in, with the simulated device as the default one."""
     with gg.device("sim") as device:
         yield device.xp
 

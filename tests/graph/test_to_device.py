@@ -4,7 +4,7 @@ import pytest
 
 import gpugrad as gg
 
-pytest.importorskip("nvidia", reason="the simulated device needs the extra `sim`")
+pytestmark = pytest.mark.usefixtures("nvrtc")
 
 
 def there_and_back(x):
