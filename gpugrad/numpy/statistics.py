@@ -13,14 +13,17 @@ from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_inexact, as_tensor, device_beside, normalize_axis, to_dtype, write_out
-from gpugrad.numpy.reduce import Axis, average
+from gpugrad.numpy.reduce import Axis, average, mean
 from gpugrad.numpy.shaping import one_of
 
 __all__ = ["corrcoef", "cov", "median", "nanmedian", "nanpercentile", "nanquantile", "percentile", "quantile"]
 
 
 def median(a: Any, axis: Axis = None, out: Tensor | None = None, overwrite_input: bool = False, keepdims: bool = False) -> Tensor:
-    """The middle element, or the mean of the two in the middle. A NaN in a slice makes its median NaN."""
+    """The middle element, or the mean of the two in the middle. A NaN in a slice makes its median NaN; of no elements it is NaN.
+
+    Complex numbers are ordered by their real parts, equal ones by their imaginary parts.
+    """
     return write_out("median", out, quantiles("median", a, 0.5, axis, "linear", keepdims, skip_nan=False))
 
 
@@ -34,7 +37,7 @@ def quantile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overw
              keepdims: bool = False) -> Tensor:
     """The value below which a fraction q of the elements lies, q from 0 to 1. The axes of q come first in the result.
 
-    method   how to choose between two elements, by NumPy's thirteen names
+    method   how to choose between two elements, by NumPy's thirteen names; those that choose one keep integers what they are
 
     Differentiable in a. A NaN in a slice makes its quantiles NaN.
     """
@@ -93,13 +96,17 @@ METHODS: dict[str, Callable] = {
     "midpoint": middle,
     "nearest": lambda n, q: (T.rint((n - 1) * q), None),
 }
+#: The methods that take one element as it is.
+DISCRETE = ("inverted_cdf", "closest_observation", "lower", "higher", "nearest")
 
 
 def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, skip_nan: bool) -> Tensor:
-    x = as_inexact(as_tensor(op, a))
-    if x.dtype.kind == "c":
-        raise ArgumentError(f"{op}: expected real elements, which have an order, got {x.dtype}. Take the real part or abs.")
+    x = as_tensor(op, a)
     one_of(op, "method", method, tuple(METHODS))
+    if method not in DISCRETE:
+        x = as_inexact(x)
+    if x.dtype.kind == "c" and "median" not in op:
+        raise ArgumentError(f"{op}: expected real elements, got {x.dtype}. Take the real part or abs.")
     fractions = numpy.asarray(q, dtype=float) / (100 if "percent" in op else 1)
     if not ((fractions >= 0) & (fractions <= 1)).all():
         raise ArgumentError(f"{op}: expected q from 0 to {100 if 'percent' in op else 1}, got {short(q)}. Check its scale.")
@@ -107,6 +114,8 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
     rest = tuple([i for i in range(x.ndim) if i not in axes])
     lengths = tuple([x.shape[i] for i in rest])
     n = math.prod([x.shape[i] for i in axes])
+    if not n and "median" in op:
+        return mean(x, axis, keepdims=keepdims)
     if not n:
         raise ShapeError(f"{op}: expected at least one element along each axis, got shape {x.shape}. Check the array.")
     rows = T.sort(T.reshape(T.transpose(x, axes=rest + axes), shape=(math.prod(lengths), n)), axis=1)      # NaN goes last
@@ -123,15 +132,21 @@ def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool)
     numbers = T.equal(rows, rows)
     present = T.sum(numbers, axis=(1,), keepdims=True) if skip_nan else here(numpy.full((1, 1), n))
     place, weight = METHODS[method](present, here(fractions))
-    before = T.floor(place)
     last = T.maximum(present - 1, 0)
     number = here(numpy.arange(count)[:, None])
-    places = [T.discretise(T.minimum(T.maximum(i, 0), last), dtype=numpy.dtype(int)) for i in (before, before + 1)]
-    low, high = [T.gather(rows, number, i, index=(ARRAY, ARRAY)) for i in places]
-    weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
-    stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.equal(low, high), T.isinf(low)))     # inf - inf is no number
-    y = low + (T.where(stays, 0, high) - T.where(stays, 0, low)) * weight
-    if skip_nan:
+
+    def element(i: Tensor) -> Tensor:
+        i = T.discretise(T.minimum(T.maximum(i, 0), last), dtype=numpy.dtype(int))
+        return T.gather(rows, number, i, index=(ARRAY, ARRAY))
+    if method in DISCRETE:
+        y = element(place)
+    else:
+        before = T.floor(place)
+        low, high = element(before), element(before + 1)
+        weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
+        stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.equal(low, high), T.isinf(low)))     # inf - inf is no number
+        y = low + (T.where(stays, 0, high) - T.where(stays, 0, low)) * weight
+    if skip_nan or rows.dtype.kind not in "fc":
         return y
     whole = T.getitem(numbers, index=(slice(None), slice(n - 1, n)))
     return T.where(whole, y, float("nan"))

@@ -1,5 +1,6 @@
 """Reductions, scans and order statistics: NumPy's results for NumPy's arguments, and derivatives at awkward points."""
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -219,6 +220,24 @@ def test_quantile_agrees_with_numpy(method):
         assert found.shape == expected.shape
         assert_close(found.data, expected, rtol=1e-12, atol=1e-12)
     agrees("quantile", normal(6, 2), q=0.35, axis=0, method=method)
+    agrees("quantile", INTEGERS, q=0.35, axis=0, method=method)
+    agrees("nanquantile", INTEGERS.astype("i4"), q=[0.35, 0.5], axis=(0, 2), method=method)
+
+
+def test_quantiles_that_are_elements_keep_large_integers():
+    x = np.array([2**62 + 1, 2**62 + 3, 2**62 + 5])
+    agrees("quantile", x, q=0.5, method="nearest")
+    agrees("quantile", x > 2**62 + 2, q=0.5, method="lower")
+
+
+def test_median_of_complex_numbers_and_of_nothing_is_numpys():
+    agrees("median", normal(3, 4) + 1j * normal(3, 4, seed=1), axis=1)
+    agrees("nanmedian", np.array([1, 0, 1]) + 1j * normal(3, seed=1), orders=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                     # mean of an empty slice
+        agrees("median", normal(0))
+        agrees("median", normal(3, 0), axis=1, keepdims=True)
+        agrees("nanmedian", normal(3, 0), axis=0)
 
 
 @pytest.mark.parametrize("kwargs", AXES[:5], ids=str)
@@ -329,7 +348,7 @@ BAD = [
     (lambda: gnp.percentile(normal(3), 101), ArgumentError, "percentile: expected q from 0 to 100, got 101"),
     (lambda: gnp.quantile(normal(3), 0.5, method="cubic"), ArgumentError, "quantile: expected method to be one of"),
     (lambda: gnp.quantile(COMPLEX, 0.5), ArgumentError, "quantile: expected real elements"),
-    (lambda: gnp.median(normal(0)), ShapeError, "median: expected at least one element"),
+    (lambda: gnp.quantile(normal(0), 0.5), ShapeError, "quantile: expected at least one element"),
     (lambda: gnp.quantile(normal(3), gg.tensor(0.5, requires_grad=True)), ConversionError,
      "Tensor: expected one outside the graph"),
     (lambda: gnp.cov(normal(2, 2, 2)), ShapeError, "cov: expected at most two axes"),
