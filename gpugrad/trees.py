@@ -1,7 +1,6 @@
 """Trees of values: lists, tuples, named tuples, dicts, dataclasses and None, nested in any way; anything else is a leaf."""
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -45,8 +44,9 @@ def describe(tree: Any, leaves: list) -> Any:
     if isinstance(tree, dict):
         keys = list(tree)
         return kind, tuple(keys), tuple([describe(tree[k], leaves) for k in keys])
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = tuple(f.name for f in dataclasses.fields(tree))
+    if hasattr(kind, "__dataclass_fields__"):
+        from dataclasses import fields  # who has a dataclass has paid for it
+        names = tuple(f.name for f in fields(tree))
         return kind, names, tuple([describe(getattr(tree, n), leaves) for n in names])
     leaves.append(tree)
     return LEAF

@@ -1,7 +1,6 @@
 """Elementwise work in blocks that stay in the cache: each further pass over a block costs no trip to memory."""
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +48,8 @@ def in_blocks(xp: Any, body: Callable) -> Callable:
 
     Each thread keeps its block of scratch, so a step allocates nothing. Arrays that do not lie in C order go in one piece.
     """
-    kept = threading.local()
+    from threading import local  # which takes longer to import than this module
+    kept = local()
 
     def run(*arrays, **numbers):
         first = arrays[0]

@@ -8,7 +8,7 @@ the order of dropout.cu: groups of (2, 32, 4) of them come as (32, 2, 4).
 from __future__ import annotations
 
 import math
-import threading
+from functools import cache
 from typing import Any
 
 import numpy
@@ -56,29 +56,29 @@ def blocks(n: int, width: int) -> int:
     return max(1, -(-(groups * (GROUP // 2 // max(width, 4)) + n - groups * GROUP) // 256))
 
 
-class Streams(threading.local):
-    """NumPy's Philox of key 0, set to the stream that is asked for: to make one takes ten times as long."""
-
-    philox: Any = None                # not before it is needed: importing numpy.random takes a while
-    start: Any = None
-
-    def words(self, call: int, count: int) -> numpy.ndarray:
-        if self.philox is None:
-            self.philox = numpy.random.Philox(counter=0, key=0)
-            self.start = self.philox.state
-        self.start["state"]["counter"][2] = call
-        self.philox.state = self.start
-        return self.philox.random_raw(count)
+@cache
+def per_thread() -> Any:
+    """Where each thread keeps its `philox` and the `start` of its state."""
+    from threading import local  # which takes longer to import than this module
+    return local()
 
 
-_philox = Streams()
+def words(call: int, count: int) -> numpy.ndarray:
+    """The first draws of a stream, as uint64. A generator is set to it: to make one takes ten times as long."""
+    mine = per_thread()
+    if not hasattr(mine, "philox"):
+        mine.philox = numpy.random.Philox(counter=0, key=0)
+        mine.start = mine.philox.state
+    mine.start["state"]["counter"][2] = call
+    mine.philox.state = mine.start
+    return mine.philox.random_raw(count)
 
 
 def keep(call: int, shape: tuple[int, ...], p: float) -> numpy.ndarray:
     """What a probability p of dropping keeps, as bools: the same whatever the device."""
     n = math.prod(shape)
     groups = -(-n // GROUP)
-    draws = _philox.words(call, groups * GROUP // 2).view(numpy.uint32)
+    draws = words(call, groups * GROUP // 2).view(numpy.uint32)
     kept = (draws >= threshold(p)).reshape(groups, 32, 2, 4).transpose(0, 2, 1, 3)
     return kept.reshape(groups * GROUP)[:n].reshape(shape)
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import has_kernels, module_of
-from gpugrad.kernels import cublaslt, matmul
+from gpugrad.kernels import matmul
 from gpugrad.kernels.geometry import BLOCKS, ROWS, WARP, pack_width, partial_room, row_slices, taken
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.linear import linear
-from gpugrad.kernels.lt_plan import LtUnsupportedError
 from gpugrad.kernels.relu import RELU, relu
 
 
@@ -41,24 +40,24 @@ def linear_relu(xp):
 
 def by_epilogue(xp: Any, x: Any, w: Any, b: Any) -> tuple[Any, Any] | None:
     """(y, Lt's mask) by one product; None where cuBLASLt has no way."""
-    rows = x.reshape(-1, x.shape[-1])
+    lt, rows = matmul.lt(), x.reshape(-1, x.shape[-1])
     y = xp.empty((len(rows), len(w)), x.dtype)
-    aux = xp.empty(cublaslt.aux_shape("relu_aux", *y.shape), "uint8")
+    aux = xp.empty(lt.aux_shape("relu_aux", *y.shape), "uint8")
     try:
-        cublaslt.matmul(rows, w.T, y, epilogue="relu_aux" if b is None else "relu_aux_bias", vector=b, aux=aux, nan_to_zero=True,
-                        compute=matmul.precision(x))
-    except LtUnsupportedError:
+        lt.matmul(rows, w.T, y, epilogue="relu_aux" if b is None else "relu_aux_bias", vector=b, aux=aux, nan_to_zero=True,
+                  compute=matmul.precision(x))
+    except lt.LtUnsupportedError:
         return None
     return y.reshape(*x.shape[:-1], len(w)), aux
 
 
 def through_gate(g: Any, w: Any, mask: Any) -> tuple[Any, Any] | None:
     """(g w where Lt's mask is open, else 0; the sum of that over its rows) by one product; None where cuBLASLt has no way."""
-    xp = module_of(g)
+    lt, xp = matmul.lt(), module_of(g)
     dx, sums = xp.empty((len(g), w.shape[1]), g.dtype), xp.empty(w.shape[1:], g.dtype)
     try:
-        cublaslt.matmul(g, w, dx, epilogue="drelu_bgrad", vector=sums, aux=mask, compute=matmul.precision(g))
-    except LtUnsupportedError:
+        lt.matmul(g, w, dx, epilogue="drelu_bgrad", vector=sums, aux=mask, compute=matmul.precision(g))
+    except lt.LtUnsupportedError:
         return None
     return dx, sums
 

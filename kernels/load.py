@@ -17,10 +17,9 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpugrad.errors import ArgumentError, GpugradError, MissingExtraError
 from gpugrad.kernels.signature import Bound, Signature, signatures
@@ -28,9 +27,9 @@ from gpugrad.kernels.signature import Bound, Signature, signatures
 FOLDER = Path(__file__).parent
 SHOWN, GENERATED = "kernels", "generated"  # folder names in messages and #line
 STANDARD = "-std=c++17"
-INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([\w.]+)"[^\n]*$', re.MULTILINE)
-LOCATED = re.compile(r"(?P<file>[^()\n]*)\((?P<line>\d+)\): (?:catastrophic )?(?P<kind>error|warning|remark)[^:]*: (?P<said>.*)")
-HALF = re.compile(r"__half|__nv_bfloat16")
+INCLUDE = r'(?m)^[ \t]*#[ \t]*include[ \t]+"([\w.]+)"[^\n]*$'
+LOCATED = r"(?P<file>[^()\n]*)\((?P<line>\d+)\): (?:catastrophic )?(?P<kind>error|warning|remark)[^:]*: (?P<said>.*)"
+HALF = ("__half", "__nv_bfloat16")
 INSTALL = "pip install gpugrad[cuda13], or gpugrad[cuda12] for an older driver"
 
 SOURCES: dict[str, Source] = {}          # every Source by file name, for the compile gate
@@ -44,8 +43,7 @@ class KernelCompileError(GpugradError, RuntimeError):
         self.log = log
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One instantiation: its name expression, its typed parameters, and `where`, the opening of every message about it.
 
     never_empty  it declares no array that it writes, so a launch counts as work whatever the sizes
@@ -147,7 +145,7 @@ class Source:
 
     def options(self, expressions: Iterable[str]) -> tuple[str, ...]:
         """The options that we hand to CuPy; `all_options` adds its own."""
-        if not any(HALF.search(e) for e in expressions):
+        if not any(half in e for e in expressions for half in HALF):
             return (STANDARD,)
         folder = cuda_headers()
         if folder is None:
@@ -180,7 +178,7 @@ def pasted(text: str, shown: str, seen: set[str]) -> str:
             raise KernelCompileError(f"{shown}:{line}: expected a header in {SHOWN}/, got {name!r}. Correct the name.") from None
         return f'{pasted(header, f"{SHOWN}/{name}", seen)}\n#line {line + 1} "{shown}"'
 
-    return f'#line 1 "{shown}"\n{INCLUDE.sub(paste, text)}'
+    return f'#line 1 "{shown}"\n{re.sub(INCLUDE, paste, text)}'
 
 
 def explain(log: str, shown: str, expressions: tuple[str, ...]) -> str:
@@ -188,7 +186,7 @@ def explain(log: str, shown: str, expressions: tuple[str, ...]) -> str:
     shown_errors: list[str] = []
     keeping = False
     for line in log.splitlines():
-        located = LOCATED.match(line)
+        located = re.match(LOCATED, line)
         if located:
             keeping = located["kind"] == "error"
             if keeping:                                    # NVRTC may put the folder of its own temporary file before ours

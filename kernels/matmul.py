@@ -16,17 +16,16 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy
 
 from gpugrad.arrays import module_of, products
 from gpugrad.errors import ArgumentError
-from gpugrad.kernels import cublaslt
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
 from gpugrad.kernels.load import Source
-from gpugrad.kernels.lt_plan import LtUnsupportedError, plan
 
 GEMM = Source("gemm.cu", INSTANCES["gemm.cu"])
 SMALL_WORK = 1 << 20
@@ -38,6 +37,13 @@ PRECISIONS = {"float32": None, "tf32": "tf32", "bf16": "bf16"}
 _precision: ContextVar[str | None] = ContextVar("gpugrad_matmul_precision", default=None)
 _relu: ContextVar[bool] = ContextVar("gpugrad_relu_epilogue", default=False)
 _small: dict[tuple, Small | None] = {}
+
+
+@cache
+def lt() -> Any:
+    """cublaslt.py, at the first product of a GPU: its descriptors take longer to import than all other kernels."""
+    from gpugrad.kernels import cublaslt
+    return cublaslt
 
 
 @contextmanager
@@ -100,7 +106,7 @@ def matmul(xp: Any) -> Callable:
         if not (hasattr(a, "ndim") and hasattr(b, "ndim") and a.ndim and b.ndim):              # a number is no operand either
             raise products.matmul_error(a, b)
         if a.dtype != b.dtype or a.dtype.char not in DTYPES:
-            return cublaslt.by_cupy(plain(a, b), a, b)
+            return lt().by_cupy(plain(a, b), a, b)
         left = a if a.ndim > 1 else a[None, :]
         right = b if b.ndim > 1 else b[:, None]
         lead = left.shape[:-2]
@@ -137,7 +143,7 @@ def multiply(a: Any, b: Any, out: Any, beta: float = 0.0, alpha: float = 1.0) ->
     small = small_product(a, b, out)
     if small is not None:
         return run_small(small, a, b, out, beta, alpha)
-    return cublaslt.product(a, b, out, alpha=alpha, beta=beta, compute=precision(a))
+    return lt().product(a, b, out, alpha=alpha, beta=beta, compute=precision(a))
 
 
 def solid(x: Any) -> Any:
@@ -159,8 +165,8 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
             y += b
         return y
     try:
-        return cublaslt.matmul(x, w.T, y, epilogue="bias", vector=b, compute=precision(x))
-    except LtUnsupportedError:
+        return lt().matmul(x, w.T, y, epilogue="bias", vector=b, compute=precision(x))
+    except lt().LtUnsupportedError:
         multiply(x, w.T, y)
         y += b
         return y
@@ -178,10 +184,9 @@ def linear_gradients(g: Any, x: Any, total: Any = None) -> tuple[Any, Any]:
     if 0 not in (*g.shape, *x.shape):
         db = xp.empty(g.shape[1:], g.dtype)
         try:
-            cublaslt.matmul(g.T, x, dw, beta=beta, epilogue="sum_a", vector=db,
-                            compute=precision(x))
+            lt().matmul(g.T, x, dw, beta=beta, epilogue="sum_a", vector=db, compute=precision(x))
             return dw, db
-        except LtUnsupportedError:
+        except lt().LtUnsupportedError:
             pass
     return multiply(g.T, x, dw, beta), g.sum(axis=0, dtype=g.dtype)
 
@@ -211,8 +216,8 @@ def small_product(a: Any, b: Any, out: Any) -> Small | None:
 def find_small(a: Any, b: Any, out: Any) -> Small | None:
     """gemm.cu is row-major and cuBLASLt is not, so that Lt's A is our b, and its m our N."""
     try:
-        one = plan(a, b, out)
-    except LtUnsupportedError:
+        one = lt().plan(a, b, out)
+    except lt().LtUnsupportedError:
         return None
     if not one.swapped or one.batch > MOST_BATCHES:
         return None

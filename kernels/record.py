@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(NamedTuple):
     """One launch. `kind` is "kernel", "cublaslt" or "cupy"; grid and block are () where a library chooses them."""
 
     name: str
@@ -30,8 +28,7 @@ class Launch:
     flops: int = 0
 
 
-@dataclass(slots=True)
-class Row:
+class Row(NamedTuple):
     """All launches of one name."""
 
     name: str
@@ -41,30 +38,29 @@ class Row:
     bytes_written: int = 0
     flops: int = 0
 
-    def add(self, launch: Launch | Row, calls: int = 1) -> None:
-        self.calls += calls
-        self.bytes_read += launch.bytes_read
-        self.bytes_written += launch.bytes_written
-        self.flops += launch.flops
+    def plus(self, launch: Launch | Row, calls: int = 1) -> Row:
+        return Row(self.name, self.kind, self.calls + calls, self.bytes_read + launch.bytes_read,
+                   self.bytes_written + launch.bytes_written, self.flops + launch.flops)
 
 
-@dataclass
 class Log:
     """The launches of one `recording`, in order."""
 
-    launches: list[Launch] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.launches: list[Launch] = []
 
     def rows(self) -> list[Row]:
         """One Row per name and kind, the most bytes first."""
         rows: dict[tuple[str, str], Row] = {}
         for launch in self.launches:
-            rows.setdefault((launch.kind, launch.name), Row(launch.name, launch.kind)).add(launch)
+            key = launch.kind, launch.name
+            rows[key] = rows.get(key, Row(launch.name, launch.kind)).plus(launch)
         return sorted(rows.values(), key=lambda r: (-(r.bytes_read + r.bytes_written), r.name))
 
     def total(self) -> Row:
         total = Row("total", "")
         for row in self.rows():
-            total.add(row, row.calls)
+            total = total.plus(row, row.calls)
         return total
 
     def table(self) -> str:
@@ -77,8 +73,8 @@ class Log:
 
     def as_dict(self) -> dict[str, Any]:
         """{"launches": each in order, "rows": per name, "total": their sum}, ready for JSON."""
-        return {"launches": [asdict(x) for x in self.launches], "rows": [asdict(r) for r in self.rows()],
-                "total": asdict(self.total())}
+        return {"launches": [x._asdict() for x in self.launches], "rows": [r._asdict() for r in self.rows()],
+                "total": self.total()._asdict()}
 
     def json(self) -> str:
         import json

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -34,7 +33,7 @@ C_TYPES = {c: name for name, c in DTYPES.items()} | {
 }
 VECTORS = {"char": "int8", "uchar": "uint8", "short": "int16", "ushort": "uint16", "int": "int32", "uint": "uint32",
            "longlong": "int64", "ulonglong": "uint64", "float": "float32", "double": "float64"}
-QUALIFIERS = re.compile(r"\b(?:__restrict__|__restrict|volatile|__grid_constant__)\b")
+QUALIFIERS = r"\b(?:__restrict__|__restrict|volatile|__grid_constant__)\b"
 VECTOR_BYTES = 16                 # the widest load
 
 
@@ -45,8 +44,7 @@ class SignatureError(GpugradError, ValueError):
     """A kernel declares what the launcher cannot pass."""
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One parameter as written: `const T* __restrict__ x` has base "T", pointers 1, const True."""
 
     name: str
@@ -57,8 +55,7 @@ class Parameter:
     nullable: bool = False
 
 
-@dataclass(frozen=True)
-class TemplateParameter:
+class TemplateParameter(NamedTuple):
     """`typename T` has kind "type"; `int V = 4` has kind "int" and default "4"."""
 
     name: str
@@ -66,8 +63,7 @@ class TemplateParameter:
     default: str | None = None
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """One `__global__` function."""
 
     name: str
@@ -288,7 +284,7 @@ def split(clean: str, text: str, start: int, stop: int) -> list[tuple[str, str]]
 def parameter(written: str, commented: str) -> Parameter:
     """`const T* __restrict__ x = nullptr` taken apart."""
     declared, _, default = (piece.strip() for piece in written.partition("="))
-    declared = QUALIFIERS.sub(" ", declared).replace("&", " & ")
+    declared = re.sub(QUALIFIERS, " ", declared).replace("&", " & ")
     name = re.search(r"(\w+)\s*$", declared)
     base, *_ = declared[:name.start() if name else None].split("*")
     pointers = declared.count("*")
