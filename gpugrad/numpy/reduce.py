@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy
 
-from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_inexact, as_tensor, as_tensors, normalize_axis, one_axis, to_dtype, write_out
+from gpugrad.numpy._arguments import as_dtype, as_inexact, as_tensor, as_tensors, normalize_axis, one_axis, to_dtype, write_out
 
 __all__ = ["all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "logsumexp", "max", "mean", "min",
            "prod", "ptp", "std", "sum", "var"]
@@ -25,7 +25,7 @@ def sum(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None,
         initial: Any = None, where: Any = None) -> Tensor:
     """The sum of the elements. Each gets the cotangent of its sum. The sum of none is 0."""
     x = masked("sum", to_dtype("sum", as_tensor("sum", a), dtype), where, 0)
-    y = T.sum(x, axis=normalize_axis("sum", axis, x.ndim), keepdims=bool(keepdims))
+    y = to_dtype("sum", T.sum(x, axis=normalize_axis("sum", axis, x.ndim), keepdims=bool(keepdims)), dtype)
     return write_out("sum", out, y if initial is None else y + start("sum", initial, y))
 
 
@@ -33,19 +33,20 @@ def prod(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None
          initial: Any = None, where: Any = None) -> Tensor:
     """The product of the elements; derivatives of all orders are exact where some are zero. The product of none is 1."""
     x = masked("prod", to_dtype("prod", as_tensor("prod", a), dtype), where, 1)
-    y = T.prod(x, axis=normalize_axis("prod", axis, x.ndim), keepdims=bool(keepdims))
+    y = to_dtype("prod", T.prod(x, axis=normalize_axis("prod", axis, x.ndim), keepdims=bool(keepdims)), dtype)
     return write_out("prod", out, y if initial is None else y * start("prod", initial, y))
 
 
 def mean(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, keepdims: bool = False, *,
          where: Any = None) -> Tensor:
-    """The arithmetic mean; of integers a float64."""
+    """The arithmetic mean; of integers a float64, unless dtype asks for whole numbers: then what is left of the point."""
     x = as_inexact(to_dtype("mean", as_tensor("mean", a), dtype))
     axes = normalize_axis("mean", axis, x.ndim)
     if where is None:
-        return write_out("mean", out, T.mean(x, axis=axes, keepdims=bool(keepdims)))
-    total = T.sum(masked("mean", x, where, 0), axis=axes, keepdims=bool(keepdims))
-    return write_out("mean", out, total / counted(x, where, axes, keepdims))
+        y = T.mean(x, axis=axes, keepdims=bool(keepdims))
+    else:
+        y = T.sum(masked("mean", x, where, 0), axis=axes, keepdims=bool(keepdims)) / counted(x, where, axes, keepdims)
+    return write_out("mean", out, to_dtype("mean", y, dtype))
 
 
 def var(a: Any, axis: Axis = None, dtype: Any = None, out: Tensor | None = None, ddof: float = 0, keepdims: bool = False, *,
@@ -71,6 +72,8 @@ def variance(op: str, a: Any, axis: Axis, dtype: Any, ddof: float, keepdims: boo
             raise ArgumentError(f"{op}: expected ddof or correction, got ddof={ddof} and correction={correction}. "
                                 "They mean the same.")
         ddof = correction
+    if dtype is not None and as_dtype(op, dtype).kind not in "fc":
+        raise DtypeError(f"{op}: expected a float or complex dtype, got {as_dtype(op, dtype)}. Round the result.")
     x = as_inexact(to_dtype(op, as_tensor(op, a), dtype))
     axes = normalize_axis(op, axis, x.ndim)
     if where is None and mean is None:

@@ -35,7 +35,7 @@ def scan(op: str, a: Any, axis: int | None, dtype: Any) -> Tensor:
     x = to_dtype(op, as_tensor(op, a), dtype)
     if axis is None:
         x, axis = T.reshape(x, shape=(x.size,)), 0
-    return getattr(T, op)(x, axis=one_axis(op, axis, x.ndim))
+    return to_dtype(op, getattr(T, op)(x, axis=one_axis(op, axis, x.ndim)), dtype)
 
 
 def cumulative_sum(x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Tensor | None = None,

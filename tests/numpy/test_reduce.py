@@ -74,6 +74,14 @@ def test_further_arguments_agree_with_numpy(name, kwargs):
     agrees(name, normal(2, 3, 4), **kwargs)
 
 
+@pytest.mark.parametrize("dtype", ["i4", "u1", "i8", "?", "f4", "c8"])
+@pytest.mark.parametrize("name", ["sum", "prod", "mean", "cumsum", "cumprod"])
+def test_dtype_of_the_result_is_the_one_asked_for(name, dtype):
+    for x in (INTEGERS, INTEGERS > 0, INTEGERS.astype("u1")) if dtype == "u1" else (INTEGERS, normal(2, 3, 4) * 4):
+        if name != "mean" or dtype not in ("?", "u1"):
+            agrees(name, x, axis=1, dtype=dtype, orders=0)
+
+
 @pytest.mark.parametrize("name", ["sum", "prod", "mean", "var", "std", "cumsum", "cumprod"])
 def test_complex_reduction_agrees_with_numpy(name):
     agrees(name, COMPLEX, axis=0)
@@ -342,6 +350,7 @@ BAD = [
      r"max: expected at least one element along each axis, got shape \(0, 2\)"),
     (lambda: gnp.max(normal(2), where=[True, False]), ArgumentError, "max: expected initial= beside where=, got none"),
     (lambda: gnp.argmin(normal(0)), ShapeError, "argmin: expected at least one element"),
+    (lambda: gnp.std(normal(3), dtype=int), DtypeError, "std: expected a float or complex dtype, got int64"),
     (lambda: gnp.var(normal(3), ddof=1, correction=1), ArgumentError, "var: expected ddof or correction"),
     (lambda: gnp.average(normal(2, 3), weights=normal(3)), ShapeError, r"average: expected weights of shape \(2, 3\)"),
     (lambda: gnp.quantile(normal(3), 1.5), ArgumentError, "quantile: expected q from 0 to 1, got 1.5"),
