@@ -16,6 +16,7 @@ from gpugrad.errors import ArgumentError, ConversionError, IndexingError, ShapeE
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, bare
 from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, one_axis, to_dtype, write_out
+from gpugrad.numpy._ufunc import joint_shape
 from gpugrad.numpy.index import At, getitem, setitem
 
 __all__ = ["bincount", "choose", "compress", "extract", "index_add", "place", "put", "put_along_axis", "putmask", "scatter_add",
@@ -78,7 +79,7 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Tensor
         raise ArgumentError("choose: expected at least one choice, got none. Pass a sequence of arrays.")
     options = as_tensors("choose", *options)
     i = within("choose", integers("choose", i, options[0]), len(options), mode, negative=False)
-    shape = numpy.broadcast_shapes(i.shape, *[x.shape for x in options])
+    shape = joint_shape("choose", [i, *options])
     x = T.stack(*[T.spread(x, shape=shape) for x in options], axis=0)
     y = T.take_along_axis(x, T.reshape(T.spread(i, shape=shape), shape=(1, *shape)), axis=0)
     return write_out("choose", out, T.reshape(y, shape=shape))

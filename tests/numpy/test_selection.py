@@ -282,6 +282,7 @@ def test_numpys_own_functions_arrive_here():
     (lambda: gg.sort(X, order="name"), gg.ArgumentError, "sort: expected order=None"),
     (lambda: gg.partition(X, 7), gg.ArgumentError, "partition: expected kth from -4 to 3, got 7"),
     (lambda: gg.searchsorted(X, 1.0), gg.ShapeError, "searchsorted: expected a sorted vector"),
+    (lambda: gg.choose([0, 1, 1], [X[0], X[0, :2]]), gg.ShapeError, r"choose: expected shapes that broadcast, got \(3,\) and"),
     (lambda: gg.searchsorted(X[0], 1.0, "up"), gg.ArgumentError, "searchsorted: expected side"),
     (lambda: gg.digitize(1.0, [0.0, 2.0, 1.0]), gg.ArgumentError, "digitize: expected a monotonic vector"),
     (lambda: gg.nonzero(1.0), gg.ShapeError, "nonzero: expected at least one axis"),
