@@ -74,9 +74,10 @@ def hard_sigmoid(x: Any) -> Tensor:
 
 
 def hard_swish(x: Any) -> Tensor:
-    """x hard_sigmoid(x)."""
+    """x hard_sigmoid(x): 0 up to -3, x from 3 on, also at the infinities."""
     x = real("hard_swish", x)
-    return x * hard_sigmoid(x)
+    inner = T.clip(x, -3, 3)
+    return T.where(x > 3, x, inner * (inner + 3) / 6)
 
 
 def hardshrink(x: Any, limit: float = 0.5) -> Tensor:

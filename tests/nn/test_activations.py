@@ -178,3 +178,9 @@ def test_softmax_of_a_shifted_row_is_unchanged_and_large_rows_do_not_overflow():
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_hard_swish_is_flat_below_and_the_identity_above():
+    x = xp.array([-np.inf, -4.0, 4.0, np.inf])
+    assert equal(nn.hard_swish(x), np.array([0.0, 0.0, 4.0, np.inf]))
+    assert equal(gradient(nn.hard_swish, x), np.array([0.0, 0.0, 1.0, 1.0]))
