@@ -14,6 +14,7 @@ from gpugrad.arrays.levelled import ARRAY, filled
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target, viewed
 from gpugrad.flat.results import LEAST, maker
+from gpugrad.flat.spots import aligned
 from gpugrad.flat.threads import in_tiles
 from gpugrad.flat.tiles import Step, Tile, grouped, lead
 
@@ -161,9 +162,9 @@ def one_at_a_time(run: Callable) -> Callable:
 
 def arrays(memory: Plan, buffers: dict[str, tuple[int, Value]], scratch: dict[str, Scratch]) -> dict[str, Any]:
     """The arrays that the text names: parts of the arena, and for each group those of each thread."""
-    arena = numpy.empty(memory.nbytes, numpy.uint8)
+    arena = aligned(memory.nbytes)
     found: dict[str, Any] = {name: part(arena, start, v.shape, v.dtype) for name, (start, v) in buffers.items()}
-    threads = [numpy.empty(memory.thread, numpy.uint8) for _ in range(memory.threads)]
+    threads = [aligned(memory.thread) for _ in range(memory.threads)]
     for name, group in scratch.items():
         found[name] = [tuple([part(own, *where) for where in group.arrays]) for own in threads[:group.tiles]]
     return found

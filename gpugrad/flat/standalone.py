@@ -55,6 +55,7 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
     parts.constants.update(emitted.constants)
     if emitted.scratch:
         parts.take("gpugrad.flat.threads", "in_tiles")
+    room = parts.take("gpugrad.flat.spots", "aligned") if emitted.buffers or emitted.scratch else ""
     inputs = [f"    {label.strip():<12} {v.dtype} {v.shape}" for label, v in
               zip(emitted.source.split("\n")[1].split("=")[0].split(","), graph.inputs, strict=False)]
     outputs = ", ".join(f"{v.dtype} {v.shape}" for v in graph.outputs)
@@ -69,11 +70,11 @@ def standalone(name: str, graph: Graph, emitted: Emitted) -> str:
     lines += [line for label, v in emitted.results.items()
               for line in ("", f"def {label}():", f"    return np.empty({v.shape}, '{v.dtype}')")]
     if emitted.buffers:
-        lines += [f"arena = np.empty({emitted.plan.nbytes}, np.uint8)"]
+        lines += [f"arena = {room}({emitted.plan.nbytes})"]
         lines += [f"{label} = arena[{start}:{start + v.nbytes}].view('{v.dtype}').reshape({v.shape})"
                   for label, (start, v) in emitted.buffers.items()]
     if emitted.scratch:
-        lines += [f"threads = [np.empty({emitted.plan.thread}, np.uint8) for _ in range(WORKERS)]"]
+        lines += [f"threads = [{room}({emitted.plan.thread}) for _ in range(WORKERS)]"]
     for label, group in emitted.scratch.items():
         lines += [f"{label} = [({''.join(f'{view(place)}, ' for place in group.arrays)}) for own in threads[:{group.tiles}]]"]
     return "\n".join([*lines, "", "", emitted.source])
