@@ -65,3 +65,18 @@ def clip(xp: Any) -> Callable:
 def spacing(xp: Any) -> Callable:
     """The distance to the next number away from 0. CuPy has no function for it."""
     return xp.spacing if hasattr(xp, "spacing") else lambda x: xp.nextafter(x, xp.copysign(math.inf, x)) - x
+
+
+def logcumsumexp(xp: Any) -> Callable:
+    """log(sum(exp(x))) of the elements up to each one. CuPy's logaddexp does not accumulate, so it goes by doubling there."""
+    if xp is numpy:
+        return lambda x, axis: numpy.logaddexp.accumulate(x, axis=axis)
+
+    def run(x, axis):
+        y, step = x.copy(), 1
+        while step < y.shape[axis]:
+            late, early = [(slice(None),) * axis + (part,) for part in (slice(step, None), slice(None, -step))]
+            y[late] = xp.logaddexp(y[late], y[early])
+            step *= 2
+        return y
+    return run

@@ -89,7 +89,7 @@ FAMILIES = {
     "reduce": """
         all amax amin any argmax argmin average count_nonzero logsumexp max mean min prod ptp std sum var""",
     "scan": """
-        cumprod cumsum cumulative_prod cumulative_sum diff ediff1d gradient trapezoid""",
+        cumprod cumsum cumulative_prod cumulative_sum diff ediff1d gradient logcumsumexp trapezoid""",
     "selection": """
         bincount choose compress extract index_add place put put_along_axis putmask scatter_add segment_sum take
         take_along_axis""",

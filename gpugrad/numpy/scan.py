@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpugrad.arrays import short
-from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import (
@@ -18,7 +18,7 @@ from gpugrad.numpy._arguments import (
     write_out,
 )
 
-__all__ = ["cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "ediff1d", "gradient", "trapezoid"]
+__all__ = ["cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "diff", "ediff1d", "gradient", "logcumsumexp", "trapezoid"]
 
 
 def cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
@@ -29,6 +29,14 @@ def cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Tensor | Non
 def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Tensor | None = None) -> Tensor:
     """Products of the elements up to each one; derivatives of all orders are exact where some are zero."""
     return write_out("cumprod", out, scan("cumprod", a, axis, dtype))
+
+
+def logcumsumexp(a: Any, axis: int | None = None) -> Tensor:
+    """log(sum(exp(a))) of the elements up to each one, along an axis, without overflow; None flattens first. Real elements."""
+    x = as_inexact(as_tensor("logcumsumexp", a))
+    if x.dtype.kind == "c":
+        raise DtypeError(f"logcumsumexp: expected real elements, got {x.dtype}. Use log(cumsum(exp(a))).")
+    return scan("logcumsumexp", x, axis, None)
 
 
 def scan(op: str, a: Any, axis: int | None, dtype: Any) -> Tensor:

@@ -3,7 +3,11 @@
 Dividing by x would give the derivative of a running product, were it not for zeros. The recurrence needs no division, and
 its own derivatives are recurrences again, so every order is exact.
 """
+import math
+
+from gpugrad.arrays import choose
 from gpugrad.graph.primitive import Primitive, linear
+from gpugrad.rules.elementwise import surplus
 from gpugrad.rules.shape import all_batched, along
 
 
@@ -80,3 +84,22 @@ def cumprod_jvp(m, ts, y, x, axis):
 
 Primitive("cumprod", cumprod_vjp, cumprod_jvp, impl=lambda xp: lambda x, axis: x.cumprod(axis=axis), keep="y x",
           batch=lambda m, size, batched, x, axis: m.cumprod(x, axis=axis + 1))
+
+
+# y[i] = log(exp(y[i-1]) + exp(x[i])): slopes below 1 from each to the next, so nothing overflows ------------------------------
+
+def carried(m, y, axis):
+    """The slope of each y by the one before it."""
+    return m.exp(surplus(m, shift(m, y, axis, 1, fill=-math.inf), y))
+
+
+def logcumsumexp_vjp(m, g, want, y, x, axis):
+    return (m.exp(surplus(m, x, y)) * m.recurrence(shift(m, carried(m, y, axis), axis, -1), g, axis=axis, reverse=True),)
+
+
+def logcumsumexp_jvp(m, ts, y, x, axis):
+    return m.recurrence(carried(m, y, axis), m.exp(surplus(m, x, y)) * ts[0], axis=axis)
+
+
+Primitive("logcumsumexp", logcumsumexp_vjp, logcumsumexp_jvp, impl=choose.logcumsumexp, keep="y x",
+          batch=lambda m, size, batched, x, axis: m.logcumsumexp(x, axis=axis + 1))

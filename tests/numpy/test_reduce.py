@@ -82,6 +82,13 @@ def test_dtype_of_the_result_is_the_one_asked_for(name, dtype):
             agrees(name, x, axis=1, dtype=dtype, orders=0)
 
 
+def test_logcumsumexp_neither_overflows_nor_loses_digits():
+    agrees("logcumsumexp", normal(3, 50), axis=1, reference=np.logaddexp.accumulate)
+    x = xp.asarray(np.array([1e4, 1.0, 1e4 + 30, -np.inf]))
+    assert_close(gg.logcumsumexp(x).data, [1e4, 1e4, 1e4 + 30, 1e4 + 30], rtol=1e-15)
+    assert_close(gg.grad(lambda x: gg.logcumsumexp(x)[2])(x), [np.exp(-30), 0, 1, 0], rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["sum", "prod", "mean", "var", "std", "cumsum", "cumprod"])
 def test_complex_reduction_agrees_with_numpy(name):
     agrees(name, COMPLEX, axis=0)
@@ -363,6 +370,7 @@ BAD = [
     (lambda: gnp.cov(normal(2, 2, 2)), ShapeError, "cov: expected at most two axes"),
     (lambda: gnp.cov(normal(2, 3), fweights=[1, 2]), ShapeError, "cov: expected a weight for each of 3 observations"),
     (lambda: gnp.cumulative_sum(normal(2, 2)), ArgumentError, "cumulative_sum: expected axis= for an array of 2 axes"),
+    (lambda: gnp.logcumsumexp(COMPLEX, 0), DtypeError, "logcumsumexp: expected real elements, got complex128"),
     (lambda: gnp.diff(1.0), ShapeError, "diff: expected at least one axis"),
     (lambda: gnp.diff(normal(3), n=-1), ArgumentError, "diff: expected n of at least 0, got -1"),
     (lambda: gnp.gradient(normal(1)), ShapeError, "gradient: expected at least 2 samples along axis 0"),

@@ -66,6 +66,8 @@ ROWS = [
     Row("cumsum", shapes=[(3, 4), (1, 4), (3, 0)], params={"axis": 1}, complex_ok=True),
     Row("cumprod", shapes=[(3, 4), (1, 4), (3, 0)], params={"axis": 1}, complex_ok=True),
     Row("cumprod", label="zero", sample=a_zero, shapes=[(7,), (9, 2)], params={"axis": 0}, complex_ok=True),
+    Row("logcumsumexp", shapes=[(3, 4), (2, 9), (1, 1), (3, 0)], params={"axis": 1}, ref=np.logaddexp.accumulate,
+        edges=[(([[-np.inf, 0.0]],), ([[1.0, 1.0]],))]),
     *[Row("recurrence", label=str(reverse), args=lambda rng: (a_zero(rng, (2, 7)), rng.normal(size=(2, 7))),
           params={"axis": 1, "reverse": reverse}, ref=recurrence, complex_ok=True) for reverse in (False, True)],
     Row("recurrence", label="empty", args=lambda rng: (np.ones((0, 2)), np.ones((0, 2))), params={"axis": 0}, ref=recurrence),
