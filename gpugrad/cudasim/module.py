@@ -11,9 +11,10 @@ from .batch import Batch
 from .counters import Checks, Counters
 from .decode import place_of
 from .errors import ArgumentError
-from .flow import blocks_of, flatten
+from .flow import blocks_of
 from .generate import generate
 from .hazards import Hazards
+from .inline import flatten
 from .layout import Layout, ModuleVariables, demangled
 from .memory import Region
 from .nvrtc import compile_ptx
