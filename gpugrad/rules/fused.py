@@ -12,6 +12,7 @@ from gpugrad.graph.primitive import linear as linear_in
 from gpugrad.graph.record import Item
 from gpugrad.kernels import activations, cross_entropy, dropout, erf, gelu, linear, linear_relu, relu, softmax
 from gpugrad.kernels.matmul import linear_gradients, multiply
+from gpugrad.rules.contract import conjugate
 from gpugrad.rules.shape import all_batched, next_axes
 
 
@@ -218,8 +219,8 @@ def as_rows(m, x):
 
 def linear_vjp(m, g, want, y, x, w, b=None):
     rows = m.as_rows(g)
-    return (m.cast(m.matmul(g, w), x.dtype) if want[0] is not None else None,
-            m.cast(m.matmul(m.transpose(rows, axes=(1, 0)), m.as_rows(x)), w.dtype) if want[1] is not None else None,
+    return (m.cast(m.matmul(g, conjugate(m, w)), x.dtype) if want[0] is not None else None,
+            m.cast(m.matmul(m.transpose(rows, axes=(1, 0)), conjugate(m, m.as_rows(x))), w.dtype) if want[1] is not None else None,
             m.cast(m.sum(rows, axis=(0,), keepdims=False), b.dtype) if b is not None and want[2] is not None else None)
 
 

@@ -43,6 +43,13 @@ def test_linear_is_a_product_and_a_sum(lead):
     assert g.dtype == np.float32
 
 
+@on_cpu
+def test_complex_linear_has_the_gradients_of_the_product():
+    x, w, b = (draw(*shape) + 1j * draw(*shape) for shape in [(5, 3), (4, 3), (4,)])
+    gg.check_grads(nn.linear, (x, w, b), order=2)
+    gg.check_grads(nn.linear, (x.real, w, b), order=1)
+
+
 def test_linear_keeps_only_what_the_wanted_gradients_read():
     x, w, b = gg.ones((5, 3)), gg.ones((4, 3)), gg.ones(4)
     for wanted, saved in [((w,), "x"), ((x,), "w"), ((b,), ""), ((x, w, b), "xw")]:
