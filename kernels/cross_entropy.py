@@ -34,20 +34,25 @@ def cross_entropy(xp):
         check_labels(xp, labels, x.shape[-1])
         if on_gpu and taken(x) and 0 < x.shape[-1] < 1 << 31:
             return launched(xp, x, labels, smoothing)
-        places = label_places(xp, labels, x.shape[-1])
-        p = xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
-        target = p.reshape(-1).take(places).reshape(labels.shape)
-        if xp is not numpy:
-            target = poisoned(xp, target, labels, x.shape[-1])
-        if smoothing:
-            target = target * (1 - smoothing) + p.mean(axis=-1) * smoothing
-        xp.exp(p, out=p)
-        total = p.sum(axis=-1, keepdims=True)
+        loss, p, total = row_losses(xp, x, labels, label_places(xp, labels, x.shape[-1]), smoothing, out)
         p /= total
-        loss = xp.log(total).reshape(labels.shape)
-        loss -= target
         return loss, p
     return run
+
+
+def row_losses(xp: Any, x: Any, labels: Any, places: Any, smoothing: float, out: Any = None) -> tuple[Any, Any, Any]:
+    """(loss of each row, e = exp(x - max), the sum of e over each row)."""
+    e = xp.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+    target = e.reshape(-1).take(places).reshape(labels.shape)
+    if xp is not numpy:
+        target = poisoned(xp, target, labels, x.shape[-1])
+    if smoothing:
+        target = target * (1 - smoothing) + e.mean(axis=-1) * smoothing
+    xp.exp(e, out=e)
+    total = e.sum(axis=-1, keepdims=True)
+    loss = xp.log(total).reshape(labels.shape)
+    loss -= target
+    return loss, e, total
 
 
 def cross_entropy_pull(xp):
@@ -84,16 +89,20 @@ def cross_entropy_push(xp):
 def mean_cross_entropy(xp):
     """(mean of the rows' losses, its gradient d)."""
     on_gpu = has_kernels(xp)
-    rows = cross_entropy(xp)
 
     def run(x, labels, smoothing=0.0):
+        check_labels(xp, labels, x.shape[-1])
         if on_gpu and taken(x) and labels.size and 0 < x.shape[-1] < 1 << 31:
-            check_labels(xp, labels, x.shape[-1])
             return launched_mean(xp, x, labels, smoothing)
-        loss, d = rows(x, labels, smoothing)
-        d -= target(xp, d, labels, smoothing)
-        d /= max(1, labels.size)
-        return loss.mean(), d
+        places, rows, classes = label_places(xp, labels, x.shape[-1]), max(1, labels.size), x.shape[-1]
+        loss, d, total = row_losses(xp, xp.ascontiguousarray(x), labels, places, smoothing)        # d in rows, as places count
+        total *= rows
+        d /= total
+        if smoothing:
+            d -= smoothing / (classes * rows)
+        d.reshape(-1)[places] -= (1 - smoothing) / rows
+        mean = loss.mean() if loss.dtype.char == "e" else loss.sum() / rows
+        return mean, d if xp is numpy else poisoned(xp, d, labels[..., None], classes)
     return run
 
 

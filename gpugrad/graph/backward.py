@@ -58,7 +58,7 @@ def filled_like(y: Any, value: float, beside: Any = None) -> Any:
 
 
 def filled(array: Any, xp: Any, shape: tuple[int, ...], dtype: Any, value: float) -> Any:
-    if value == 1 and not shape and has_kernels(xp):
+    if value == 1 and not shape and (xp is numpy or has_kernels(xp)):
         return one(xp, dtype)
     if xp is not numpy:
         return xp.full(shape, value, dtype=dtype)

@@ -51,7 +51,7 @@ def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, ignore_index:
         valid = labels != ignore_index
         labels = T.where(valid, labels, 0)
     if weight is None:
-        if reduction == "mean" and valid is None and labels.size and in_one_launch(x):
+        if reduction == "mean" and valid is None and labels.size and in_one_pass(x):
             return T.mean_cross_entropy(x, labels, smoothing=label_smoothing)[0]
         loss = T.cross_entropy(x, labels, smoothing=label_smoothing)[0]
         return reduced("cross_entropy", loss, reduction) if valid is None else weighted(
@@ -65,6 +65,11 @@ def cross_entropy(logits: Any, labels: Any, *, weight: Any = None, ignore_index:
         loss = (1 - label_smoothing) * counts * loss + label_smoothing * spread
         return weighted("cross_entropy", loss, counts, valid, reduction, scaled=True)
     return weighted("cross_entropy", loss, counts, valid, reduction)
+
+
+def in_one_pass(x: Tensor) -> bool:
+    """Whether the mean and its gradient are best made together: in plain arrays, which nothing fuses afterwards."""
+    return type(x) is Tensor and (type(x._data) is numpy.ndarray or in_one_launch(x))
 
 
 def soft_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:

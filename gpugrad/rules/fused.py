@@ -218,10 +218,19 @@ def as_rows(m, x):
 
 
 def linear_vjp(m, g, want, y, x, w, b=None):
-    rows = m.as_rows(g)
-    return (m.cast(m.matmul(g, conjugate(m, w)), x.dtype) if want[0] is not None else None,
-            m.cast(m.matmul(m.transpose(rows, axes=(1, 0)), conjugate(m, m.as_rows(x))), w.dtype) if want[1] is not None else None,
-            m.cast(m.sum(rows, axis=(0,), keepdims=False), b.dtype) if b is not None and want[2] is not None else None)
+    rows, dx, dw, db = m.as_rows(g), None, None, None
+    if want[0] is not None:
+        dx = m.cast(m.matmul(g, conjugate(m, w)), x.dtype)
+    if want[1] is not None:
+        dw = m.cast(m.matmul(m.transpose(rows, axes=(1, 0)), conjugate(m, m.as_rows(x))), w.dtype)
+    if b is not None and want[2] is not None:
+        db = m.cast(m.sum(rows, axis=(0,), keepdims=False), b.dtype)
+    return dx, dw, db
+
+
+def linear_pull(m, g, want, y, xs, params):
+    """linear_vjp, without a detour on matrices of NumPy's."""
+    return linear.linear_pull(g, want, *xs) or linear_vjp(m, g, want, y, *xs, **params)
 
 
 def linear_into(m, totals, g, want, y, xs, params):
@@ -275,7 +284,8 @@ def linear_batch(m, size, batched, x, w, b=None):
     return y + b
 
 
-Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear).pull_into = linear_into
+layer = Primitive("linear", linear_vjp, linear_jvp, keep=("w", "x", ""), batch=linear_batch, impl=linear.linear)
+layer.pull, layer.pull_into = linear_pull, linear_into
 
 # a layer with its ReLU: (y, mask) ------------------------------------------------------------------------------------------
 
