@@ -44,7 +44,10 @@ class Item(Node):
     __slots__ = ("index",)
 
     def __init__(self, parent: Node, index: int):
-        super().__init__(None, (parent,), (), None, None)
+        self.prim = self.y = self.params = None
+        self.parents = (parent,)
+        self.xs = ()
+        self.seq = clock()
         self.index = index
 
 
@@ -300,11 +303,22 @@ def tensors_recorder(prim: Any) -> Callable:
         elif type(y) is not kind:
             y = settled(RAW[kind].xp, y)
         parents = tuple([x._node for x in xs])
-        if prim.vjp is None or parents.count(None) == len(parents):
+        if prim.vjp is None or not any(parents):
             return wrap(y)
         keep_y, kept = prim.kept(parents)
-        saved = tuple([v if i in kept else Shaped(v.shape, v.dtype) for i, v in enumerate(values)])
-        return attach(y, Node(prim, parents, saved, y if keep_y else shape_only(y), params))
+        node = new(Node)
+        node.prim = prim
+        node.parents = parents
+        node.xs = tuple([v if i in kept else Shaped(v.shape, v.dtype) for i, v in enumerate(values)])
+        node.y = y if keep_y else shape_only(y)
+        node.params = params
+        node.seq = clock()
+        if outputs != 1:
+            return attach(y, node)
+        t = new(Tensor)
+        t._data = y
+        t._node = node
+        return t
     return op
 
 
