@@ -90,7 +90,8 @@ elementwise("log1p", lambda m, y, x: m.reciprocal(1 + x))
 
 def surplus(m, a, y):
     """a - y, and 0 where both are the same infinity."""
-    return m.where(a == y, 0, a - y)
+    same = a == y
+    return m.where(same, 0, a) - m.where(same, 0, y)       # inf - inf would warn
 
 
 elementwise("logaddexp", lambda m, y, a, b: m.exp(surplus(m, a, y)), lambda m, y, a, b: m.exp(surplus(m, b, y)))
