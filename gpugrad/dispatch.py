@@ -13,12 +13,6 @@ from gpugrad.errors import ConversionError, NoRuleError
 from gpugrad.graph.tensor import Tensor
 from gpugrad.methods import assign
 
-#: ufunc.reduce and ufunc.accumulate by the ufunc's name; NumPy's default axis there is 0.
-REDUCE = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min", "logical_and": "all", "logical_or": "any",
-          "fmax": "nanmax", "fmin": "nanmin"}
-ACCUMULATE = {"add": "cumsum", "multiply": "cumprod"}
-AT = {"add": "add", "subtract": "subtract", "multiply": "multiply", "divide": "divide", "maximum": "maximum",
-      "minimum": "minimum"}
 #: For each ufunc called so far, the operation that its function here performs when it is given arrays alone.
 CALLED: dict[Any, Callable] = {}
 
@@ -28,28 +22,22 @@ def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: An
         return CALLED[ufunc](*inputs)
     name = ufunc.__name__
     function: Any = getattr(gnp, name, None)
-    if function is None and method in ("__call__", "outer"):
-        raise missing(f"np.{name}")
+    if function is None or (method in ("reduce", "accumulate", "reduceat") and compares(ufunc)):
+        raise missing(f"np.{name}" if method == "__call__" else f"np.{name}.{method}")
     if method == "__call__":
         CALLED[ufunc] = getattr(function, "operation", function)
         if out is not None and kwargs.get("where", True) is not True:         # elsewhere the result is what out holds
             return function(*inputs, out=out[0] if len(out) == 1 else out, **kwargs)
         result = function(*inputs, **kwargs)
-    elif method in ("reduce", "accumulate"):
-        result = lookup({"reduce": REDUCE, "accumulate": ACCUMULATE}[method], ufunc, method)(*inputs, **{"axis": 0, **kwargs})
-    elif method == "outer":
-        a, b = (gnp.asarray(x) for x in inputs)
-        result = function(gnp.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
     elif method == "at":
         target, index, *values = inputs
         if not isinstance(target, Tensor):
             raise bare_target(f"np.{name}.at", target)
-        if name not in AT:
-            raise missing(f"np.{name}.at")
-        assign(f"{name}.at", target, getattr(gnp.At(target)[index], AT[name])(*values))
+        assign(f"{name}.at", target, gnp.At(target)[index].changed(function, *values))
         return None
     else:
-        raise missing(f"np.{name}.{method}")
+        from gpugrad.numpy import _ufunc_methods  # rarely needed: importing it takes a while
+        result = getattr(_ufunc_methods, method)(ufunc, function, *inputs, **kwargs)
     return write(f"np.{name}", result, out) if out is not None else result
 
 
@@ -63,10 +51,9 @@ def __array_function__(self: Tensor, function: Any, types: Any, args: tuple, kwa
     return place(*args, **kwargs)
 
 
-def lookup(table: dict[str, str], ufunc: Any, method: str) -> Callable:
-    if ufunc.__name__ not in table:
-        raise missing(f"np.{ufunc.__name__}.{method}")
-    return getattr(gnp, table[ufunc.__name__])
+def compares(ufunc: Any) -> bool:
+    """Whether numbers give bools, which a reduction could not go on with."""
+    return "dd->?" in ufunc.types and not ufunc.__name__.startswith("logical")
 
 
 def write(op: str, result: Any, out: tuple) -> Any:

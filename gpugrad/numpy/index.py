@@ -5,7 +5,7 @@ of the operation (`gather`), so that they may be Tensors, also inside vmap.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import index as as_index
 from typing import Any
 
@@ -195,52 +195,51 @@ class At:
 
     def add(self, value: Any) -> Tensor:
         """x with value added at the index."""
-        return self.changed("add", value)
+        return self.changed(T.add, value)
 
     def subtract(self, value: Any) -> Tensor:
         """x with value subtracted at the index."""
-        return self.changed("subtract", value)
+        return self.changed(T.subtract, value)
 
     def multiply(self, value: Any) -> Tensor:
         """x times value at the index."""
-        return self.changed("multiply", value)
+        return self.changed(T.multiply, value)
 
     def divide(self, value: Any) -> Tensor:
         """x divided by value at the index."""
-        return self.changed("divide", value)
+        return self.changed(T.divide, value)
 
     def power(self, value: Any) -> Tensor:
         """x to the power value at the index."""
-        return self.changed("power", value)
+        return self.changed(T.power, value)
 
     def minimum(self, value: Any) -> Tensor:
         """The smaller of x and value at the index."""
-        return self.changed("minimum", value)
+        return self.changed(T.minimum, value)
 
     def maximum(self, value: Any) -> Tensor:
         """The larger of x and value at the index."""
-        return self.changed("maximum", value)
+        return self.changed(T.maximum, value)
 
     min, max = minimum, maximum
 
-    def changed(self, operation: str, value: Any) -> Tensor:
-        """operation(x, value) at the index, once for every time that an element is named."""
-        read, value = getitem(self.x, self.index), as_tensor("at", value, beside=self.x)
+    def changed(self, change: Callable, *values: Any) -> Tensor:
+        """change(x, value), or change(x), at the index, once for every time that an element is named."""
+        read, given = getitem(self.x, self.index), [as_tensor("at", v, beside=self.x) for v in values]
         place, arrays = parsed("at", self.x, self.index)
-        change = getattr(T, operation)
         if not arrays:
-            return setitem(self.x, self.index, change(read, value))
-        value = T.spread(fitting("at", self.x, value), shape=read.shape)
-        if operation in ("add", "subtract"):
-            total = T.scatter_add(T.cast(value, self.x.dtype), *arrays, index=place, shape=self.x.shape)
+            return setitem(self.x, self.index, change(read, *given))
+        given = [T.spread(fitting("at", self.x, v), shape=read.shape) for v in given]
+        if change.__name__ in ("add", "subtract"):
+            total = T.scatter_add(T.cast(given[0], self.x.dtype), *arrays, index=place, shape=self.x.shape)
             return change(self.x, total)
         xp = module_of(bare("at", self.x))
         numbers = Tensor(xp.arange(self.x.size).reshape(self.x.shape))
         elements = bare("at", T.gather(numbers, *arrays, index=place)).reshape(-1)
-        y, value = T.reshape(self.x, shape=(self.x.size,)), T.reshape(value, shape=(value.size,))
+        y, given = T.reshape(self.x, shape=(self.x.size,)), [T.reshape(v, shape=(v.size,)) for v in given]
         for turn in turns(xp, elements):
-            now = Tensor(elements[turn])
-            y = setitem(y, now, change(T.gather(y, now, index=(ARRAY,)), T.gather(value, Tensor(turn), index=(ARRAY,))))
+            now, chosen = Tensor(elements[turn]), [T.gather(v, Tensor(turn), index=(ARRAY,)) for v in given]
+            y = setitem(y, now, change(T.gather(y, now, index=(ARRAY,)), *chosen))
         return T.reshape(y, shape=self.x.shape)
 
 
