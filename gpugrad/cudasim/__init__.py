@@ -19,6 +19,7 @@ from .errors import (
     Race,
     ReadOnly,
     SimError,
+    StackOverflow,
     StaleMemory,
     Timeout,
     Trap,
@@ -30,6 +31,6 @@ from .module import Kernel, Module, compile_cuda
 
 __all__ = [
     "ArgumentError", "BarrierDivergence", "Checks", "CompileError", "Counters", "Kernel", "MemoryFault", "Misaligned",
-    "Module", "OutOfBounds", "PtxError", "Race", "ReadOnly", "SimError", "StaleMemory", "Timeout", "Trap",
-    "Uninitialised", "WarpDivergence", "address", "compile_cuda", "empty",
+    "Module", "OutOfBounds", "PtxError", "Race", "ReadOnly", "SimError", "StackOverflow", "StaleMemory", "Timeout",
+    "Trap", "Uninitialised", "WarpDivergence", "address", "compile_cuda", "empty",
 ]

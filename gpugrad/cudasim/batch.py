@@ -18,6 +18,7 @@ from .lanes import WARP, Lanes
 from .layout import short
 from .memory import Region
 from .races import Races
+from .stack import Stack
 from .types import storage
 from .waiting import Patience
 
@@ -83,6 +84,8 @@ class Batch:
         self.frame = frame
         self.local = Region(np.zeros(frame * self.lane_count, np.uint8), title="local memory",
                             initialised=np.zeros(frame * self.lane_count, np.uint8) if uninitialised else None)
+
+        self.stack = Stack(self) if self.kernel.code.calls else None
 
     # --- what accesses ask ---------------------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class Batch:
         try:
             self.schedule()
         finally:
-            for name in ("everyone", "barriers", "pending", "copies"):      # they know the batch: a cycle would keep its memory
+            for name in ("everyone", "barriers", "pending", "copies", "stack"):  # who know the batch: cycles keep memory
                 vars(self).pop(name, None)
 
     def schedule(self):
@@ -212,6 +215,12 @@ class Batch:
                 self.retire(lanes)
             elif block.kind == "table":
                 self.table(block, lanes, answer)
+            elif block.kind == "call":
+                self.stack.call(number, lanes)
+                self.send(block.targets[0], lanes)
+            elif block.kind == "return":
+                for target, some in self.stack.leave(lanes):
+                    self.send(target, some)
             else:
                 self.proceed(self.barriers.arrive(number, lanes, answer))
 

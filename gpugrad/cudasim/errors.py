@@ -48,6 +48,10 @@ class Uninitialised(MemoryFault):
     """The bytes were never written."""
 
 
+class StackOverflow(MemoryFault):
+    """A thread's calls need more memory than its stack has."""
+
+
 class StaleMemory(MemoryFault):
     """A captured graph would touch memory that was freed and belongs to others now."""
 

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from .ptx import Instruction, Label
 
 BARRIERS = ("bar", "barrier")
+ENDINGS = {"bra": "jump", "brx": "table", "ret": "exit", "exit": "exit", "<call>": "call", "<return>": "return"}
 
 
 @dataclass
 class Block:
     """Straight-line instructions and how they end.
 
-    kind     jump, branch (targets: taken, not taken), table (targets by index), exit, barrier (target: what follows)
+    kind     jump, branch (targets: taken, not taken), table (targets by index), exit, barrier (target: what follows), call
+             (targets: where the arguments are passed, where it comes back), return (targets: wherever it was called)
     last     the Instruction that ends it, None for a plain fall-through
+    owner    the function with a frame that it belongs to, "" for the kernel
     waits    "spins" or "polls" where the block lies on a loop that waits for others (see waiting.py)
     """
 
@@ -26,6 +29,7 @@ class Block:
     last: Instruction | None = None
     targets: list = field(default_factory=list)
     waits: str | None = None
+    owner: str = ""
 
 
 def blocks_of(flat):
@@ -33,20 +37,23 @@ def blocks_of(flat):
     blocks: list[Block] = []
     starts: dict[str, int] = {}
     current: Block | None = None
+    owner = ""
     for item in flat.body:
         if isinstance(item, Label):
+            owner = flat.owners.get(item.name, owner)
             if current is None or current.instructions:
-                current = open_block(blocks)
+                current = open_block(blocks, owner)
             starts[item.name] = len(blocks) - 1
             continue
         if current is None:
-            current = open_block(blocks)
+            current = open_block(blocks, owner)
         if ends_block(item):
             current.kind, current.last = kind_of(item), item
             current = None
         else:
             current.instructions.append(item)
     blocks.append(Block([], "exit"))
+    calls = [item.operands for item in flat.body if not isinstance(item, Label) and item.opcode == "<call>"]
     for number, block in enumerate(blocks[:-1]):
         following, last = number + 1, block.last
         if last is None:
@@ -61,26 +68,30 @@ def blocks_of(flat):
                 block.targets = [starts[label] for label in flat.targets[last.operands[-1].name]]
             case "barrier":
                 block.targets = [following]
+            case "call":
+                block.targets = [starts[label.name] for label in last.operands[:2]]
+            case "return":
+                block.targets = [starts[back.name] for _, back, name, _ in calls if name.name == block.owner]
             case "exit" if last.guard is not None:
                 block.kind, block.targets = "branch", [len(blocks) - 1, following]
     return in_order(blocks)
 
 
-def open_block(blocks):
-    blocks.append(Block([]))
+def open_block(blocks, owner):
+    blocks.append(Block([], owner=owner))
     return blocks[-1]
 
 
 def ends_block(item):
     root = item.parts[0]
-    return root in ("bra", "brx", "ret", "exit") or (root in BARRIERS and "warp" not in item.parts)
+    return root in ENDINGS or (root in BARRIERS and "warp" not in item.parts)
 
 
 def kind_of(item):
     root = item.parts[0]
     if root == "bra":
         return "branch" if item.guard is not None else "jump"
-    return {"brx": "table", "ret": "exit", "exit": "exit"}.get(root, "barrier")
+    return ENDINGS.get(root, "barrier")
 
 
 def in_order(blocks):

@@ -7,15 +7,16 @@ the kernel as `python_source`.
 
 from collections import Counter
 
-from . import ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp
+from . import ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp, stack
 from .decode import Step, decode, is_special, place_of
 from .errors import PtxError
 from .ptx import Group, Immediate, Negated, Register, Symbol
 from .specials import SPECIALS
+from .stack import Call
 from .types import NUMPY, constant, reinterpret, storage, widen
 
 # Imported for their handlers.
-FAMILIES = (ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp)
+FAMILIES = (ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp, stack)
 
 
 class Generated:
@@ -30,6 +31,7 @@ class Generated:
         self.barriers: dict[int, Barrier] = {}
         self.live_in: list[set] = []
         self.defines: list[set] = []
+        self.calls: dict[int, Call] = {}
 
 
 def generate(blocks, kernel, compiled, files, layout, exact):
@@ -55,9 +57,20 @@ def generate(blocks, kernel, compiled, files, layout, exact):
         texts.append(writer.write(decoded, blocks[number].instructions, last, live[number]))
     out.source = "\n\n".join(texts)
     exec(compile(out.source, f"<{kernel}>", "exec"), namespace)
+    out.calls = {n: call_of(n, blocks, out, layout) for n, block in enumerate(blocks) if block.kind == "call"}
     out.functions = [namespace[f"block_{number}"] for number in range(len(blocks))]
     out.register_types = [register.type for register in numbers]
     return out
+
+
+def call_of(number, blocks, out, layout):
+    """What the call that ends a block saves: registers that are read after it, and that the function may change."""
+    block = blocks[number]
+    back, (*_, callee, results) = block.targets[1], block.last.operands
+    own = set().union(*(out.defines[n] for n, b in enumerate(blocks) if b.owner == block.owner)) if block.owner else set()
+    kept = [r for r in out.live_in[back] & own if not r.name.startswith(tuple(f"{result.name}+" for result in results.items))]
+    return Call(back, [out.numbers[r] for r in kept if r in out.numbers], layout.frame_size(block.owner),
+                layout.frame_size(callee.name))
 
 
 def smallest_access(blocks, elsewhere):
@@ -85,7 +98,7 @@ class Barrier:
 def ending(block, kernel, compiled, files, layout):
     """The reads of a block's last instruction, as a Step without a call; None where it reads nothing."""
     last = block.last
-    if last is None or block.kind in ("exit", "jump"):
+    if last is None or block.kind in ("exit", "jump", "call", "return"):
         return None
     if block.kind == "branch":
         return Step(None, [(last.guard, "pred")], [], "branch")
@@ -190,6 +203,10 @@ class BlockWriter:
                 return self.bind("c", constant(bits, written, kind))
             case Symbol(name) if is_special(operand):
                 return self.special(name.lstrip("%"), kind)
+            case Symbol(name) if self.layout.in_frame(name):
+                found = self.name()
+                self.lines.append(f"{found} = lanes.of_batch(lanes.batch.stack.base) + {self.layout.address(name)}")
+                return found
             case Symbol(name):
                 address = self.layout.address(name)
                 if address is not None:

@@ -8,6 +8,7 @@ from .ptx import Address, Group, Negated, Register, size_of
 from .types import UNSIGNED
 
 FUNCTIONS = 4 << 40  # functions have addresses only to be compared
+STACK = 16 << 10  # bytes of a thread's stack; a device has 1 KB unless it is asked for more
 SHARED_GAP = 128  # between shared variables, so that an overrun is seen; a multiple of all banks moves no conflict
 
 
@@ -143,6 +144,15 @@ class Layout:
         self.locals = Variables()
         for name, variable in flat.locals.items():
             self.symbols[name] = ("local", self.locals.place(name, variable.size, variable.align))
+        self.frames = {"": 0}
+        for function, variables in flat.frames.items():
+            frame = Variables()
+            for name, variable in variables.items():
+                self.symbols[name] = ("frame", frame.place(name, variable.size, variable.align))
+            self.frames[function] = -(-max(frame.end, 1) // 16) * 16
+        self.stack_start = self.locals.place("the stack", STACK, 16) if flat.frames else 0
+        self.stack_end = self.stack_start + STACK
+        self.sizes = {name: v.size for names in (flat.locals, *flat.frames.values()) for name, v in names.items()}
         self.shared = Variables(SHARED_GAP)
         self.dynamic = None
         named = {o.name for i in flat.body if hasattr(i, "operands") for o in symbols_in(i.operands)}
@@ -174,7 +184,21 @@ class Layout:
         return shared
 
     def space(self, name):
-        return self.symbols[name][0] if name in self.symbols else self.module_variables.spaces.get(name)
+        if name not in self.symbols:
+            return self.module_variables.spaces.get(name)
+        return "local" if self.in_frame(name) else self.symbols[name][0]
+
+    def in_frame(self, name):
+        """Whether the address of a variable is an offset from wherever the thread's frame begins."""
+        return name in self.symbols and self.symbols[name][0] == "frame"
+
+    def size_of(self, name):
+        """Bytes of a local variable."""
+        return self.sizes[name]
+
+    def frame_size(self, function):
+        """Bytes of the frame of a function, 0 for the kernel ("")."""
+        return self.frames[function]
 
     def address(self, name):
         """The number that a symbol stands for in its own space; None if it is no variable."""

@@ -106,8 +106,6 @@ def test_corner_of_the_language(module, arch, name):
 
 
 @pytest.mark.parametrize(("source", "words"), [
-    ("""__device__ __noinline__ int fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
-     extern "C" __global__ void k(float* y) { y[0] = fib(threadIdx.x); }""", "functions must not call themselves"),
     ("""extern "C" __global__ void k(float* y) { int* p = (int*)malloc(8); *p = 1; y[0] = *p; free(p); }""", "malloc"),
 ])
 def test_what_the_simulated_device_lacks_is_said_before_anything_runs(module, source, words):
