@@ -15,29 +15,30 @@ from gpugrad.kernels.blocks import in_blocks
 
 
 def adam(xp):
+    """run((w, g, m, v, top), lr, beta1, beta2, eps, weight_decay, decoupled, step)."""
     multiply, add, subtract, divide, sqrt, maximum = xp.multiply, xp.add, xp.subtract, xp.divide, xp.sqrt, xp.maximum
 
     def block(scratch, w, g, m, v, top, lr, beta1, beta2, eps, weight_decay, decoupled, step):
         if weight_decay:
             if decoupled:
-                multiply(w, 1 - lr * weight_decay, out=w)
+                multiply(w, 1 - lr * weight_decay, w)
             else:
-                g = multiply(w, weight_decay, out=xp.empty_like(scratch)) + g
-        multiply(g, 1 - beta1, out=scratch)
-        multiply(m, beta1, out=m)
-        add(m, scratch, out=m)
-        multiply(g, g, out=scratch)
-        multiply(scratch, 1 - beta2, out=scratch)
-        multiply(v, beta2, out=v)
-        add(v, scratch, out=v)
+                g = multiply(w, weight_decay, xp.empty_like(scratch)) + g
+        multiply(g, 1 - beta1, scratch)
+        multiply(m, beta1, m)
+        add(m, scratch, m)
+        multiply(g, g, scratch)
+        multiply(scratch, 1 - beta2, scratch)
+        multiply(v, beta2, v)
+        add(v, scratch, v)
         if top is not None:
-            v = maximum(top, v, out=top)
+            v = maximum(top, v, top)
         # lr/(1-b1^t) m / (sqrt(v)/c + eps) = lr c/(1-b1^t) m / (sqrt(v) + c eps) with c = sqrt(1-b2^t): one pass less
         correction = math.sqrt(1 - beta2 ** step)
-        sqrt(v, out=scratch)
-        add(scratch, eps * correction, out=scratch)
-        divide(m, scratch, out=scratch)
-        multiply(scratch, lr * correction / (1 - beta1 ** step), out=scratch)
-        subtract(w, scratch, out=w)
+        sqrt(v, scratch)
+        add(scratch, eps * correction, scratch)
+        divide(m, scratch, scratch)
+        multiply(scratch, lr * correction / (1 - beta1 ** step), scratch)
+        subtract(w, scratch, w)
 
     return in_blocks(xp, block)

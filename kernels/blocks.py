@@ -44,29 +44,46 @@ def stored(y: Any, out: Any) -> Any:
 
 
 def in_blocks(xp: Any, body: Callable) -> Callable:
-    """run(arrays, **numbers): body(scratch, *arrays, **numbers) on arrays of one shape (or None), in place.
+    """run(arrays, *numbers): body(scratch, *arrays, *numbers) on arrays of one shape (or None), in place.
 
-    Each thread keeps its block of scratch, so a step allocates nothing. Arrays that do not lie in C order go in one piece.
+    Each thread keeps its scratch, so a step allocates nothing. Arrays that do not lie in C order go in one piece.
     """
     from threading import local  # which takes longer to import than this module
     kept = local()
 
-    def run(*arrays, **numbers):
+    def run(arrays, *numbers):
         first = arrays[0]
         size = first.size
         if xp is not numpy or (size > BLOCK and not all(a is None or a.flags.c_contiguous for a in arrays)):
-            body(xp.empty(first.shape, first.dtype), *arrays, **numbers)
-            return
-        try:
-            scratch = getattr(kept, first.dtype.char)
-        except AttributeError:
-            scratch = numpy.empty(BLOCK, first.dtype)
-            setattr(kept, first.dtype.char, scratch)
-        if size <= BLOCK:
-            body(scratch[:size].reshape(first.shape), *arrays, **numbers)
-            return
-        flat = [None if a is None else a.reshape(-1) for a in arrays]
-        for start in range(0, size, BLOCK):
-            parts = [None if a is None else a[start:start + BLOCK] for a in flat]
-            body(scratch[:size - start], *parts, **numbers)
+            body(xp.empty(first.shape, first.dtype), *arrays, *numbers)
+        elif size <= BLOCK:
+            body(scratch_like(kept, first), *arrays, *numbers)
+        else:
+            scratch = scratch_block(kept, first.dtype)
+            flat = [None if a is None else a.reshape(-1) for a in arrays]
+            for start in range(0, size, BLOCK):
+                parts = [None if a is None else a[start:start + BLOCK] for a in flat]
+                body(scratch[:size - start], *parts, *numbers)
     return run
+
+
+def scratch_block(kept: Any, dtype: Any) -> numpy.ndarray:
+    """This thread's block of that dtype."""
+    try:
+        return getattr(kept, dtype.char)
+    except AttributeError:
+        setattr(kept, dtype.char, numpy.empty(BLOCK, dtype))
+        return getattr(kept, dtype.char)
+
+
+def scratch_like(kept: Any, array: numpy.ndarray) -> numpy.ndarray:
+    """The start of a block as an array of that shape and dtype. Its views are kept, too: there are as many as shapes."""
+    key = array.shape, array.dtype
+    try:
+        return kept.views[key]
+    except AttributeError:
+        kept.views = {}
+    except KeyError:
+        pass
+    kept.views[key] = scratch_block(kept, array.dtype)[:array.size].reshape(array.shape)
+    return kept.views[key]

@@ -13,33 +13,34 @@ from gpugrad.kernels.blocks import in_blocks
 
 
 def sgd(xp):
+    """run((w, g, v), lr, momentum, dampening, weight_decay, nesterov, first)."""
     multiply, add, subtract = xp.multiply, xp.add, xp.subtract
 
     def block(scratch, w, g, v, lr, momentum, dampening, weight_decay, nesterov, first):
         if weight_decay:
-            multiply(w, weight_decay, out=scratch)
-            g = add(scratch, g, out=scratch)
+            multiply(w, weight_decay, scratch)
+            g = add(scratch, g, scratch)
         if v is None:
-            multiply(g, lr, out=scratch)
+            multiply(g, lr, scratch)
         else:
             if first:
                 v[...] = g
             elif dampening:
                 # (g / momentum scale) would lose bits where momentum is tiny: the damped gradient is added as it is.
-                multiply(v, momentum, out=v)
+                multiply(v, momentum, v)
                 v += g * (1 - dampening)
             else:
-                multiply(v, momentum, out=v)
-                add(v, g, out=v)
+                multiply(v, momentum, v)
+                add(v, g, v)
             if nesterov:
                 if g is scratch:
                     scratch += v * momentum
                 else:
-                    multiply(v, momentum, out=scratch)
-                    add(scratch, g, out=scratch)
-                multiply(scratch, lr, out=scratch)
+                    multiply(v, momentum, scratch)
+                    add(scratch, g, scratch)
+                multiply(scratch, lr, scratch)
             else:
-                multiply(v, lr, out=scratch)
-        subtract(w, scratch, out=w)
+                multiply(v, lr, scratch)
+        subtract(w, scratch, w)
 
     return in_blocks(xp, block)

@@ -8,7 +8,7 @@ from gpugrad.errors import require
 from gpugrad.graph.namespace import Implementations
 from gpugrad.kernels.adam import adam
 from gpugrad.kernels.optim import Arena, adam_together
-from gpugrad.optim.optimizer import Optimizer, Slot, real_view
+from gpugrad.optim.optimizer import Optimizer, Slot
 
 ADAM_ON = Implementations(adam)
 
@@ -34,16 +34,14 @@ class Adam(Optimizer):
         require(self.op, "eps", options["eps"], options["eps"] >= 0, "at least 0")
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        w, arrays = real_view(w), slot.arrays
+        arrays = slot.arrays
         if "mean" not in arrays:
             xp = module_of(w)
             arrays["mean"], arrays["square"] = xp.zeros_like(w), xp.zeros_like(w)
         if options["amsgrad"] and "top" not in arrays:
             arrays["top"] = arrays["square"].copy()
-        beta1, beta2 = options["betas"]
-        ADAM_ON[type(w)](w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None,
-                         lr=options["lr"], beta1=beta1, beta2=beta2, eps=options["eps"],
-                         weight_decay=options["weight_decay"], decoupled=self.decoupled, step=slot.step)
+        ADAM_ON[type(w)]((w, g, arrays["mean"], arrays["square"], arrays["top"] if options["amsgrad"] else None), options["lr"],
+                         *options["betas"], options["eps"], options["weight_decay"], self.decoupled, slot.step)
 
     def kept(self, options: dict[str, Any]) -> list[str]:
         return ["mean", "square", "top"] if options["amsgrad"] else ["mean", "square"]

@@ -76,18 +76,21 @@ class Optimizer:
 
         Raises DeviceError for a gradient on another device than its parameter, and then nothing has changed.
         """
-        for tensor in self._slots:
-            require_beside(self.op, tensor)
+        slots, update = self._slots, self.update
+        for tensor in slots:
+            grad = tensor.grad
+            if grad is not None and (type(grad._data) is not numpy.ndarray or type(tensor._data) is not numpy.ndarray):
+                require_beside(self.op, tensor, grad)
         for number, group in enumerate(self.groups):
             options = {name: value for name, value in group.items() if name != "params"}
             time = clock()
             for tensor in self.step_together(number, group, options, time):
                 grad = tensor.grad
                 if grad is not None:
-                    slot = self._slots[tensor]
+                    slot, data = slots[tensor], tensor._data
                     slot.step += 1
-                    RAW[type(tensor._data)].at_home(self.update)(slot, tensor._data, real_view(grad._data), options)
-                    mark_changed(tensor._data, time)
+                    RAW[type(data)].at_home(update)(slot, real_view(data), real_view(grad._data), options)
+                    mark_changed(data, time)
 
     def step_together(self, number: int, group: dict[str, Any], options: dict[str, Any], time: int) -> list[Tensor]:
         """Step the parameters that lie where kernels are compiled, those of one dtype in one launch; return the others.
@@ -155,7 +158,7 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        """One step of one parameter, in place."""
+        """One step of one parameter, in place; w and g are real views."""
         raise NotImplementedError
 
     def check(self, options: dict[str, Any]) -> None:
@@ -235,11 +238,8 @@ def parameter(op: str, leaf: Any) -> Tensor:
     return leaf
 
 
-def require_beside(op: str, tensor: Tensor) -> None:
+def require_beside(op: str, tensor: Tensor, grad: Tensor) -> None:
     """Raise DeviceError where the gradient of a parameter lies elsewhere."""
-    grad = tensor.grad
-    if grad is None:
-        return
     a, b = grad._data, tensor._data
     if type(a) is not type(b) or (type(a) is not numpy.ndarray and a.device != b.device):
         raise DeviceError(f"{op}: expected a gradient on {tensor.device}, where its parameter of shape {tensor.shape} is, got "

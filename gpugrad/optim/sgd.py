@@ -8,7 +8,7 @@ from gpugrad.errors import ArgumentError, require
 from gpugrad.graph.namespace import Implementations
 from gpugrad.kernels.optim import Arena, sgd_together
 from gpugrad.kernels.sgd import sgd
-from gpugrad.optim.optimizer import Optimizer, Slot, real_view
+from gpugrad.optim.optimizer import Optimizer, Slot
 
 SGD_ON = Implementations(sgd)
 
@@ -34,14 +34,14 @@ class SGD(Optimizer):
                                 f"{options['momentum']} and dampening {options['dampening']}. Set momentum=0.9.")
 
     def update(self, slot: Slot, w: Any, g: Any, options: dict[str, Any]) -> None:
-        w = real_view(w)
-        v, first = None, False
-        if options["momentum"]:
+        momentum, v, first = options["momentum"], None, False
+        if momentum:
             v = slot.arrays.get("velocity")
             if v is None:
                 first, v = True, module_of(w).empty_like(w)
                 slot.arrays["velocity"] = v
-        SGD_ON[type(w)](w, g, v, first=first, **options)
+        SGD_ON[type(w)]((w, g, v), options["lr"], momentum, options["dampening"], options["weight_decay"], options["nesterov"],
+                        first)
 
     def turn(self, slot: Slot, options: dict[str, Any]) -> int:
         """0 where there is no velocity yet: the first is the gradient."""
