@@ -3,14 +3,12 @@
 import numpy as np
 
 from . import coalesce, memory
-from .copies import UNDER_WAY
-from .errors import Misaligned, OutOfBounds, Race, ReadOnly, Uninitialised, show_index
+from .errors import ReadOnly, show_index
+from .faults import Faults
 from .hazards import SEVERAL, Shadow
 from .types import UNSIGNED
 
 BYTES_SET = {1: np.uint8(1), 2: np.uint16(0x0101), 4: np.uint32(0x01010101), 8: np.uint64(0x0101010101010101)}
-FAR = 1 << 30  # bytes; further off than this an index is rather wrapped than off by one
-VERBS = {"read": "a load", "write": "a store", "atomic": "an atomic"}
 
 
 class Part:
@@ -22,7 +20,7 @@ class Part:
         self.space, self.region, self.lanes, self.at, self.run, self.selector = space, region, lanes, at, run, selector
 
 
-class Access:
+class Access(Faults):
     """One load, store or atomic of the program: `count` elements of `dtype` at base + offset."""
 
     def __init__(self, place, space, dtype, count, offset, strong=False, releases=False):
@@ -337,75 +335,6 @@ class Access:
                 self.racing(part, position, "write", "another thread stores a different value in the same instruction",
                             np.broadcast_to(part.at, (part.lanes.count,)), "one instruction must not collide",
                             "Let one thread store, or use an atomic.")
-
-    # --- diagnoses -------------------------------------------------------------------------------------------------
-
-    def out_of_bounds(self, lanes, position, address, kind, count):
-        nearest = memory.SPACE.nearest(address)
-        if nearest is None:
-            where = "there is no array at all"
-        elif address < nearest.start:
-            where = f"{nearest.start - address} bytes before the start of {lanes.batch.name_of(nearest)}"
-        else:
-            past = address - nearest.start - nearest.size
-            where = (f"{past} bytes past the end of {lanes.batch.name_of(nearest)} ({nearest.size} bytes)"
-                     if past >= 0 else f"{-past} bytes before the end of {lanes.batch.name_of(nearest)}")
-        advice = "Check the index against the size."
-        if address < 1 << 40:
-            where, advice = "which is near the null pointer", "Check the pointer argument."
-        elif nearest is not None and not -FAR < address - nearest.start < nearest.size + FAR:
-            advice = "So far away an index has probably overflowed 32 bits: compute it in 64."
-        for start, size, title in memory.SPACE.freed:
-            if start <= address < start + size:
-                where, advice = f"inside {title}, which has been freed", "Keep the array alive until the launch is over."
-        self.fault(OutOfBounds, lanes, position, address, nearest, kind, "must lie inside an array",
-                   advice, where, count)
-
-    def outside_window(self, lanes, position, at, kind, space, variables, count):
-        self.fault(OutOfBounds, lanes, position, at, None, kind, f"must lie inside a {space} variable",
-                   "Check the index against the size." if space != "shared" else
-                   "Check the index, and the shared= bytes of the launch for `extern __shared__`.",
-                   variables.describe(at, self.size), count)
-
-    def misaligned(self, lanes, address, kind, region, space="global"):
-        bad = address & address.dtype.type(self.size - 1) != 0
-        position = int(np.flatnonzero(bad)[0])
-        self.fault(Misaligned, lanes, position, int(address[position]), region, kind,
-                   f"must start at a multiple of {self.size}", "Align the pointer, or take the scalar path.",
-                   f"{int(address[position]) % self.size} past one", int(bad.sum()))
-
-    def uninitialised(self, part, position, kind, count):
-        at = part.run + position * self.size if part.at is None else int(np.atleast_1d(part.at)[position])
-        inside = part.lanes.batch.window_offset(part.space, at)
-        copied = (part.region.initialised[at: at + self.size] == UNDER_WAY).any()
-        self.fault(Uninitialised, part.lanes, position, inside + part.region.start, part.region, kind,
-                   "must find written bytes", "Wait for the copy first." if copied else "Write them first.",
-                   f"{self.size} bytes of {part.lanes.batch.describe_offset(part.space, part.region, inside)} "
-                   + ("that an asynchronous copy may not have reached" if copied else "that nobody wrote"), count)
-
-    def racing(self, part, position, kind, other, at, who="different warps must be ordered by a barrier",
-               advice="Put __syncthreads() between the two."):
-        batch, space = part.lanes.batch, part.space
-        inside = batch.window_offset(space, int(at[position]))
-        array = batch.variable_at("shared", inside) if space == "shared" else batch.name_of(part.region)
-        block, thread = part.lanes.coordinates(position)
-        raise Race(
-            f"{self.place.kernel}: accesses of {who}, got {VERBS[kind]} of "
-            f"{self.size} bytes of {batch.describe_offset(space, part.region, inside)} by thread {show_index(thread)} "
-            f"of block {show_index(block)} at {self.place} while {other}. {advice}",
-            kernel=self.place.kernel, block=block, thread=thread, address=inside + part.region.start, array=array,
-            line=self.place.line, source=self.place.source, ptx=self.place.ptx)
-
-    def fault(self, error, lanes, position, address, region, kind, expected, advice, where="", count=1):
-        block, thread = lanes.coordinates(position)
-        others = f" ({count - 1} more threads alike)" if count > 1 else ""
-        name = None if region is None else lanes.batch.name_of(region)
-        raise error(
-            f"{self.place.kernel}: {VERBS[kind]} of {self.size} bytes {expected}, got address {address:#x}"
-            f"{', ' + where if where else ''}, from thread {show_index(thread)} of block {show_index(block)}{others} at "
-            f"{self.place}. {advice}",
-            kernel=self.place.kernel, block=block, thread=thread, address=address, array=name, line=self.place.line,
-            source=self.place.source, ptx=self.place.ptx)
 
 
 PAST = {"read": "read", "write": "wrote", "atomic": "changed"}
