@@ -166,7 +166,10 @@ def scaled(g: Any, d: Any, m: Any, y: Any, xs: tuple) -> Any:
 
 
 def conjugated(g: Any, d: Any, m: Any, y: Any, xs: tuple) -> Any:
-    return m.conj(d(m, y, *xs)) * g if callable(d) else scaled(g, d, m, y, xs)
+    if not callable(d):
+        return scaled(g, d, m, y, xs)
+    slope = d(m, y, *xs)                                   # of x * 2 a number, which takes the dtype that it meets
+    return (slope.conjugate() if isinstance(slope, complex | float | int) else m.conj(slope)) * g
 
 
 def pull_of(vjp: Any, outputs: int) -> Rule:
