@@ -111,20 +111,35 @@ def distribution(m, x):
     return (m.erf(x * HALF_ROOT) + 1.0) * 0.5
 
 
+def not_below(m, x):
+    """x where it is not far below zero: 0 times it is 0."""
+    return m.maximum(x, -FAR)
+
+
+def near(m, x):
+    return m.minimum(m.maximum(x, -FAR), FAR)
+
+
 def inner_tanh(m, x):
     """t."""
     return m.tanh((x * x * (K * C) + K) * x)
 
 
+def slope(m, x):
+    x = near(m, x)
+    return distribution(m, x) + m.exp(x * x * -0.5) * DENSITY * x
+
+
 def tanh_slope(m, x):
+    x = near(m, x)
     t = inner_tanh(m, x)
     return (t + 1.0) * ((1.0 - t) * ((x * x * (3 * C * K) + K) * x) + 1.0) * 0.5
 
 
 #: primitive -> its formula
 FORMULAS = {
-    "gelu": lambda m, x: distribution(m, x) * x,
-    "gelu_slope": lambda m, x: distribution(m, x) + m.exp(x * x * -0.5) * DENSITY * x,
-    "gelu_tanh": lambda m, x: (inner_tanh(m, x) + 1.0) * x * 0.5,
+    "gelu": lambda m, x: distribution(m, x) * not_below(m, x),
+    "gelu_slope": slope,
+    "gelu_tanh": lambda m, x: (inner_tanh(m, near(m, x)) + 1.0) * not_below(m, x) * 0.5,
     "gelu_tanh_slope": tanh_slope,
 }

@@ -101,7 +101,7 @@ def elu(b: Body, x: Node, a: Node) -> Node:
 
 
 def either(floats: str, integers: str) -> Callable:
-    return lambda b, *xs: b.intrinsic(floats if xs[0].is_float else integers, *xs)
+    return lambda b, x, y: b.intrinsic(floats if x.is_float else integers, x, x.like(y))
 
 
 def absolute(b: Body, x: Node) -> Node:
