@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, short
+from gpugrad.arrays import is_array, plain, short
 from gpugrad.errors import ArgumentError
 from gpugrad.flat.doors import DATA, signature, tracing, watched
 from gpugrad.flat.program import Program
@@ -143,8 +143,8 @@ class Compiled:
                 kinds.append((x.dtype,))
                 arrays.append(numpy.asarray(x))
             elif is_array(x):
-                kinds.append(signature(x))
-                arrays.append(x)
+                arrays.append(plain("tensor", x))
+                kinds.append(signature(arrays[-1]))
             else:
                 kinds.append(fixed(x))
         key: Any = (spec, tuple(kinds), static)

@@ -34,7 +34,16 @@ def cond(condition: Any, then: Callable, otherwise: Callable, *args: Any) -> Any
         if getattr(a, "shape", ()) != getattr(b, "shape", ()):
             raise ShapeError(f"cond: expected results of one shape, got {getattr(a, 'shape', ())} and {getattr(b, 'shape', ())}. "
                              "Spread the smaller one.")
-    return build([where(condition, a, b) for a, b in zip(leaves, others, strict=True)])
+    return build([chosen(condition, a, b) for a, b in zip(leaves, others, strict=True)])
+
+
+def chosen(condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition holds, else b; of their kind."""
+    y = where(condition, a, b)
+    if isinstance(a, Tensor) or isinstance(b, Tensor) or not hasattr(y._data, "scalar"):
+        return y
+    y._data.scalar = getattr(a, "scalar", False)
+    return y._data
 
 
 def at_hand(condition: Any) -> bool:

@@ -172,7 +172,7 @@ def placed(op: Op, rest: float | None, boxes: Sequence[tuple[int, Sequence[tuple
             axes[-1] = [size * inner, [(start * inner, length * inner) for start, length in parts]]
         elif size > 1 or not axes:
             axes.append([size, parts])
-    axes.reverse()
+    axes = axes[::-1] or [[1, [(0, 1)] * len(boxes)]]
     pieces = []
     for i, (arg, _) in enumerate(boxes):
         lengths = tuple([parts[i][1] for _, parts in axes])

@@ -81,7 +81,11 @@ class Symbol:
         return twin
 
     def astype(self, dtype: Any, copy: bool = True) -> Symbol:
-        return self if self.dtype == dtype and not copy else RAW[Symbol].astype(self, dtype=numpy.dtype(dtype))
+        if self.dtype == dtype and not copy:
+            return self
+        y = RAW[Symbol].astype(self, dtype=numpy.dtype(dtype))
+        y.scalar = self.scalar
+        return y
 
     def reshape(self, *shape: Any) -> Symbol:
         return Tensor(self).reshape(*shape)._data
@@ -90,11 +94,9 @@ class Symbol:
         return Tensor(self).transpose(*axes)._data
 
     def __getitem__(self, index: Any) -> Symbol:
-        if isinstance(index, tuple) and index == ():
-            twin = self.copy()
-            twin.scalar = not self.ndim
-            return twin
-        return Tensor(self)[wrapped(index)]._data
+        y = self.copy() if isinstance(index, tuple) and index == () else Tensor(self)[wrapped(index)]._data
+        y.scalar = not y.ndim and not (isinstance(index, tuple) and any(i is Ellipsis for i in index) or index is Ellipsis)
+        return y
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from gpugrad.numpy import setitem
@@ -167,6 +169,9 @@ def binary(name: str) -> tuple[Callable, Callable, Callable]:
     def in_place(self, other):
         if self.scalar:                                   # NumPy's scalars never change
             return forward(self, other)
+        if isinstance(other, Tensor):
+            from gpugrad.dispatch import bare_target
+            raise bare_target(f"np.{name}", self)
         self.rebind(getattr(RAW[Symbol], name)(self, other))
         return self
     return forward, reflected, in_place

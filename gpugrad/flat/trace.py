@@ -27,6 +27,8 @@ KERNELS = frozenset({"linear", "softmax", "softmax_pull", "log_softmax", "log_so
 #: Bytes of a constant from which it is worth a look whether it is one number.
 LARGE = 1 << 16
 
+NUMBERS = frozenset({bool, int, float, complex})
+
 #: Primitives that follow the context's precision of products.
 PRODUCTS = frozenset({"matmul", "linear", "linear_relu"})
 
@@ -114,6 +116,8 @@ class Trace:
         y = stand_in(function, given) if self.updating and not fixed else None
         if y is None:
             y = function(*given, **params)
+        if type(y) in NUMBERS:                             # of a number: weak as it was, which an array would not be
+            return y
         arrays = [numpy.asarray(v) for v in (y if several else (y,))]
         if fixed:
             symbols = [Symbol(v, fixed=True) for v in arrays]
@@ -146,7 +150,10 @@ class Trace:
         """A primitive as the simpler ones that its twin is made of, once NumPy has said that the arguments are right."""
         if self.device is not None and prim.name in KERNELS:
             return self.apply(prim, prim.impls[numpy.ndarray], args, params)
-        prim.impls[numpy.ndarray](*[x.array if type(x) is Symbol else x for x in args], **params)
+        function = prim.impls[numpy.ndarray]
+        function(*[x.array if type(x) is Symbol else x for x in args], **params)
+        if prim.name == "mean" and args[0].dtype.char not in "fdFD":      # whose twin is NumPy's own
+            return self.apply(prim, function, args, params)
         outer, self.part = self.part, self.part or prim.name
         try:
             return prim.impls.impl(SYMBOLIC)(*args, **params)

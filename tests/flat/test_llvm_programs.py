@@ -341,3 +341,10 @@ def test_a_gradient_that_is_returned_is_the_gradient():
         g, twin = step()
         assert np.shares_memory(g.data, table.grad.data)
         assert not np.shares_memory(twin.data, g.data)
+
+
+def test_readings_of_one_element():
+    """In a group of one element, boxes have no axes."""
+    x = np.array(0.5, np.float32)
+    agree(lambda x: gg.setitem(m.setitem(x * 2, 1.0, index=()), ..., x) + gg.sum(gg.setitem(gg.reshape(x, (1,)), 0, x)), x)
+    agree(lambda x: gg.hvp(lambda x: gg.exp(x[()]) / x, x, x), x)

@@ -86,6 +86,12 @@ def test_gradients_of_dataclasses(backend):
     lambda x: (x > 0).any(),
     lambda x: np.arange(3),
     lambda x: len(x),
+    lambda x: x[0, 1],
+    lambda x: x[0, 1, ...],
+    lambda x: x[0][np.array(2)],
+    lambda x: (x[0, 1] * 3).astype("f4"),
+    lambda x: gg.cond(x.sum() > 0, lambda v: v * 2, lambda v: -v, x),
+    lambda x: gg.cond(x.sum() > 0, lambda v: v.sum(), lambda v: v.max(), x),
 ])
 @pytest.mark.parametrize("make", [lambda: X, lambda: gg.tensor(X)])
 def test_results_are_of_the_functions_kind(f, make, backend):
@@ -116,6 +122,29 @@ def test_numbers_of_every_kind(a, backend):
             same(found, expected)
         else:
             assert found == expected
+
+
+def test_gradients_keep_the_precision_of_complex_numbers(backend):
+    z = (X[0] + 1j * X[1]).astype("c8")
+    size = lambda y: gg.sum(y * y.conj()).real
+    for f in (lambda a: gg.grad(lambda a: size(2j * a))(a), lambda a: gg.grad(lambda a: size(gg.setitem(a * 1, 0, 2.5)))(a),
+              lambda a: gg.jvp(gg.grad(lambda a: size(a * 2)), (a,), (a,))[1], gg.grad(lambda a: gg.mean(a * a).imag)):
+        found, expected = gg.compile(f, backend=backend)(z), f(z)
+        assert found.dtype == expected.dtype == "c8"
+        same(found, expected, "f4")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "i4", "?", "c8"])
+def test_means_of_every_dtype(dtype, backend):
+    same(gg.compile(lambda x: gg.mean(x, axis=0), backend=backend)(X.astype(dtype)), gg.mean(X.astype(dtype), axis=0), "f4")
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_at_the_infinities(approximate, backend):
+    x = np.array([-np.inf, np.inf, -1e30, 300.0, np.nan, -0.0])
+    f = lambda x: gg.nn.gelu(x, approximate=approximate)
+    for g in (f, gg.grad(lambda x: gg.sum(f(x)))):
+        same(gg.compile(g, backend=backend)(x), g(x))
 
 
 @pytest.mark.parametrize("a", [np.float64(2.0), np.array(2.0), 2.0, np.float32(2.0)])
@@ -346,11 +375,22 @@ def test_an_error_while_tracing_leaves_everything_as_it_was(backend):
     (lambda a: gg.einsum("ij,jk", a), (X,)),
     (lambda a: gg.linalg_does_not_exist(a), (X,)),
     (lambda a: 1 // 0, (X,)),
+    (gg.grad(gg.sum), (np.ma.array([1.0, 2.0]),)),
 ])
 def test_errors_have_the_same_class_and_text(f, args, backend):
     eager, compiled = error_of(f, args), error_of(gg.compile(f, backend=backend), args)
     assert eager is not None and type(compiled) is type(eager)
     assert str(compiled) == str(eager)
+
+
+def test_an_array_is_not_the_place_for_a_sum_with_a_tensor(backend):
+    def f(x, t):
+        y = x * 1
+        y += t
+        return y
+    for g in (f, gg.compile(f, backend=backend)):
+        with pytest.raises(gg.ConversionError, match="expected a Tensor to write to"):
+            g(X, gg.tensor(X))
 
 
 def error_of(f, args):

@@ -169,6 +169,7 @@ def test_checker_rejects_a_nan_gradient():
         checks.check_forward_against_reverse(row, "cpu")
 
 
+@pytest.mark.eager("loops compute a cosine that is cast in the dtype it is cast to")
 @pytest.mark.usefixtures("temporary")
 def test_checker_rejects_a_gradient_of_another_dtype():
     row = sine("double_sine", lambda m, y, x: m.astype(m.cos(x), dtype=np.dtype("f8")))
