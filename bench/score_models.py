@@ -201,8 +201,8 @@ class Block:
             return gg.linear(mixed, p["out"], p["out_b"])
 
         def output():
-            y = x + attention(gg.layer_norm(x, p["g1"], p["b1"]))
-            h = gg.gelu(gg.linear(gg.layer_norm(y, p["g2"], p["b2"]), p["up"], p["up_b"]), approximate="tanh")
+            n, y = gg.nn.add_layer_norm(attention(gg.layer_norm(x, p["g1"], p["b1"])), x, p["g2"], p["b2"])
+            h = gg.gelu(gg.linear(n, p["up"], p["up_b"]), approximate="tanh")
             return y + gg.linear(h, p["down"], p["down_b"])
 
         return Model([x, *values], [g], output, gg.optim.AdamW(list(values), lr=1e-3), g)

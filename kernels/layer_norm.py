@@ -2,6 +2,7 @@
 
 y  = n w + b,  n = (x - mean) r,  r = (mean((x - mean)^2) + eps)^(-1/2);  without centring the mean is 0 (RMS norm)
 dx = r (h - mean h - n mean(h n)),  h = g w;   dw = sum over rows of g n,  db = sum over rows of g
+u  = x + residual, where one is given, stands for x in all of this
 
 x, y, g, dx of one shape; w, b, dw, db of the shape of its last `axes` axes, w and b may be None; mean and r keep those axes with
 length 1. On a GPU forward is one launch, and so is the pullback of rows that fit into registers; longer ones take two.
@@ -47,6 +48,19 @@ def layer_norm(xp):
     return run
 
 
+def add_layer_norm(xp):
+    """(y, u, mean, r) of u = x + residual."""
+    on_gpu, plain = has_kernels(xp), layer_norm(xp)
+
+    def run(x, residual, w=None, b=None, axes=1, eps=1e-5, centre=True):
+        if on_gpu and takes(x, axes, w, b) and residual.dtype == x.dtype and residual.shape == x.shape:
+            return launched(xp, x, w, b, axes, eps, centre, residual)
+        u = x + residual
+        y, mean, r = plain(u, w, b, axes, eps, centre)
+        return y, u, mean, r
+    return run
+
+
 def layer_norm_pull(xp):
     """(dx, dw, db)."""
     on_gpu, pull = has_kernels(xp), standardize_pull(xp)
@@ -62,23 +76,25 @@ def layer_norm_pull(xp):
     return run
 
 
-def launched(xp: Any, x: Any, w: Any, b: Any, axes: int, eps: float, centre: bool) -> tuple[Any, Any, Any]:
-    """(y, mean, r) by one launch."""
-    x, w, b = (None if a is None else xp.ascontiguousarray(a) for a in (x, w, b))
+def launched(xp: Any, x: Any, w: Any, b: Any, axes: int, eps: float, centre: bool, residual: Any = None) -> tuple:
+    """(y, mean, r), or with a residual (y, u, mean, r), by one launch."""
+    x, residual, w, b = (None if a is None else xp.ascontiguousarray(a) for a in (x, residual, w, b))
     kept = x.shape[:x.ndim - axes] + (1,) * axes
     y, mean, r = xp.empty(x.shape, x.dtype), xp.empty(kept, x.dtype), xp.empty(kept, x.dtype)
+    u = None if residual is None else xp.empty(x.shape, x.dtype)
     length, rows = x.size // r.size, r.size
-    width = pack_width(x, w, b, y, length=length)
+    width = pack_width(x, residual, w, b, y, u, length=length)
     plan = row_plan(length, width, x.dtype)
-    arrays, how = (x, None, w, b, y, None, mean, r), (float(eps), centre)
+    arrays, how = (x, residual, w, b, y, u, mean, r), (float(eps), centre)
+    found = (y, mean, r) if u is None else (y, u, mean, r)
     if plan is None:
-        launch(LAYER_NORM, "layer_norm_long", (x.dtype, width), rows, LONG, (*arrays, length, *how), writes=(y, mean, r),
+        launch(LAYER_NORM, "layer_norm_long", (x.dtype, width), rows, LONG, (*arrays, length, *how), writes=found,
                flops=10 * x.size)
     else:
         packs, block, each = plan
         launch(LAYER_NORM, "layer_norm_row", (x.dtype, width, packs), -(-rows // each), block, (*arrays, rows, length, *how),
-               writes=(y, mean, r), flops=10 * x.size)
-    return y, mean, r
+               writes=found, flops=10 * x.size)
+    return found
 
 
 def launched_pull(xp: Any, g: Any, x: Any, w: Any, mean: Any, r: Any, axes: int, centre: bool,

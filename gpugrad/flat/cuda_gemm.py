@@ -3,13 +3,15 @@
 Each pass replaces operations by one whose function is a `Native`: what it does on the device's arrays.
 
     gradients   gᵀ x and the sum of g over its rows                     one product that sums as it reads
-    residuals   linear(x, w, b) + c                                     the product adds c
+    residuals   linear(x, w, b) + c, also before a layer norm           the product adds c
     scales      a number times a product, or times what only products read: the product's alpha
+    sums        the layer norm of a sum                                 it adds
     norms       the gradient behind a layer norm + c                    its pullback adds c
 """
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy
@@ -35,7 +37,7 @@ class Native:
 
 
 def with_products(graph: Graph) -> Graph:
-    for run in (gradients, residuals, scales, norms):
+    for run in (gradients, residuals, scales, sums, norms):
         graph = run(graph)
     return graph
 
@@ -109,16 +111,20 @@ def gradients(graph: Graph) -> Graph:
 def residuals(graph: Graph) -> Graph:
     found = Matcher(graph)
     for op in graph.ops:
-        if op.name != "add" or not ours(op) or op.outputs[0].dtype.char not in FLOATS:
+        if op.name not in ("add", "add_layer_norm") or not ours(op) or op.outputs[0].dtype.char not in FLOATS:
             continue
-        for y, other in (op.args, op.args[::-1]):
+        for y, other in (op.args[:2], op.args[1::-1]):
             linear = found.made_by(y, "linear")
             if (linear is None or found.only_use(y) is not op
                     or not isinstance(other, Value) or y.shape != other.shape
                     or any(x.dtype != y.dtype for x in (*linear.values, other)) or len(linear.args) != 3 or not y.size):
                 continue
             found.gone.add(linear)
-            found.fresh(op, "linear_residual", [*linear.args, other], lambda xp: linear_residual, op.outputs[0])
+            args = [*linear.args, other, *op.args[2:]]
+            if op.name == "add":
+                found.fresh(op, "linear_residual", args, lambda xp: linear_residual, op.outputs[0])
+            else:
+                found.fresh(op, "linear_layer_norm", args, linear_layer_norm(op.params), *op.outputs)
             break
     return found.done()
 
@@ -136,6 +142,18 @@ def linear_residual(x: Any, w: Any, b: Any, c: Any) -> Any:
     y = matmul.linear(rows, w, b)
     y += others
     return y.reshape(c.shape)
+
+
+def linear_layer_norm(params: dict[str, Any]) -> Callable[[Any], Callable]:
+    def make(xp: Any) -> Callable:
+        normed = layer_norm.layer_norm(xp)
+
+        def run(x: Any, w: Any, b: Any, c: Any, *weights: Any) -> tuple[Any, Any, Any, Any]:
+            u = linear_residual(x, w, b, c)
+            y, mean, r = normed(u, *weights, **params)
+            return y, u, mean, r
+        return run
+    return make
 
 
 # scales ----------------------------------------------------------------------------------------------------------------
@@ -196,6 +214,22 @@ def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:
 
 
 # layer norms -----------------------------------------------------------------------------------------------------------
+
+def sums(graph: Graph) -> Graph:
+    found = Matcher(graph)
+    for op in graph.ops:
+        u = op.args[0] if op.name == "layer_norm" and ours(op) else None
+        add = found.made_by(u, "add") if isinstance(u, Value) and u.size else None
+        if add is None or any(not isinstance(x, Value) or (x.shape, x.dtype) != (u.shape, u.dtype) for x in add.args):
+            continue
+        if all(found.at[reader] >= found.at[op] for reader in found.uses[u]):
+            found.gone.add(add)
+            params = op.params
+            found.fresh(op, "add_layer_norm", [*add.args, *op.args[1:]],
+                        lambda xp, params=params: partial(layer_norm.add_layer_norm(xp), **params),
+                        op.outputs[0], u, *op.outputs[1:])
+    return found.done()
+
 
 def norms(graph: Graph) -> Graph:
     found = Matcher(graph)

@@ -1,6 +1,7 @@
 """Normalisation: (x - mean) / sqrt(variance + eps) over some axes, times a weight, plus a bias.
 
-All rest on one primitive, `standardize`, and differ in the axes. The variance divides by the number of elements.
+All rest on one primitive, `standardize`, and differ in the axes. The variance divides by the number of elements. On a GPU those
+over the last axes are one launch, and so are their pullbacks, the sum with a residual and the sum of its gradients included.
 """
 from __future__ import annotations
 
@@ -12,28 +13,41 @@ from gpugrad.errors import ArgumentError, ShapeError, require
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
-from gpugrad.nn._arguments import in_one_launch, real
+from gpugrad.nn._arguments import in_one_launch, real, same_shape
 from gpugrad.numpy._arguments import normalize_axis
 
-__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+__all__ = ["add_layer_norm", "add_rms_norm", "batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-               axis: int | tuple[int, ...] | None = None) -> Tensor:
+               axis: int | tuple[int, ...] | None = None, *, residual: Any = None) -> Tensor:
     """Normalised over the axis or axes: by default as many of the last ones as the weight has, or the last one.
 
     weight, bias   of the shape of those axes, or None
+    residual       of x's shape: what is normalised is x + residual, as after a block of a transformer
     """
-    x = real("layer_norm", x)
-    axes = trailing("layer_norm", x, weight if weight is not None else bias, axis)
-    return over_last("layer_norm", x, weight, bias, axes, positive("layer_norm", eps), True)
+    return layer_normed("layer_norm", x, residual, weight, bias, eps, axis)[0]
 
 
-def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the axes, times the weight. Source: Zhang & Sennrich 2019."""
-    x = real("rms_norm", x)
-    axes = trailing("rms_norm", x, weight, axis)
-    return over_last("rms_norm", x, weight, None, axes, positive("rms_norm", eps), False)
+def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+                   axis: int | tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+    """(layer_norm(u), u) of u = x + residual, for blocks that go on with both."""
+    return layer_normed("add_layer_norm", x, residual, weight, bias, eps, axis)
+
+
+def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int | tuple[int, ...] | None = None, *,
+             residual: Any = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the axes, times the weight; with a residual, of x + residual.
+
+    Source: Zhang & Sennrich 2019.
+    """
+    return rms_normed("rms_norm", x, residual, weight, eps, axis)[0]
+
+
+def add_rms_norm(x: Any, residual: Any, weight: Any = None, eps: float = 1e-6,
+                 axis: int | tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+    """(rms_norm(u), u) of u = x + residual."""
+    return rms_normed("add_rms_norm", x, residual, weight, eps, axis)
 
 
 def batch_norm(x: Any, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Any = None,
@@ -118,14 +132,34 @@ def trailing(op: str, x: Tensor, weight: Any, axis: Any) -> tuple[int, ...]:
     return axes
 
 
-def over_last(op: str, x: Tensor, weight: Any, bias: Any, axes: tuple[int, ...], eps: float, centre: bool) -> Tensor:
-    """Normalised, times the weight, plus the bias: in one launch where the axes are the last ones and kernels are compiled."""
+def layer_normed(op: str, x: Any, residual: Any, weight: Any, bias: Any, eps: float, axis: Any) -> tuple[Tensor, Tensor]:
+    x = real(op, x)
+    axes = trailing(op, x, weight if weight is not None else bias, axis)
+    return over_last(op, x, residual, weight, bias, axes, positive(op, eps), True)
+
+
+def rms_normed(op: str, x: Any, residual: Any, weight: Any, eps: float, axis: Any) -> tuple[Tensor, Tensor]:
+    x = real(op, x)
+    return over_last(op, x, residual, weight, None, trailing(op, x, weight, axis), positive(op, eps), False)
+
+
+def over_last(op: str, x: Tensor, residual: Any, weight: Any, bias: Any, axes: tuple[int, ...], eps: float,
+              centre: bool) -> tuple[Tensor, Tensor]:
+    """(u normalised, times the weight, plus the bias; u = x + residual): in one launch where the axes are the last ones and
+    kernels are compiled."""
+    if residual is not None:
+        x, residual = same_shape(op, x, residual, "x and residual")
     if axes == tuple(range(x.ndim - len(axes), x.ndim)):
         weight, bias = (placed(op, p, x, axes) for p in (weight, bias))
-        if in_one_launch(x, weight, bias):
-            return T.layer_norm(x, weight, bias, axes=len(axes), eps=eps, centre=centre)[0]
-    n, _, _ = T.standardize(x, axis=axes, eps=eps, centre=centre)
-    return affine(op, n, weight, bias, axes)
+        if in_one_launch(x, residual, weight, bias):
+            how: dict[str, Any] = {"axes": len(axes), "eps": eps, "centre": centre}
+            if residual is None:
+                return T.layer_norm(x, weight, bias, **how)[0], x
+            if residual.dtype == x.dtype:
+                return T.add_layer_norm(x, residual, weight, bias, **how)[:2]
+    u = x if residual is None else x + residual
+    n, _, _ = T.standardize(u, axis=axes, eps=eps, centre=centre)
+    return affine(op, n, weight, bias, axes), u
 
 
 def affine(op: str, n: Tensor, weight: Any, bias: Any, axes: tuple[int, ...] | None) -> Tensor:

@@ -70,12 +70,18 @@ def layer_norm_vjp(m, g, want, y, x, w=None, b=None, axes=1, eps=1e-5, centre=Tr
 
 def layer_norm_into(m, totals, g, want, y, xs, params):
     """layer_norm_vjp whose gradients are added to what is there."""
-    gy, (x, w, _), axes = g.get(0), (*xs, None, None)[:3], params.get("axes", 1)
-    if len(g) > 1 or gy.dtype != x.dtype or not layer_norm.takes(x, axes, w):
-        return normed.pull(m, g, want, y, xs, params)
-    totals = [t if t is not None and t.flags.c_contiguous else None for t in (*totals, None, None)[:3]]
-    _, mean, r = y
-    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, mean, r, axes, params.get("centre", True), totals)
+    x, w, _ = (*xs, None, None)[:3]
+    return pulled_into(m, g, 1, x, w, y, params, (*totals, None, None)[:3]) or normed.pull(m, g, want, y, xs, params)
+
+
+def pulled_into(m, g, first, x, w, y, params, totals, more=None):
+    """(dx, dw, db) by the kernels, None for what was added to its total; dx + more where given. None where they don't take it:
+    for the gradients of mean and r, which are outputs `first` and up, among others."""
+    gy, axes = g.get(0), params.get("axes", 1)
+    if gy is None or max(g) >= first or gy.dtype != x.dtype or not layer_norm.takes(x, axes, w):
+        return None
+    totals = [t if t is not None and t.flags.c_contiguous else None for t in totals]
+    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, *y[-2:], axes, params.get("centre", True), totals, more)
     both = totals[1] is not None and totals[2] is not None
     return None if totals[0] is not None else dx, None if both else dw, None if both else db
 
@@ -120,3 +126,32 @@ normed = Primitive("layer_norm", layer_norm_vjp, layer_norm_jvp, outputs=3, keep
 normed.pull_into = layer_norm_into
 Primitive("layer_norm_pull", layer_norm_pull_vjp, layer_norm_pull_jvp, outputs=3, keep="y g x w mean r",
           impl=layer_norm.layer_norm_pull)
+
+# the same of u = x + residual: (y, u, mean, r) ------------------------------------------------------------------------
+
+
+def add_layer_norm_vjp(m, g, want, y, x, residual, w=None, b=None, **how):
+    out, u, *statistics = y
+    gy, gu, *others = g
+    dx, dw, db = layer_norm_vjp(m, (gy, *others), want, (out, *statistics), u, w, b, **how)
+    dx = plus(dx, gu)
+    return dx, dx, dw, db
+
+
+def add_layer_norm_into(m, totals, g, want, y, xs, params):
+    """add_layer_norm_vjp by one launch: u's own gradient is added there."""
+    w, found = (*xs, None)[2], None
+    if 0 in g:
+        found = pulled_into(m, g, 2, y[1], w, y, params, (None, *totals[2:], None, None)[:3], g.get(1))
+    return (found[0], *found) if found else added.pull(m, g, want, y, xs, params)
+
+
+def add_layer_norm_jvp(m, ts, y, x, residual, w=None, b=None, **how):
+    out, u, *statistics = y
+    tu = plus(ts[0], ts[1])
+    ty, *others = layer_norm_jvp(m, (tu, *ts[2:]), (out, *statistics), u, w, b, **how)
+    return ty, tu, *others
+
+
+added = Primitive("add_layer_norm", add_layer_norm_vjp, add_layer_norm_jvp, outputs=4, keep="y w", impl=layer_norm.add_layer_norm)
+added.pull_into = add_layer_norm_into

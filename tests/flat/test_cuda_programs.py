@@ -77,6 +77,7 @@ TABLE = {
     "stacks": (lambda x, y: gg.softmax(x @ gg.swapaxes(y, 1, 2) * 0.5) @ y, CUBE, draw(2, 4, 7)),
     "cross-entropy": (lambda x: gg.cross_entropy(x, gg.tensor(np.arange(6) % 9, device="sim")), X),
     "layer norm": (lambda x, w, b: gg.layer_norm(x, w, b), X, ROW, draw(9)),
+    "layer norm of a sum": (lambda x, r, w: gg.nn.add_layer_norm(gg.tanh(x), r, w), X, draw(6, 9), draw(9)),
     "0-d": (lambda x: gg.exp(x) * 2 + 1, np.float32(0.3).reshape(())),
     "empty": (lambda x: (gg.exp(x[:0]) * 2, gg.sum(x[:0] * 3)), X),
     "NaN": (lambda x: (gg.relu(x), gg.max(x * 2, axis=1), gg.sum(gg.exp(x), axis=1), gg.maximum(x, 0.1), x == x), NANS),
@@ -142,6 +143,22 @@ def test_replays_are_safe_after_other_allocations():
         agree(host(compiled(x)), wanted, rtol=0, atol=0)
         cupy.get_default_memory_pool().free_all_blocks()
         del others[::2]
+
+
+@pytest.mark.parametrize(("f", "launches"), [
+    (lambda x, r, w: gg.layer_norm(gg.linear(x, w @ w, r[0]) + r) * x, 4),           # two products, the norm, the multiplication
+    (lambda x, r, w: gg.nn.add_layer_norm(gg.linear(x, w @ w, r[0]), r)[0] * x, 4),
+    (lambda x, r, w: (lambda u: gg.layer_norm(u) * u)(x + r), 2),
+    (lambda x, r, w: (lambda u: u[0] * u[1])(gg.nn.add_layer_norm(x, r)), 2),
+], ids=["linear + r", "linear, added", "sum", "added"])
+def test_a_residual_before_a_layer_norm_costs_no_launch(f, launches):
+    xs = on_sim(draw(96, 64), draw(96, 64), draw(64, 64))
+    compiled = gg.compile(f)
+    for _ in range(2):
+        out, log = replayed(compiled, *xs)
+    agree(host(out), host(f(*xs)), rtol=1e-4, atol=1e-4)
+    assert len(names(log)) == launches, names(log)
+    assert [n.split("<")[0] for n in names(log) if "layer_norm" in n] == ["layer_norm_row"]
 
 
 def test_results_are_the_callers_own_unless_they_may_be_reused():

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "softmax of columns": (lambda x: gg.nn.softmax(x, axis=0), ["softmax_row"], ["softmax_row_pull"]),
     "layer_norm": (gg.nn.layer_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
     "rms_norm": (gg.nn.rms_norm, ["layer_norm_row"], ["layer_norm_row_pull"]),
+    "layer_norm of a sum": (lambda x: gg.nn.layer_norm(x, residual=x), ["layer_norm_row"], ["layer_norm_row_pull"]),
     "cross_entropy": (labelled, ["cross_entropy_row"], []),
     "smoothed": (lambda x: labelled(x, label_smoothing=0.1), ["cross_entropy_row"], []),
     "summed": (lambda x: labelled(x, reduction="sum"), ["cross_entropy_row", "sum_last"], ["cross_entropy_pull"]),

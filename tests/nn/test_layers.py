@@ -78,6 +78,8 @@ def test_layer_norm_is_pytorchs():
     both(torch, nn.layer_norm, lambda x, w, b: f(x, (5,), w, b), [draw(3, 4, 5), draw(5), draw(5)])
     both(torch, nn.layer_norm, lambda x, w, b: f(x, (4, 5), w, b), [draw(3, 4, 5), draw(4, 5), draw(4, 5)])
     both(torch, lambda x: nn.layer_norm(x, eps=0.1), lambda x: f(x, (5,), eps=0.1), [draw(3, 5)])
+    both(torch, lambda x, r, w, b: nn.layer_norm(x, w, b, residual=r), lambda x, r, w, b: f(x + r, (5,), w, b),
+         [draw(3, 5), draw(3, 5), draw(5), draw(5)])
     both(torch, lambda x, b: nn.layer_norm(x, None, b), lambda x, b: f(x, (5,), None, b), [draw(3, 5), draw(5)])
 
 

@@ -74,6 +74,11 @@ def layer_norm(x, w=1, b=0, axes=1, eps=1e-3, centre=True):
     return n * w + b, mean, r
 
 
+def add_layer_norm(x, residual, w=1, b=0, **how):
+    y, mean, r = layer_norm(x + residual, w, b, **how)
+    return y, x + residual, mean, r
+
+
 def layer_norm_pull(g, x, w, mean, r, axes=1, centre=True):
     front, over = tuple(range(x.ndim - axes)), tuple(range(x.ndim - axes, x.ndim))
     n = (x - mean) * r
@@ -89,6 +94,11 @@ def linear_relu(x, w, b=0):
 
 def scaled_rows(*shape, axes=1, weights=2):
     return lambda rng: (rng.normal(size=shape), *(rng.normal(size=shape[-axes:]) for _ in range(weights)))
+
+
+def added_rows(*shape, **how):
+    rows = scaled_rows(*shape, **how)
+    return lambda rng: (rng.normal(size=shape), *rows(rng))
 
 
 def normalised(*shape, axes=1):
@@ -185,6 +195,10 @@ ROWS = [
       for label, args, more in [("", scaled_rows(3, 5), {}), ("one", scaled_rows(5), {}), ("deep", scaled_rows(2, 3, 8), {}),
                                 ("axes", scaled_rows(3, 2, 4, axes=2), {"axes": 2}), ("bare", scaled_rows(3, 5, weights=0), {}),
                                 ("rms", scaled_rows(3, 5, weights=1), {"centre": False})]],
+    *[Row("add_layer_norm", label=label, args=args, params={"eps": 1e-3, **more}, ref=add_layer_norm)
+      for label, args, more in [("", added_rows(3, 5), {}), ("axes", added_rows(3, 2, 4, axes=2), {"axes": 2}),
+                                ("bare", added_rows(3, 5, weights=0), {}),
+                                ("rms", added_rows(3, 5, weights=1), {"centre": False})]],
     *[Row("layer_norm_pull", label=label, args=args, params=more, ref=layer_norm_pull)
       for label, args, more in [("", normalised(3, 5), {}), ("axes", normalised(3, 2, 4, axes=2), {"axes": 2}),
                                 ("uncentred", normalised(3, 8), {"centre": False})]],
