@@ -32,7 +32,7 @@ def adam(xp):
         multiply(v, beta2, v)
         add(v, scratch, v)
         if top is not None:
-            v = maximum(top, v, top)
+            v = maximum(top, v, out=top)
         # lr/(1-b1^t) m / (sqrt(v)/c + eps) = lr c/(1-b1^t) m / (sqrt(v) + c eps) with c = sqrt(1-b2^t): one pass less
         correction = math.sqrt(1 - beta2 ** step)
         sqrt(v, scratch)
