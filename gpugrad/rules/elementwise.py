@@ -55,7 +55,7 @@ def power(xp):
 def power_base(m, y, a, b):
     """b * a ** (b - 1), which is 0 for b = 0 also at a = 0."""
     if hasattr(b, "dtype"):
-        return b * (a + ((a == 0) & (b == 0))) ** (b - 1)
+        return b * m.where((a == 0) & (b == 0), 1, a) ** (b - 1)
     return 0 if b == 0 else a + a if b == 2 else b * a ** (b - 1)
 
 
@@ -64,7 +64,7 @@ def power_exponent(m, y, a, b):
     if hasattr(a, "dtype"):
         if y.dtype.kind == "c" and a.dtype.kind != "c":
             a = m.astype(a, dtype=y.dtype)
-        return y * m.log(a + ((a == 0) & ((m.real(b) if hasattr(b, "dtype") else b.real) >= 0)))
+        return y * m.log(m.where((a == 0) & ((m.real(b) if hasattr(b, "dtype") else b.real) >= 0), 1, a))
     if a == 0:
         return y * 0
     if isinstance(a, complex) or y.dtype.kind == "c":

@@ -267,6 +267,18 @@ def test_expm1_slope_keeps_its_digits():
     assert gg.grad(gg.expm1)(-40.0) == math.exp(-40)
 
 
+def test_powers_of_signed_zeros_stay_on_their_side_of_zero_and_of_the_branch_cut():
+    """Of -0.0 ** -2 the slope is +inf; below the cut, (-1 - 0j) ** 1j is exp(pi)."""
+    with np.errstate(divide="ignore"):
+        assert gg.grad(lambda x: (x ** xp.array([-2.0])).sum())(xp.array([-0.0]))[0] == np.inf
+    z = xp.array([complex(-1, -0.0)])
+    y, pull = gg.vjp(lambda z, w: z ** w, z, xp.array([1j]))
+    assert_close(y, [math.exp(math.pi)])
+    dz, dw = pull(xp.ones(1, complex))
+    assert_close(dz, np.conj([-1j * math.exp(math.pi)]), rtol=1e-13, atol=1e-13)
+    assert_close(dw, np.conj([-1j * math.pi * math.exp(math.pi)]), rtol=1e-13, atol=1e-13)
+
+
 def test_logaddexp_of_distant_and_infinite_terms():
     x = xp.array([0.0, 1000.0, -np.inf, -1000.0])
     g = gg.grad(lambda x: gg.logaddexp(x, xp.array([0.0, 0.0, 0.0, -np.inf])).sum())(x)
