@@ -48,8 +48,8 @@ log = unary("log", "The natural logarithm.")
 log2 = unary("log2", "The logarithm to base 2.")
 log10 = unary("log10", "The logarithm to base 10.")
 log1p = unary("log1p", "log(1 + x), exact near 0.")
-logaddexp = binary("logaddexp", "log(e ** a + e ** b) without overflow. Where both are -inf each has slope 1.")
-logaddexp2 = binary("logaddexp2", "log2(2 ** a + 2 ** b) without overflow. Where both are -inf each has slope 1.")
+logaddexp = binary("logaddexp", "log(e ** a + e ** b) without overflow. Of two equal ones each has slope 1/2.")
+logaddexp2 = binary("logaddexp2", "log2(2 ** a + 2 ** b) without overflow. Of two equal ones each has slope 1/2.")
 i0 = unary("i0", "The modified Bessel function I_0 of a real argument.", lambda x: T.i0(as_inexact(x)))
 
 # circles and hyperbolas ------------------------------------------------------------------------------------------------

@@ -88,14 +88,16 @@ elementwise("log10", lambda m, y, x: 1 / (x * LN10))
 elementwise("log1p", lambda m, y, x: m.reciprocal(1 + x))
 
 
-def surplus(m, a, y):
-    """a - y, and 0 where both are the same infinity."""
-    same = a == y
-    return m.where(same, 0, a) - m.where(same, 0, y)       # inf - inf would warn
+def surplus(m, a, b):
+    """a - b, and 0 where both are the same infinity, for which inf - inf would warn."""
+    same = a == b
+    return m.where(same, 0, m.where(same, 0, a) - b if hasattr(a, "dtype") else a - m.where(same, 0, b))
 
 
-elementwise("logaddexp", lambda m, y, a, b: m.exp(surplus(m, a, y)), lambda m, y, a, b: m.exp(surplus(m, b, y)))
-elementwise("logaddexp2", lambda m, y, a, b: m.exp2(surplus(m, a, y)), lambda m, y, a, b: m.exp2(surplus(m, b, y)))
+# exp(a - y) would lose the digits that y does where |a| is large: at a = b = 1e20 both slopes would be 1
+elementwise("logaddexp", lambda m, y, a, b: m.sigmoid(surplus(m, a, b)), lambda m, y, a, b: m.sigmoid(surplus(m, b, a)))
+elementwise("logaddexp2",
+            lambda m, y, a, b: m.sigmoid(surplus(m, a, b) * LN2), lambda m, y, a, b: m.sigmoid(surplus(m, b, a) * LN2))
 
 # circles and hyperbolas ------------------------------------------------------------------------------------------------
 
