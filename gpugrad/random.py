@@ -7,19 +7,22 @@
     rows = own.permutation(1000)
 
 NumPy's counter-based Philox makes the numbers on the host, whatever the device; they then move there in one copy. A seed
-therefore means the same numbers everywhere, for one version of NumPy. All functions return Tensors outside the graph;
+therefore means the same numbers everywhere, for one version of NumPy. Inside `gg.vmap` its `randomness` says whether each
+element has numbers of its own. All functions return Tensors outside the graph;
 `normal` and `uniform` are differentiable in their own parameters where those are Tensors.
 """
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
 from gpugrad.arrays import Device, default_device, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError
+from gpugrad.graph.layers import MAPS, Batch, lowered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.kernels.dropout import keep
@@ -44,35 +47,38 @@ class Generator:
         dtype = float_dtype("normal", dtype)
         if not (isinstance(scale, Tensor) or is_array(scale)) and not scale >= 0:
             raise ArgumentError(f"normal: expected a scale of at least 0, got {scale!r}. The spread is its size.")
-        z = self._draw(self._numpy.standard_normal, checked_size("normal", size, loc, scale), dtype)
-        return affine(z, loc, scale, device)
+        return self._affine("normal", self._numpy.standard_normal, checked_size("normal", size, loc, scale), dtype, loc, scale,
+                            device)
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None, dtype: Any = float, device: Any = None) -> Tensor:
         """low + (high - low) u, u uniform in [0, 1). low and high may be Tensors, and are differentiable."""
         dtype = float_dtype("uniform", dtype)
-        u = self._draw(self._numpy.random, checked_size("uniform", size, low, high), dtype)
-        return affine(u, low, high - low, device)
+        return self._affine("uniform", self._numpy.random, checked_size("uniform", size, low, high), dtype, low, high - low,
+                            device)
 
     def integers(self, low: int, high: int | None = None, size: Any = None, dtype: Any = int, device: Any = None) -> Tensor:
         """Integers from low up to but without high; from 0 to low - 1 where high is left out."""
         low, high = (0, low) if high is None else (low, high)
         if not low < high:
             raise ArgumentError(f"integers: expected low below high, got {low!r} and {high!r}. high itself is never drawn.")
-        try:
-            drawn = self._numpy.integers(low, high, checked_size("integers", size), dtype=dtype)
-        except (TypeError, ValueError) as error:
-            raise DtypeError(f"integers: expected an integer dtype that holds {low} to {high - 1}, got {dtype!r} ({error}). "
-                             "Use int64.") from error
-        return placed(drawn, device)
+
+        def draw(shape):
+            try:
+                return self._numpy.integers(low, high, shape, dtype=dtype)
+            except (TypeError, ValueError) as error:
+                raise DtypeError(f"integers: expected an integer dtype that holds {low} to {high - 1}, got {dtype!r} ({error}). "
+                                 "Use int64.") from error
+        return self._mapped("integers", draw, checked_size("integers", size), device)
 
     def permutation(self, x: Any, device: Any = None) -> Tensor:
         """0 to x - 1 in random order for an int x; else x with its rows in random order, where x is, in its graph."""
         if isinstance(x, int | numpy.integer):
             if x < 0:
                 raise ArgumentError(f"permutation: expected a length of at least 0, got {x}. Pass a length or an array.")
-            return placed(self._numpy.permutation(int(x)), device)
+            return self._mapped("permutation", each(lambda: self._numpy.permutation(int(x)), 1), (int(x),), device)
         rows = as_rows("permutation", x)
-        return taken(rows, self._numpy.permutation(rows.shape[0]), device)
+        n = rows.shape[0]
+        return taken(rows, self._mapped("permutation", each(lambda: self._numpy.permutation(n), 1), (n,), rows.device), device)
 
     def choice(self, a: Any, size: Any = None, replace: bool = True, p: Any = None, device: Any = None) -> Tensor:
         """Random rows of `a` (0 to a - 1 for an int), with the probabilities p where given.
@@ -82,21 +88,27 @@ class Generator:
         """
         n = int(a) if isinstance(a, int | numpy.integer) else as_rows("choice", a).shape[0]
         weights = None if p is None else numpy.asarray(p.numpy() if isinstance(p, Tensor) else p, dtype=float)
-        try:
-            index = self._numpy.choice(n, size=checked_size("choice", size), replace=replace, p=weights, shuffle=True)
-        except ValueError as error:
-            raise ArgumentError(f"choice: expected {'' if replace else 'at most '}draws from {n} rows, got size={size!r}, "
-                                f"replace={replace} ({error}). Check size and p.") from error
-        index = numpy.asarray(index)
-        return placed(index, device) if isinstance(a, int | numpy.integer) else taken(as_rows("choice", a), index, device)
+        shape = checked_size("choice", size)
+
+        def draw():
+            try:
+                return self._numpy.choice(n, size=shape, replace=replace, p=weights, shuffle=True)
+            except ValueError as error:
+                raise ArgumentError(f"choice: expected {'' if replace else 'at most '}draws from {n} rows, got size={size!r}, "
+                                    f"replace={replace} ({error}). Check size and p.") from error
+        if isinstance(a, int | numpy.integer):
+            return self._mapped("choice", each(draw, len(shape)), shape, device)
+        rows = as_rows("choice", a)
+        return taken(rows, self._mapped("choice", each(draw, len(shape)), shape, rows.device), device)
 
     def bernoulli(self, p: float = 0.5, size: Any = None, dtype: Any = bool, device: Any = None) -> Tensor:
         """True (or 1, in another dtype) with probability p."""
         if not 0 <= p <= 1:
             raise ArgumentError(f"bernoulli: expected a probability from 0 to 1, got {p!r}. Check p.")
-        shape = checked_size("bernoulli", size)
-        drawn = self._numpy.random(shape, dtype=numpy.float32) < p
-        return placed(numpy.asarray(drawn).astype(dtype, copy=False), device)
+
+        def draw(shape):
+            return numpy.asarray(self._numpy.random(shape, dtype=numpy.float32) < p).astype(dtype, copy=False)
+        return self._mapped("bernoulli", draw, checked_size("bernoulli", size), device)
 
     def word(self) -> int:
         """An int of 64 random bits: the name of a stream of its own, as dropout takes it."""
@@ -106,7 +118,7 @@ class Generator:
         """The mask of `nn.dropout` with probability p of dropping: False where it drops."""
         if not 0 <= p <= 1:
             raise ArgumentError(f"keep: expected a probability from 0 to 1, got {p!r}. Check p.")
-        return placed(keep(self.word(), checked_size("keep", size), p), device)
+        return self._mapped("dropout", lambda shape: keep(self.word(), shape, p), checked_size("keep", size), device)
 
     def spawn(self, n: int) -> list[Generator]:
         """n new generators whose numbers have nothing to do with this one's or each other's."""
@@ -136,10 +148,39 @@ class Generator:
             raise ArgumentError(f"random: expected the state of a generator, got {short(state)} ({error!r}). "
                                 "Pass what state_dict returned.") from error
 
-    def _draw(self, method: Any, shape: Any, dtype: numpy.dtype) -> numpy.ndarray:
-        """NumPy draws float32 and float64; float16 is rounded from float32."""
-        drawn = method(shape, dtype=numpy.float64 if dtype.char == "d" else numpy.float32)
-        return numpy.asarray(drawn, dtype=dtype)
+    def _affine(self, op: str, method: Callable, shape: tuple, dtype: numpy.dtype, offset: Any, factor: Any,
+                device: Any) -> Tensor:
+        """offset + factor z: in place for numbers, on the graph for Tensors."""
+        numbers = isinstance(offset, int | float) and isinstance(factor, int | float)
+
+        def draw(shape):                                  # NumPy draws float32 and float64; float16 is rounded from float32
+            z = numpy.asarray(method(shape, dtype=numpy.float64 if dtype.char == "d" else numpy.float32), dtype=dtype)
+            if numbers and factor != 1:
+                z *= factor
+            if numbers and offset != 0:
+                z += offset
+            return z
+        if numbers:
+            return self._mapped(op, draw, shape, device)
+        beside = next((p for p in (offset, factor) if isinstance(p, Tensor)), None)
+        z = self._mapped(op, draw, shape, beside.device if device is None and beside is not None else device)
+        return T.add(T.multiply(z, factor), offset)
+
+    def _mapped(self, op: str, draw: Callable, shape: tuple, device: Any) -> Tensor:
+        """draw(shape), with numbers of its own for each element of the vmaps around that are to have them."""
+        maps = MAPS.get()
+        if any(m.randomness == "error" for m in maps):
+            raise ArgumentError(f"{op}: expected a vmap that says what random numbers do in it, got one that does not. "
+                                "Use gg.vmap(f, randomness='different') or 'same'.")
+        own = [m for m in maps if m.randomness == "different"]
+        drawn = self._drawn(lambda: draw((*[m.size for m in own], *shape)), device)
+        for m in own:
+            drawn = Batch(m.level, lowered(drawn))
+        return drawn
+
+    def _drawn(self, make: Callable, device: Any) -> Tensor:
+        """What all draws go through: a trace has it made anew at each run."""
+        return placed(make(), device)
 
 
 def default_generator() -> Generator:
@@ -224,16 +265,14 @@ def placed(array: Any, device: Any) -> Tensor:
     return Tensor(move(numpy.asarray(array), default_device() if device is None else Device(device)))
 
 
-def affine(z: numpy.ndarray, offset: Any, factor: Any, device: Any) -> Tensor:
-    """offset + factor z: in place for numbers, on the graph for Tensors."""
-    if isinstance(offset, int | float) and isinstance(factor, int | float):
-        if factor != 1:
-            z *= factor
-        if offset != 0:
-            z += offset
-        return placed(z, device)
-    beside = next((p for p in (offset, factor) if isinstance(p, Tensor)), None)
-    return T.add(T.multiply(placed(z, beside.device if device is None and beside is not None else device), factor), offset)
+def each(draw: Callable, rank: int) -> Callable:
+    """The function of a shape whose last `rank` axes are one draw's, and the others tell how many there are."""
+    def run(shape):
+        lead = shape[:len(shape) - rank]
+        if not lead:
+            return draw()
+        return numpy.array([draw() for _ in range(math.prod(lead))], dtype=int).reshape(shape)
+    return run
 
 
 def as_rows(op: str, x: Any) -> Tensor:
@@ -244,9 +283,9 @@ def as_rows(op: str, x: Any) -> Tensor:
     return rows
 
 
-def taken(rows: Tensor, index: numpy.ndarray, device: Any) -> Tensor:
+def taken(rows: Tensor, index: Tensor, device: Any) -> Tensor:
     """rows[index], on the rows' own device unless another is named."""
-    found = rows[Tensor(move(index, rows.device))]
+    found = rows[index]
     return found if device is None else found.to(device)
 
 

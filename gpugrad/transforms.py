@@ -12,8 +12,8 @@ import numpy
 
 from gpugrad.arrays import at_home, copied, is_array, module_of
 from gpugrad.errors import ArgumentError, DtypeError
-from gpugrad.graph.backward import array_under, cotangent, filled_like
-from gpugrad.graph.layers import Dual, opened, tensor_of
+from gpugrad.graph.backward import cotangent, filled_like
+from gpugrad.graph.layers import MAPS, Dual, Map, array_under, opened, tensor_of
 from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.state import switch
 from gpugrad.graph.tensor import Tensor
@@ -148,15 +148,18 @@ def gnvp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:
     return pull(u)[0]
 
 
-def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0) -> Callable:
+def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0, randomness: str = "error") -> Callable:
     """f over a new axis of its arguments, all at once: vmap(f)(xs)[i] = f(xs[i]).
 
-    in_axes   the axis of each argument (an int for all, or one int or None for each); None: the argument is shared
-    out_axes  where the new axis is in the results
+    in_axes     the axis of each argument (an int for all, or one int or None for each); None: the argument is shared
+    out_axes    where the new axis is in the results
+    randomness  what gg.random and dropout do inside: "error"; "same" numbers for all elements; "different" ones for each
 
     Raises ArgumentError where axis lengths differ. Operations without a batch rule fall back on a loop over the axis.
     """
     require_callable("vmap", f)
+    if randomness not in ("error", "same", "different"):
+        raise ArgumentError(f"vmap: expected randomness 'error', 'same' or 'different', got {randomness!r}. Choose one of them.")
 
     @functools.wraps(f)
     def run(*args, **kwargs):
@@ -171,7 +174,12 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0) -> Callable:
                        for arg, axis in zip(args, axes, strict=True)]
             if len(sizes) != 1:
                 raise ArgumentError(f"vmap: expected one length of the mapped axis, got {sorted(sizes)}. Check in_axes.")
-            out = map_tree(lambda y: unstacked(level, y, out_axes, *sizes), f(*wrapped, **kwargs))
+            token = MAPS.set((*MAPS.get(), Map(level, *sizes, randomness)))
+            try:
+                out = f(*wrapped, **kwargs)
+            finally:
+                MAPS.reset(token)
+            out = map_tree(lambda y: unstacked(level, y, out_axes, *sizes), out)
         return map_tree(kind_of(flatten(args)[0]), out)
     return run
 
@@ -255,7 +263,7 @@ def over_basis(h: Callable, x: Any, out_axes: int) -> Any:
         basis[xp.arange(rows), xp.arange(start, start + rows)] = 1
         return basis.reshape(rows, *shape)
     step = max(1, BASIS_ELEMENTS // max(n, 1))
-    mapped, make = vmap(h, out_axes=out_axes), at_home(unit_vectors, xp)
+    mapped, make = vmap(h, out_axes=out_axes, randomness="same"), at_home(unit_vectors, xp)
     pieces = [mapped(make(array, start, min(step, n - start))) for start in range(0, max(n, 1), step)]
 
     def assemble(*parts):

@@ -143,3 +143,53 @@ def test_threads_share_a_generator_without_drawing_a_number_twice():
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call(gg.random.generator(0))
+
+
+# inside vmap -------------------------------------------------------------------------------------------------------------
+
+DRAWS = {
+    "normal": lambda x: gg.random.normal(x, 2.0), "uniform": lambda x: gg.random.uniform(size=3) + x,
+    "integers": lambda x: gg.random.integers(1 << 40, size=3) + x,
+    "bernoulli": lambda x: gg.random.bernoulli(0.5, size=50)[:, None] + x,
+    "permutation": lambda x: gg.random.permutation(20)[:, None] + x, "choice": lambda x: gg.random.choice(9, size=(30, 3)) + x,
+    "rows": lambda x: gg.random.permutation(xp.arange(20.0))[:, None] + x,
+    "dropout": lambda x: gg.dropout(x[None] + xp.ones((30, 3)), 0.5),
+    "dropout of what is shared": lambda x: gg.dropout(xp.ones((30, 3)), 0.5) + x,
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_vmap_draws_the_same_numbers_or_different_ones_as_it_is_told(name):
+    x = xp.zeros((4, 3))
+    with pytest.raises(ArgumentError, match="expected a vmap that says what random numbers do in it"):
+        gg.vmap(DRAWS[name])(x)
+    same = gg.Tensor(gg.vmap(DRAWS[name], randomness="same")(x)).numpy()
+    assert all(equal(same[0], row) for row in same)
+    different = gg.Tensor(gg.vmap(DRAWS[name], randomness="different")(x)).numpy()
+    assert different.shape == same.shape
+    assert not any(equal(different[i], different[j]) for i in range(4) for j in range(i))
+
+
+def test_numbers_of_nested_vmaps_are_of_the_axes_that_have_their_own():
+    def drawn(outer, inner):
+        return gg.vmap(gg.vmap(lambda x: gg.random.uniform() + x, randomness=inner), randomness=outer)(xp.zeros((2, 3)))
+    y = drawn("different", "different")
+    assert len(np.unique(gg.Tensor(y).numpy())) == 6
+    y = gg.Tensor(drawn("same", "different")).numpy()
+    assert equal(y[0], y[1])
+    assert len(np.unique(y)) == 3
+    y = gg.Tensor(drawn("different", "same")).numpy()
+    assert equal(y[:, 0], y[:, 2])
+    assert len(np.unique(y)) == 2
+
+
+def test_jacobian_sees_one_draw():
+    for mode in ("forward", "reverse"):
+        j = gg.Tensor(gg.jacobian(lambda x: gg.dropout(x, 0.5), mode=mode)(xp.ones(40))).numpy()
+        assert equal(j, np.diag(np.diag(j)))
+        assert set(np.diag(j)) == {0.0, 2.0}
+
+
+def test_vmap_refuses_other_words():
+    with pytest.raises(ArgumentError, match="vmap: expected randomness 'error', 'same' or 'different', got 'all'"):
+        gg.vmap(np.sin, randomness="all")

@@ -27,7 +27,6 @@ GRAD: Any = Tensor.__dict__["_grad"]
 #: One thread traces at a time; the others pass the doors as if they were not there.
 LOCK = threading.RLock()
 TRACER: list[int] = []
-DRAWS = ("normal", "uniform", "integers", "permutation", "choice", "bernoulli", "keep")
 
 
 def tracing() -> bool:
@@ -75,8 +74,7 @@ class Doors:
         self.replace(Tensor, "_grad", property(self.get_grad, self.set_grad))
         plain = Optimizer.step
         self.replace(Optimizer, "step", lambda optimiser: traced_step(optimiser) if tracing() else plain(optimiser))
-        for name in DRAWS:
-            self.replace(Generator, name, self.draw(name, getattr(Generator, name)))
+        self.replace(Generator, "_drawn", self.draw(Generator._drawn))
 
     def replace(self, owner: type, name: str, new: Any) -> None:
         self.replaced.append((owner, name, owner.__dict__[name]))
@@ -176,17 +174,14 @@ class Doors:
 
     # random numbers ----------------------------------------------------------------------------------------------------------
 
-    def draw(self, name: str, plain: Callable) -> Callable:
-        def run(generator, *args, **kwargs):
+    def draw(self, plain: Callable) -> Callable:
+        def run(generator, make, device):
             if not tracing():
-                return plain(generator, *args, **kwargs)
-            if any(isinstance(x, Tensor) for x in (*args, *kwargs.values())):
-                raise TraceError(f"compile: expected numbers as arguments of random.{name}, got a Tensor. "
-                                 "Draw with numbers, and scale the result.")
+                return plain(generator, make, device)
             state = generator._numpy.bit_generator.state
             self.trace.undo.append(lambda: setattr(generator._numpy.bit_generator, "state", state))
-            drawn = plain(generator, *args, **kwargs)
-            symbol = self.trace.input(DATA.__get__(drawn).array, lambda _: plain(generator, *args, **kwargs)._data)
+            drawn = plain(generator, make, device)
+            symbol = self.trace.input(DATA.__get__(drawn).array, lambda _: plain(generator, make, device)._data)
             return Tensor(symbol)
         return run
 

@@ -8,11 +8,12 @@ so the sweep computes layered gradients) or *inside* it (forward inside reverse:
 """
 from __future__ import annotations
 
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numpy
 
-from gpugrad.arrays import is_array
+from gpugrad.arrays import Device, device_of, is_array
 from gpugrad.errors import GraphError
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.node import Shaped
@@ -42,6 +43,18 @@ class opened(switch):
         OPEN.discard(self.level)
 
 
+class Map(NamedTuple):
+    """A vmap that is running."""
+
+    level: int
+    size: int
+    randomness: str
+
+
+#: The vmaps that are running here, from the outermost in.
+MAPS: ContextVar[tuple[Map, ...]] = ContextVar("gpugrad_maps", default=())
+
+
 class Layered(Tensor):
     """What `_layer` holds is (level, content...). The array, or its shape and dtype, stays in `_data`."""
 
@@ -50,6 +63,11 @@ class Layered(Tensor):
     @property
     def level(self) -> int:
         return self._layer[0]
+
+    @property
+    def device(self) -> Device:
+        inner = self._layer[1]
+        return inner.device if isinstance(inner, Tensor) else device_of(inner)
 
     @staticmethod
     def apply(prim: Any, xs: list, params: dict, level: int) -> Any:
@@ -165,6 +183,13 @@ def namespace_for(values: list, otherwise: Any = None) -> Any:
         if array is None and (type(x) is numpy.ndarray or is_array(x)):
             array = x
     return otherwise or RAW[type(array)]
+
+
+def array_under(y: Any) -> Any:
+    """What the Tensor and its levels come down to."""
+    while isinstance(y, Tensor):
+        y = y._layer[1] if isinstance(y, Layered) else y._data
+    return y
 
 
 def as_array(x: Any) -> Any:

@@ -7,6 +7,7 @@ import numpy
 
 from gpugrad.arrays import has_kernels, module_of
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError, require
+from gpugrad.graph.layers import MAPS
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.nn._arguments import in_one_launch, real, same_shape
@@ -96,7 +97,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
     if not training or p == 0:
         return x if x is given else Tensor(x._data.copy())
     generator = generator or default_generator()
-    if in_one_launch(x) and has_kernels(module_of(x._data)):     # a trace has it drawn at each run
+    if in_one_launch(x) and has_kernels(module_of(x._data)) and not MAPS.get():     # a trace has it drawn at each run
         return T.random_dropout(x, call=generator.word(), p=p)
     kept = generator.keep(p, size=x.shape, device=x.device)
     return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)

@@ -41,9 +41,7 @@ def as_tensors(op: str, *xs: Any) -> list[Tensor]:
 
 def device_beside(x: Any) -> Device | None:
     """The device of an array or Tensor, also inside vmap; None for nothing."""
-    while isinstance(x, Tensor):
-        x = x._data if is_array(x._data) else x._layer[1]
-    return None if x is None else device_of(x)
+    return None if x is None else x.device if isinstance(x, Tensor) else device_of(x)
 
 
 def moved_beside(array: numpy.ndarray, x: Any) -> Tensor:
