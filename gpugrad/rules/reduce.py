@@ -162,8 +162,9 @@ def logsumexp(xp):
 
 
 def weights(m, y, x, axis, keepdims):
-    """softmax(x), from y = logsumexp(x)."""
-    return m.exp(x - m.widen(y, x, axis, keepdims))
+    """softmax(x). exp(x - y) alone would lose the digits that y does where x is large: ten times 1e20 would weigh 10."""
+    w = m.exp(x - m.widen(y, x, axis, keepdims))
+    return w / m.sum(w, axis=axis, keepdims=True)
 
 
 def logsumexp_vjp(m, g, want, y, x, axis, keepdims):

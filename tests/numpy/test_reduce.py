@@ -158,6 +158,7 @@ def test_logsumexp_neither_overflows_nor_loses_small_sums():
     assert gnp.logsumexp(xp.array([-1000.0, -1000.0])).item() == -1000 + np.log(2)
     assert gnp.logsumexp(xp.array([np.inf, 0.0])).item() == np.inf
     assert gg.grad(gnp.logsumexp)(xp.array([-np.inf, 0.0, 0.0])).tolist() == [0, 0.5, 0.5]
+    assert gg.grad(gnp.logsumexp)(xp.full(4, -1e20)).tolist() == [0.25] * 4
     with pytest.warns(RuntimeWarning):
         assert gnp.logsumexp(xp.full(2, -np.inf)).item() == -np.inf
     agrees("logsumexp", normal(2, 3, 4), axis=(0, 2), keepdims=True, orders=2,
