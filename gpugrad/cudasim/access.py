@@ -142,6 +142,7 @@ class Access(Faults):
         region = memory.SPACE.find(low)
         if region is None or high + self.size > region.start + region.size:
             return self.split_global(lanes, address, kind)
+        region.check(self, lanes, address, kind)
         misaligned = first & self.size - 1 if run else int(np.bitwise_or.reduce(address)) & self.size - 1
         if misaligned:
             self.misaligned(lanes, address, kind, region)
@@ -173,6 +174,7 @@ class Access(Faults):
         region = memory.SPACE.find(value)
         if region is None or value + self.size > region.start + region.size:
             self.out_of_bounds(lanes, 0, value, kind, lanes.count)
+        region.check(self, lanes, address, kind)
         if value & self.size - 1:
             self.misaligned(lanes, address, kind, region)
         return region

@@ -49,6 +49,9 @@ class Region:
     def notice_host_writes(self):
         """Regions that the host can't write have nothing to notice."""
 
+    def check(self, access, lanes, address, kind):
+        """A region that is divided refuses accesses that leave their part of it."""
+
     def touched(self):
         """(distinct bytes read, distinct bytes written) since the launch began."""
         return tuple(0 if marks is None else int(np.count_nonzero(marks)) for marks in (self.read, self.written))
@@ -88,8 +91,8 @@ class AddressSpace:
         found = self.by_owner.get(id(owner))
         return found if found is not None else self.register(owner)
 
-    def register(self, owner, initialised=None):
-        allocation = Allocation(owner, self.cursor, initialised)
+    def register(self, owner, initialised=None, kind=Allocation):
+        allocation = kind(owner, self.cursor, initialised)
         self.cursor += GAP * (2 + allocation.size // GAP)
         self.starts.append(allocation.start)
         self.allocations.append(allocation)

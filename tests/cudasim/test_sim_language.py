@@ -105,14 +105,6 @@ def test_corner_of_the_language(module, arch, name):
     np.testing.assert_array_equal(y, expected)
 
 
-@pytest.mark.parametrize(("source", "words"), [
-    ("""extern "C" __global__ void k(float* y) { int* p = (int*)malloc(8); *p = 1; y[0] = *p; free(p); }""", "malloc"),
-])
-def test_what_the_simulated_device_lacks_is_said_before_anything_runs(module, source, words):
-    with pytest.raises(PtxError, match=words):
-        module(source)["k"]
-
-
 def test_textures_are_refused_by_name(module):
     source = """extern "C" __global__ void k(float* y, cudaTextureObject_t t) { y[0] = tex1Dfetch<float>(t, threadIdx.x); }"""
     with pytest.raises(PtxError, match="textures and surfaces are not simulated"):
