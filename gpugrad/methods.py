@@ -9,13 +9,13 @@ import numpy
 
 import gpugrad.graph.backward  # noqa: F401 - adds Tensor.backward
 from gpugrad import numpy as gnp
-from gpugrad.arrays import Device, mark_changed
-from gpugrad.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpugrad.arrays import Device
+from gpugrad.errors import DtypeError, ShapeError
 from gpugrad.graph.layers import PLAIN
 from gpugrad.graph.namespace import TRACED
-from gpugrad.graph.node import Leaf
-from gpugrad.graph.state import clock, current
+from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import overwrite, write
 from gpugrad.numpy._arguments import device_beside
 
 # operators --------------------------------------------------------------------------------------------------------------
@@ -72,21 +72,11 @@ def __contains__(self: Tensor, value: Any) -> bool:
 
 # in-place ---------------------------------------------------------------------------------------------------------------
 
-def rebind(tensor: Tensor, new: Tensor) -> Tensor:
-    """Make `tensor` a name for the value of `new`: how in-place operations stay differentiable."""
-    tensor._data, tensor._node = new._data, new._node
-    if type(new) is not type(tensor):
-        tensor.__class__ = type(new)
-    if type(new) not in PLAIN:
-        tensor._layer = new._layer
-    return tensor
-
-
 def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
     """Give `tensor` a new value of its own shape and dtype, as NumPy's out= and augmented assignment do.
 
     While recording, the name is rebound and the old value lives on in the graph. Under `no_grad` the buffer itself is
-    overwritten, and a graph that saved it will say so.
+    overwritten, and a graph that saved it will say so. Either way `gpugrad.graph.views` lets all see it who would in NumPy.
     """
     if new.shape != tensor.shape:
         raise ShapeError(f"{op}: expected a result of shape {tensor.shape} to assign in place, got {new.shape}. "
@@ -97,24 +87,15 @@ def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
                              "Assign to a new name, or use .astype first.")
         new = TRACED.astype(new, dtype=tensor.dtype)
     if current().record or type(tensor) not in PLAIN or type(new) not in PLAIN:
-        return rebind(tensor, new)
-    require_updatable(op, tensor)
-    tensor._data[...] = new._data
-    mark_changed(tensor._data, clock())
+        write(op, tensor, new)
+    else:
+        overwrite(op, tensor, new)
     return tensor
 
 
 def update(tensor: Tensor, operation: Callable, other: Any) -> Tensor:
     """tensor = operation(tensor, other), in place."""
     return assign(operation.__name__, tensor, operation(tensor, other))
-
-
-def require_updatable(op: str, tensor: Tensor) -> None:
-    if tensor._node is not None and type(tensor._node) is not Leaf:
-        raise GraphError(f"{op}: expected a leaf to change in place under no_grad, got the result of {tensor._node.prim.name}, "
-                         "whose gradient would then be wrong. Change t.detach() or a copy.")
-    if not getattr(tensor._data.flags, "writeable", True):
-        raise ArgumentError(f"{op}: expected a writeable array, got a read-only one of shape {tensor.shape}. Use .copy() first.")
 
 
 def __setitem__(self: Tensor, index: Any, value: Any) -> None:

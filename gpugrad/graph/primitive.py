@@ -14,6 +14,7 @@ from typing import Any
 from gpugrad.errors import NoRuleError
 from gpugrad.graph.namespace import PRIMITIVES, TRACED, Implementations
 from gpugrad.graph.record import binary_recorder, tensors_recorder, unary_recorder
+from gpugrad.graph.views import view_recorder
 
 Rule = Callable[..., Any]
 
@@ -38,15 +39,18 @@ class Primitive:
     #: On a GPU in place of pull: pull_into(m, totals, g, want, y, xs, params). A cotangent that was added to totals[i], which is
     #: a buffer of the sweep's own or None, comes back as None.
     pull_into: Callable | None = None
+    #: Of an operation that may give a view of its input x: put(m, x, v, **params) is x with v in the place of the view.
+    put: Callable | None = None
 
     def __init__(self, name: str, vjp: Rule | None, jvp: Rule | None = None, *, impl: Callable | None = None,
                  keep: str | tuple[str, ...] = "", batch: Rule | None = None, outputs: int = 1,
                  register: bool = True):
         self.name = name
         self.outputs = outputs
-        self.home = sys._getframe(1).f_globals["__name__"]
-        if self.home == __name__:
-            self.home = sys._getframe(2).f_globals["__name__"]
+        caller: Any = sys._getframe(1)
+        while caller.f_globals["__name__"] == __name__:
+            caller = caller.f_back
+        self.home = caller.f_globals["__name__"]
         self.vjp = vjp
         self.jvp = jvp or (no_jvp(self) if vjp else lambda m, ts, y, *xs, **params: None)
         self.batch = batch or loop_over(self)
@@ -140,14 +144,31 @@ def elementwise(name: str, *partials: Any, impl: Callable | None = None) -> Elem
     return Elementwise(name, *partials, impl=impl)
 
 
-def linear(name: str, transpose: Rule, *, impl: Callable | None = None, batch: Rule | None = None) -> Primitive:
+def linear(name: str, transpose: Rule, *, impl: Callable | None = None, batch: Rule | None = None,
+           kind: type[Primitive] = Primitive) -> Primitive:
     """y = L(x): the tangent goes through L itself, the cotangent through transpose(m, g, x, **params)."""
     def vjp(m, g, want, y, x, **params):
         return (transpose(m, g, x, **params),)
 
     def jvp(m, ts, y, x, **params):
         return prim.on(m)(ts[0], **params)
-    prim = Primitive(name, vjp, jvp, impl=impl, batch=batch)
+    prim = kind(name, vjp, jvp, impl=impl, batch=batch)
+    return prim
+
+
+class View(Primitive):
+    """An operation that moves no element, so that NumPy answers it with a view wherever the memory can be read that way."""
+
+    def recorder(self) -> Callable:
+        op = view_recorder(self)
+        op.__name__ = self.name
+        return op
+
+
+def view(name: str, transpose: Rule, put: Rule, *, impl: Callable | None = None, batch: Rule | None = None) -> Primitive:
+    """A linear operation whose results may be views. put(m, x, v, **params) is x with v in the place of the view."""
+    prim = linear(name, transpose, impl=impl, batch=batch, kind=View)
+    prim.put = put
     return prim
 
 

@@ -26,7 +26,7 @@ else:
 class Tensor(Declared):
     """An array that can be differentiated. Make one with `gg.tensor`; operators and methods are NumPy's."""
 
-    __slots__ = ("_data", "_node", "_grad", "_layer", "__weakref__")
+    __slots__ = ("_data", "_node", "_grad", "_layer", "_view", "__weakref__")
 
     __array_priority__ = 1000
 
@@ -123,10 +123,6 @@ class Tensor(Declared):
         return self._node is None or type(self._node) is Leaf
 
     # leaving the graph -----------------------------------------------------------------------------------------------
-
-    def detach(self) -> Tensor:
-        """The same array (shared, not copied) outside the graph."""
-        return Tensor(bare("detach", self))
 
     def item(self) -> Any:
         """The single element as a Python number. Waits for the device."""

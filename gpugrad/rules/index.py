@@ -7,7 +7,7 @@ inputs, in the places of ARRAY in `index`; they may name an element many times, 
 from gpugrad.arrays import levelled
 from gpugrad.arrays.levelled import ARRAY, layout
 from gpugrad.graph.namespace import derived
-from gpugrad.graph.primitive import Primitive, constant, linear
+from gpugrad.graph.primitive import Primitive, constant, linear, view
 
 
 def inside(index):
@@ -17,8 +17,9 @@ def inside(index):
 
 # distinct elements --------------------------------------------------------------------------------------------------------
 
-getitem = linear("getitem", lambda m, g, x, index: m.scatter(g, index=index, shape=x.shape), impl=levelled.getitem,
-                 batch=lambda m, size, batched, x, index: m.getitem(x, index=inside(index)))
+getitem = view("getitem", lambda m, g, x, index: m.scatter(g, index=index, shape=x.shape),
+               put=lambda m, x, v, index: m.setitem(x, v, index=index), impl=levelled.getitem,
+               batch=lambda m, size, batched, x, index: m.getitem(x, index=inside(index)))
 getitem.add_into = levelled.add_at                        # a loop that reads x[i] for every i takes linear time
 linear("scatter", lambda m, g, x, index, shape: m.getitem(g, index=index), impl=levelled.scatter,
        batch=lambda m, size, batched, g, index, shape: m.scatter(g, index=inside(index), shape=(size, *shape)))
@@ -197,10 +198,15 @@ constant("searchsorted", impl=lambda xp: lambda a, v, side: xp.searchsorted(a, v
 
 # diagonals ----------------------------------------------------------------------------------------------------------------
 
-linear("diagonal", lambda m, g, x, offset, axis1, axis2: m.from_diagonal(
-           g, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape),
-       impl=lambda xp: lambda x, offset, axis1, axis2: x.diagonal(offset, axis1, axis2),
-       batch=lambda m, size, batched, x, offset, axis1, axis2: m.diagonal(x, offset=offset, axis1=axis1 + 1, axis2=axis2 + 1))
+def put_diagonal(m, x, v, offset, axis1, axis2):
+    """x with v on a diagonal."""
+    places = m.from_diagonal(m.isnan(v) | True, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape)
+    return m.where(places, m.from_diagonal(v, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape), x)
+
+
+view("diagonal", lambda m, g, x, offset, axis1, axis2: m.from_diagonal(g, offset=offset, axis1=axis1, axis2=axis2, shape=x.shape),
+     put=put_diagonal, impl=lambda xp: lambda x, offset, axis1, axis2: x.diagonal(offset, axis1, axis2),
+     batch=lambda m, size, batched, x, offset, axis1, axis2: m.diagonal(x, offset=offset, axis1=axis1 + 1, axis2=axis2 + 1))
 linear("from_diagonal", lambda m, g, x, offset, axis1, axis2, shape: m.diagonal(g, offset=offset, axis1=axis1, axis2=axis2),
        impl=levelled.from_diagonal,
        batch=lambda m, size, batched, x, offset, axis1, axis2, shape: m.from_diagonal(

@@ -6,7 +6,7 @@ one operation says what another can, it is derived (end of file) and needs no ru
 from gpugrad.arrays import move
 from gpugrad.arrays.cheap import spread
 from gpugrad.graph.namespace import derived
-from gpugrad.graph.primitive import Primitive, constant, linear
+from gpugrad.graph.primitive import Primitive, constant, linear, view
 from gpugrad.kernels import reduce
 
 
@@ -52,21 +52,24 @@ def flip(xp):
     return lambda x, axis: x[tuple([slice(None, None, -1) if i in axis else slice(None) for i in range(x.ndim)])]
 
 
-linear("alias", lambda m, g, x: g, impl=lambda xp: lambda x: x, batch=lambda m, size, batched, x: x)
+alias = linear("alias", lambda m, g, x: g, impl=lambda xp: lambda x: x, batch=lambda m, size, batched, x: x)
+alias.put = lambda m, x, v: v
 linear("to_device", lambda m, g, x, device, home: m.to_device(g, device=home, home=device),         # a copy, from home to device
        impl=lambda xp: lambda x, device, home: move(x, device),
        batch=lambda m, size, batched, x, device, home: m.to_device(x, device=device, home=home))
 linear("astype", lambda m, g, x, dtype: m.cast(g, x.dtype), impl=lambda xp: lambda x, dtype: x.astype(dtype),
        batch=lambda m, size, batched, x, dtype: m.astype(x, dtype=dtype))
 constant("discretise", impl=lambda xp: lambda x, dtype: x.astype(dtype))               # astype to integers or bools
-linear("reshape", lambda m, g, x, shape: m.reshape(g, shape=x.shape), impl=lambda xp: lambda x, shape: x.reshape(shape),
-       batch=lambda m, size, batched, x, shape: m.reshape(x, shape=(size, *shape)))
-linear("transpose", lambda m, g, x, axes: m.transpose(g, axes=inverse(axes)), impl=lambda xp: lambda x, axes: x.transpose(axes),
-       batch=lambda m, size, batched, x, axes: m.transpose(x, axes=(0, *next_axes(axes))))
+view("reshape", lambda m, g, x, shape: m.reshape(g, shape=x.shape), put=lambda m, x, v, shape: m.reshape(v, shape=x.shape),
+     impl=lambda xp: lambda x, shape: x.reshape(shape),
+     batch=lambda m, size, batched, x, shape: m.reshape(x, shape=(size, *shape)))
+view("transpose", lambda m, g, x, axes: m.transpose(g, axes=inverse(axes)),
+     put=lambda m, x, v, axes: m.transpose(v, axes=inverse(axes)), impl=lambda xp: lambda x, axes: x.transpose(axes),
+     batch=lambda m, size, batched, x, axes: m.transpose(x, axes=(0, *next_axes(axes))))
 linear("spread", lambda m, g, x, shape: m.sum_to(g, shape=x.shape), impl=spread, batch=spread_batch)       # broadcast_to
 linear("sum_to", lambda m, g, x, shape: m.spread(g, shape=x.shape), impl=sum_to, batch=sum_to_batch)
-linear("flip", lambda m, g, x, axis: m.flip(g, axis=axis), impl=flip,
-       batch=lambda m, size, batched, x, axis: m.flip(x, axis=next_axes(axis)))
+view("flip", lambda m, g, x, axis: m.flip(g, axis=axis), put=lambda m, x, v, axis: m.flip(v, axis=axis), impl=flip,
+     batch=lambda m, size, batched, x, axis: m.flip(x, axis=next_axes(axis)))
 linear("roll", lambda m, g, x, shift, axis: m.roll(g, shift=tuple([-n for n in shift]), axis=axis),
        impl=lambda xp: lambda x, shift, axis: xp.roll(x, shift, axis),
        batch=lambda m, size, batched, x, shift, axis: m.roll(x, shift=shift, axis=next_axes(axis)))

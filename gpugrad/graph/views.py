@@ -1,0 +1,293 @@
+"""Views: Tensors that show the elements of another, as NumPy's slices, transposed and reshaped arrays do.
+
+A view is linked to its base, which it holds as NumPy's does. The base does not know its views: a link is a weak reference
+to the base, so that the base finds the links to it among the weak references to itself, and they die with their views.
+
+Nothing is overwritten while operations are recorded. A Tensor that is written to becomes a name for its new value; then so does
+each Tensor that it is a view of, for its value with that part replaced (`Primitive.put`), and every other live view of the last
+of them is taken again. Gradients follow by the rules of these operations. Under `no_grad` the memory itself is written to.
+"""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gpugrad.arrays import copied, is_array, mark_changed
+from gpugrad.arrays.memory import owner
+from gpugrad.errors import ArgumentError, GraphError
+from gpugrad.graph.layers import PLAIN, Layered, array_under, snapshot
+from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
+from gpugrad.graph.node import Leaf, Node, Shaped
+from gpugrad.graph.record import explained, new, record, settled
+from gpugrad.graph.state import LEVELS, RECORD, clock, current
+from gpugrad.graph.tensor import Tensor, bare
+
+
+class Link(weakref.ref):
+    """view = prim(base, **params). Refers to the base weakly, by which the base finds it; `view` refers to the view weakly."""
+
+    __slots__ = ("base", "view", "prim", "params")
+
+    base: Any                                             # the base, held
+
+
+class ReadOnly(Link):
+    """The link of a view that NumPy does not let one write to."""
+
+    __slots__ = ()
+
+
+class Left(Link):
+    """The link of a Tensor that left the graph of its base: it must not keep that alive, so that `base` is None."""
+
+    __slots__ = ()
+
+
+class Scalar(Link):
+    """The link of an element read by its index, which is NumPy's scalar: a copy, as soon as the memory is written to."""
+
+    __slots__ = ()
+
+
+# taking a view -----------------------------------------------------------------------------------------------------------
+
+def view_recorder(prim: Any) -> Callable:
+    """record(prim, (x,), params) for an operation whose result may be a view, unrolled for a Tensor in the default mode."""
+    impls = prim.impls
+
+    def op(x, **params):
+        mode = current()
+        if type(x) is not Tensor or (mode is not RECORD and mode is not LEVELS):
+            return linked(record(prim, (x,), params), x, prim, params)
+        data = x._data
+        kind = type(data)
+        try:
+            y = impls[kind](data, **params)
+        except Exception as error:
+            raise explained(error, prim, [data], params) from error
+        t = new(Tensor)
+        t._data = y
+        if x._node is None:
+            t._node = None
+        else:
+            t._node = node = new(Node)
+            node.prim = prim
+            node.parents = (x._node,)
+            shaped = new(Shaped)
+            shaped.shape = data.shape
+            shaped.dtype = data.dtype
+            node.xs = (shaped,)
+            node.y = None
+            node.params = params
+            node.seq = clock()
+        if type(y) is not kind:
+            t._data = settled(RAW[kind].xp, y)
+            return t
+        base = y.base
+        if base is not None and (base is data or base is data.base):
+            t._view = link = Scalar(x) if not y.ndim and is_element(params) else Link(x)
+            link.base = x
+            link.view = weakref.ref(t)
+            link.prim = prim
+            link.params = params
+        return t
+    return op
+
+
+def is_element(params: dict) -> bool:
+    """Whether an index with as many ints as there are axes makes a scalar: not where it has an ellipsis."""
+    index = params.get("index", ...)
+    return not any(item is ... for item in index) if type(index) is tuple else index is not ...
+
+
+def linked(y: Any, x: Any, prim: Any, params: dict) -> Any:
+    """The result y = prim(x, **params); as a view of x where it shows its memory."""
+    if isinstance(x, Tensor) and shared(array_under(y), array_under(x)):
+        connect(Scalar if not y.ndim and is_element(params) else Link, y, x, prim, params)
+    return y
+
+
+def connect(kind: type[Link], view: Tensor, base: Tensor, prim: Any, params: dict) -> None:
+    """Make `view` a view of `base`; where it is outside the graph of the base, one of the Tensor that left it."""
+    if view._node is None and base._node is not None and not isinstance(view, Layered):
+        base = shadow(base) or without_graph(base)
+    tie(kind, view, base, prim, params).base = base
+
+
+def tie(kind: type[Link], view: Tensor, base: Tensor, prim: Any, params: dict) -> Link:
+    view._view = link = kind(base)
+    link.base, link.view, link.prim, link.params = None, weakref.ref(view), prim, params
+    return link
+
+
+def shared(y: Any, x: Any) -> bool:
+    """Whether two arrays lie in the same memory."""
+    return is_array(y) and is_array(x) and owner(y) is owner(x)
+
+
+def link_of(tensor: Tensor) -> Any:
+    return getattr(tensor, "_view", None)
+
+
+def views_of(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
+    """The live views of a Tensor, and their links."""
+    for link in weakref.getweakrefs(base):
+        view = link.view() if isinstance(link, Link) else None
+        if view is not None and link_of(view) is link:
+            yield view, link
+
+
+def detach(self: Tensor) -> Tensor:
+    """The same array (shared, not copied) outside the graph. A write to either is seen in both; it may not have a graph itself,
+    and where the Tensor is the result of an operation, whose gradient would then be wrong, it is a GraphError.
+    """
+    known = shadow(self)
+    if known is None:
+        return without_graph(self)
+    view = Tensor(known._data)
+    connect(Link, view, known, PRIMITIVES["alias"], {})
+    return view
+
+
+setattr(Tensor, "detach", detach)  # noqa: B010 - tensor.py may not import the recorder
+
+
+def shadow(x: Tensor) -> Tensor | None:
+    """The Tensor through which those that left the graph of x see it, if there is one."""
+    return next((view for view, link in views_of(x) if type(link) is Left), None)
+
+
+def without_graph(x: Tensor) -> Tensor:
+    y = Tensor(bare("detach", x))
+    tie(Left, y, x, None, {})
+    return y
+
+
+# writing -----------------------------------------------------------------------------------------------------------------
+
+def rebind(tensor: Tensor, new: Tensor) -> None:
+    """Make `tensor` a name for the value of `new`."""
+    tensor._data, tensor._node = new._data, new._node
+    if type(new) is not type(tensor):
+        tensor.__class__ = type(new)
+    if type(new) not in PLAIN:
+        tensor._layer = new._layer
+
+
+def write(op: str, tensor: Tensor, new: Tensor) -> None:
+    """Give `tensor` the value of `new`, a Tensor of its own, and let its base and all other views of that show it."""
+    link, path = link_of(tensor), []
+    while link is not None and type(link) is not Scalar:
+        require_writeable(op, link)
+        if type(link) is Left:
+            outside = link()
+            if outside is not None:
+                require_no_graph(op, outside, new)
+                overwrite(op, tensor, new)
+                return
+            break
+        path.append(link)
+        link = link_of(link.base)
+    rebind(tensor, new)
+    part = tensor
+    for link in path:
+        rebind(link.base, link.prim.put(TRACED, link.base, part, **link.params))
+        part = link.base
+    take_again(part)
+
+
+def take_again(base: Tensor) -> None:
+    """Give all views of a Tensor the value that they have of it now."""
+    todo = [base]
+    for base in todo:                                     # grows while it is walked
+        for view, link in views_of(base):
+            if type(link) is Scalar:
+                continue
+            fresh = outside_graph(base) if type(link) is Left else record(link.prim, (base,), link.params)
+            if type(view._node) is Leaf and type(fresh) in PLAIN:
+                view._data = fresh._data                  # a parameter of its own, which shows its base
+            else:
+                rebind(view, fresh)
+            todo.append(view)
+
+
+def outside_graph(x: Tensor) -> Tensor:
+    x = snapshot(x)
+    x._node = None
+    return x
+
+
+def overwrite(op: str, tensor: Tensor, new: Tensor) -> None:
+    """Write the array of `new` to the memory of `tensor`, which every view of it shows."""
+    require_updatable(op, tensor)
+    top = tensor
+    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
+        require_writeable(op, link)
+        top = link()
+        require_updatable(op, top)
+    keep_scalars(top)
+    tensor._data[...] = new._data
+    mark_changed(tensor._data, clock())
+    carry(tensor)
+
+
+def keep_scalars(base: Tensor) -> None:
+    """Give the elements read from a Tensor and its views memory of their own, before theirs is written to."""
+    for view, link in family(base):
+        if type(link) is Scalar and is_array(view._data):
+            view._data = copied(view._data)
+            del view._view
+
+
+def carry(tensor: Tensor) -> None:
+    """Copy what was written to the memory of a Tensor to those of its base and views that lie elsewhere."""
+    top = tensor
+    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
+        base = link()
+        if not shared(top._data, base._data):
+            fresh = top._data if link.prim is None else link.prim.put(RAW[type(base._data)], base._data, top._data, **link.params)
+            base._data[...] = fresh
+            mark_changed(base._data, clock())
+        top = base
+    for view, link in family(top):
+        base = link()
+        if type(link) is not Scalar and not shared(view._data, base._data):
+            fresh = base._data if link.prim is None else link.prim.impls[type(base._data)](base._data, **link.params)
+            view._data[...] = fresh
+            mark_changed(view._data, clock())
+
+
+def family(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
+    """The views of a Tensor, those of its views, and so on, each after its base."""
+    todo = [base]
+    for base in todo:                                     # grows while it is walked
+        for view, link in views_of(base):
+            yield view, link
+            todo.append(view)
+
+
+def require_writeable(op: str, link: Link) -> None:
+    if type(link) is ReadOnly:
+        raise ArgumentError(f"{op}: expected a writeable Tensor, got a view by {link.prim.name}, which NumPy makes read-only. "
+                            "Use .copy() first.")
+
+
+def require_updatable(op: str, tensor: Tensor) -> None:
+    if tensor._node is not None and type(tensor._node) is not Leaf:
+        raise GraphError(f"{op}: expected a leaf to change in place under no_grad or after .detach(), got the result "
+                         f"of {name_of(tensor)}, whose gradient would then be wrong. Change t.copy().")
+    if not getattr(tensor._data.flags, "writeable", True):
+        raise ArgumentError(f"{op}: expected a writeable array, got a read-only one of shape {tensor.shape}. Use .copy() first.")
+
+
+def require_no_graph(op: str, outside: Tensor, new: Tensor) -> None:
+    if new._node is not None or isinstance(new, Layered):
+        raise GraphError(f"{op}: expected a value without gradient to write to what .detach() or no_grad() took out of the "
+                         f"graph, got the result of {name_of(new)}, which the Tensor that it shares memory with could not show. "
+                         "Use .detach().copy().")
+
+
+def name_of(tensor: Tensor) -> str:
+    prim = tensor._node.prim if tensor._node is not None else None
+    return prim.name if prim is not None else "an operation"
