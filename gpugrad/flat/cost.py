@@ -117,8 +117,11 @@ def microseconds(t: float) -> str:
     return f"{t:,.0f} us" if t >= 1000 else f"{t:.3g} us"
 
 
-def cost(name: str, backend: str, graph: Graph, steps: Sequence, in_place: Iterable[Value]) -> Cost:
-    """The cost of a program with these steps; in_place: the results that are made in an argument's memory."""
+def cost(name: str, backend: str, graph: Graph, laid_out: Graph, steps: Sequence, in_place: Iterable[Value]) -> Cost:
+    """The cost of a program with these steps, which are of `laid_out`, what its backend has made of the simplified `graph`.
+
+    in_place  the results that are made in an argument's memory
+    """
     from gpugrad.flat.cuda_fuse import fuse
     from gpugrad.flat.emit_cuda import for_launches
     from gpugrad.flat.tiles import grouped
@@ -128,7 +131,7 @@ def cost(name: str, backend: str, graph: Graph, steps: Sequence, in_place: Itera
     moved = sum(x.nbytes for x in {*graph.inputs, *graph.outputs})
     return Cost(name, backend, len(graph.ops), total, sum(x.nbytes for x in graph.inputs),
                 sum(v.nbytes for v in dict.fromkeys(graph.outputs)), sum(held(c) for c in graph.constants.values()),
-                side(TWO_CORES, graph, on_cpu, in_place, moved, total), side(H100, graph, on_gpu, in_place, moved, total))
+                side(TWO_CORES, laid_out, on_cpu, in_place, moved, total), side(H100, graph, on_gpu, in_place, moved, total))
 
 
 def side(card: Card, graph: Graph, steps: Sequence, in_place: set[Value], moved: int, total: int) -> Side:

@@ -12,6 +12,7 @@ import numpy
 
 from gpugrad.arrays.levelled import ARRAY, filled
 from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.passes_over_rows import written_out
 from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, target, viewed
 from gpugrad.flat.results import LEAST, maker
 from gpugrad.flat.spots import aligned
@@ -30,7 +31,8 @@ class Scratch(NamedTuple):
 
 
 class Emitted(NamedTuple):
-    """run      list of input arrays -> list of output arrays
+    """graph    the program that the text is of
+    run      list of input arrays -> list of output arrays
     source   the function's text
     helpers  name in the text -> function that is not NumPy's own
     buffers  name in the text -> where in the arena it is
@@ -42,6 +44,7 @@ class Emitted(NamedTuple):
     steps    what it does, in order: groups and single operations
     """
 
+    graph: Graph
     run: Callable
     source: str
     helpers: dict[str, Callable]
@@ -123,8 +126,10 @@ def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | No
     names  what to call the inputs, where there is a name
     homes  output -> the input that it is to overwrite; it is made there where nothing reads the input any more
     """
+    graph, now = written_out(graph)
     steps = grouped(graph)
-    memory, homes = plan(graph, steps), at_home(steps, graph, homes or {})
+    homes = {now.get(y, y): home for y, home in (homes or {}).items()}
+    memory, homes = plan(graph, steps), at_home(steps, graph, homes)
     writer = Writer(Names(graph, names), memory, homes, set(graph.outputs))
     ends = deaths(steps, graph, memory)
     for step, dead in zip(steps, ends, strict=True):
@@ -146,7 +151,7 @@ def emit(graph: Graph, names: Sequence[str] = (), homes: dict[Value, Value] | No
         scope["in_tiles"] = in_tiles
     exec(compile(source, "<program>", "exec"), scope)
     run = one_at_a_time(scope["run"]) if memory.kept else scope["run"]
-    return Emitted(run, source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results,
+    return Emitted(graph, run, source, writer.helpers, constants, writer.buffers, memory, homes, writer.scratch, writer.results,
                    steps)
 
 
@@ -310,9 +315,9 @@ class Writer:
             self.line(tiles.statement(op))
         self.lines, self.indent, self.last = outer, "    ", ""
         name = f"tile_{len(self.scratch) + 1}"
-        self.line(f"def {name}({', '.join(['i', 'j', *tiles.scratch])}):    # rows i to j")
+        self.line(f"def {name}({', '.join(['i', 'j', *tiles.names.values()])}):    # rows i to j")
         self.lines += body
-        self.scratch[f"scratch_{len(self.scratch) + 1}"] = Scratch(tile.tiles, list(tiles.scratch.values()))
+        self.scratch[f"scratch_{len(self.scratch) + 1}"] = Scratch(tile.tiles, list(tiles.names))
         self.line(f"in_tiles({name}, {tile.rows}, {tile.step}, scratch_{len(self.scratch)})")
         for v, parts in tile.parts.items():
             assert v.op is not None
@@ -327,7 +332,7 @@ class Tiles:
     def __init__(self, writer: Writer, tile: Tile):
         self.writer, self.group = writer, tile
         self.outside = {*tile.values, *tile.outputs}
-        self.scratch: dict[str, Place] = {}
+        self.names: dict[Place, str] = {}
 
     def rows(self, v: Value) -> str:
         return f"{self.writer.called[v]}[{':, ' * lead(v)}i:j]"
@@ -356,11 +361,11 @@ class Tiles:
         return f"{y} = {text}"
 
     def own(self, v: Value) -> str:
-        """The value's place in the scratch of the thread."""
+        """The value's place in the scratch of the thread. Values of one layout that follow each other there have one name."""
         at = lead(v)
-        shape = (*v.shape[:at], self.group.step, *v.shape[at + 1:])
-        self.scratch[f"t{v.number}"] = self.writer.memory.scratch[v], shape, v.dtype
-        return f"t{v.number}[{':, ' * at}:j - i]"
+        place = self.writer.memory.scratch[v], (*v.shape[:at], self.group.step, *v.shape[at + 1:]), v.dtype
+        name = self.names.setdefault(place, f"t{len(self.names) + 1}")
+        return f"{name}[{':, ' * at}:j - i]"
 
 
 def holds_arrays(index: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy
 
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.threads import WORKERS
-from gpugrad.flat.tiles import ALONG, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step, Tile, grouped
+from gpugrad.flat.tiles import ALONG, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step, Tile, grouped, is_elementwise
 
 #: Arrays begin at a multiple of this many bytes: a cache line.
 ALIGNMENT = 64
@@ -65,7 +65,7 @@ def takes_out(function: Callable | None) -> bool:
 
 def in_place(op: Op) -> bool:
     """Whether the result may take the place of an argument of its shape and dtype: each element is read before it is written."""
-    return isinstance(op.function, numpy.ufunc) and op.name != "matmul"
+    return is_elementwise(op.function)
 
 
 def makes_new(op: Op) -> bool:

@@ -74,6 +74,7 @@ class Program:
         if self.backend == "cuda":
             self._shared = []                             # what a replay returns is its own
         self.steps: Sequence = made.steps
+        self._laid_out = made.graph if self.backend == "numpy" else self.graph
         inputs = {v: i for i, v in enumerate(self.graph.inputs)}
         self._in_place = list(made.homes)
         self._overwritten = [inputs[home] for home in made.homes.values()]
@@ -151,7 +152,7 @@ class Program:
 
     @functools.cached_property
     def _counted(self) -> Cost:
-        return cost(self.name, self.backend, self.graph, self.steps, self._in_place)
+        return cost(self.name, self.backend, self.graph, self._laid_out, self.steps, self._in_place)
 
     @property
     def cost(self) -> Cost:
@@ -167,7 +168,7 @@ class Program:
     @functools.cached_property
     def kernels(self) -> list[Kernel]:
         """What one run does, in order: each a fused group or a single operation, with its text, its size and a modelled time."""
-        return kernels(self.graph, self.steps, self.backend)
+        return kernels(self._laid_out, self.steps, self.backend)
 
     def __repr__(self) -> str:
         rest = "" if self._refused is None else f"; no graph: {self._refused}"

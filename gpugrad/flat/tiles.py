@@ -8,7 +8,7 @@ begin depends on sizes alone, so the result does not depend on the number of thr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy
 
@@ -21,14 +21,14 @@ TILE = 1 << 17
 LEAST = 1 << 22
 #: Elements of a tile that is no longer in any cache: rows so long are not worth a group.
 WIDEST = 8 * TILE
-#: Arrays below this are in no group.
+#: Operations on arrays below this begin no group; they join one whose rows they take, such as the means of rows.
 SMALL = 1 << 12
 
 REDUCTIONS = frozenset(("sum", "max", "min", "prod", "all", "any"))
 #: Elementwise operations that are not ufuncs.
 ELEMENTWISE = frozenset((
     "astype", "where", "unit_step", "sigmoid", "softplus", "silu", "silu_slope", "elu", "leaky_relu", "gelu", "gelu_slope",
-    "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull"))
+    "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull", "erf"))
 VIEWS = frozenset(("alias", "reshape"))
 #: Operations on the last axis, or along their `axis`.
 LAST = frozenset(("cross_entropy", "cross_entropy_pull"))
@@ -110,6 +110,11 @@ def rows_of(v: Value) -> int:
     return v.shape[i] if i < v.ndim else 1
 
 
+def is_elementwise(function: Any) -> bool:
+    """Whether the function is a ufunc with one result, element by element: matmul and vecdot have a signature."""
+    return isinstance(function, numpy.ufunc) and function.nout == 1 and function.signature is None
+
+
 def ours(op: Op) -> bool:
     return isinstance(op.function, numpy.ufunc) or (getattr(op.function, "__module__", None) or "numpy").partition(".")[0] in (
         "gpugrad", "numpy")
@@ -117,14 +122,14 @@ def ours(op: Op) -> bool:
 
 def by_rows(op: Op) -> Rows | None:
     """How the operation goes over rows; None where it does not."""
-    largest = max((v for v in (*op.values, *op.outputs)), key=lambda v: v.size, default=None)
-    if largest is None or largest.size < SMALL or not ours(op) or not all(v.size for v in (*op.values, *op.outputs)):
+    if not ours(op) or not all(v.size for v in (*op.values, *op.outputs)):
         return None
     name, values = op.name, list(op.values)
     if name in REDUCTIONS and len(values) == 1:
         return reducing(op, values[0])
-    if (name in ELEMENTWISE and len(op.outputs) == 1) or (isinstance(op.function, numpy.ufunc) and op.function.nout == 1
-                                                          and not op.params and values):
+    if name == "vecdot":
+        return elementwise(values[0], values) if lead(values[0]) < values[0].ndim - 1 else None
+    if (name in ELEMENTWISE and len(op.outputs) == 1) or (is_elementwise(op.function) and not op.params and values):
         return elementwise(op.outputs[0], values)
     if name in LAST or name in ALONG:
         main = max(values, key=lambda v: v.ndim)
@@ -134,6 +139,10 @@ def by_rows(op: Op) -> Rows | None:
     if name in VIEWS and rows_of(values[0]) == rows_of(op.outputs[0]) > 1:
         return Rows(rows_of(values[0]), frozenset(values))
     return None
+
+
+def is_small(op: Op) -> bool:
+    return max(v.size for v in (*op.values, *op.outputs)) < SMALL
 
 
 def reducing(op: Op, x: Value) -> Rows | None:
@@ -164,6 +173,8 @@ def grouped(graph: Graph) -> list[Step]:
     roles: dict[Op, Rows] = {}
     for op in graph.ops:
         rows = by_rows(op)
+        if rows and is_small(op) and not (rows.number in last and seen[last[rows.number]] & rows.by_row):
+            rows = None
         floor = max([made.get(x, -1) + (rows is None or counts[made[x]] != rows.number or x not in seen[made[x]]
                                         or x not in rows.by_row) for x in op.values if x in made], default=0)
         at = last.get(rows.number, -1) if rows else -1

@@ -1,0 +1,160 @@
+"""What a group does, as passes: each operation that is several of NumPy's passes is written out, so that what two of them
+compute alike is computed once, each pass is made in the place of one that is over, and sums along rows are inner products,
+which BLAS takes four times faster than NumPy's sum and which need no array of the products.
+"""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from gpugrad.flat import expand
+from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.simplify import Rewriter, common_subexpressions, dead_code, like, made_by, pure
+from gpugrad.flat.tiles import Tile, grouped, lead
+from gpugrad.graph.namespace import RAW
+from gpugrad.kernels.gelu import FORMULAS
+
+#: Elements of a row up to which BLAS takes an inner product on the thread that asks for it.
+LONGEST = 1 << 13
+
+
+class Term:
+    """A value in a formula."""
+
+    __slots__ = ("writer", "value")
+
+    def __init__(self, writer: expand.Writer, value: Value):
+        self.writer, self.value = writer, value
+
+    def __add__(self, other: Any) -> Term:
+        return applied(self.writer, "add", self, other)
+
+    def __mul__(self, other: Any) -> Term:
+        return applied(self.writer, "multiply", self, other)
+
+    def __rsub__(self, other: Any) -> Term:
+        return applied(self.writer, "subtract", other, self)
+
+
+class Namespace:
+    """The operations as m.<name>, for formulas."""
+
+    def __init__(self, writer: expand.Writer):
+        self.writer = writer
+
+    def __getattr__(self, name: str) -> Callable[..., Term]:
+        return lambda *xs: applied(self.writer, name, *xs)
+
+
+def applied(w: expand.Writer, name: str, *xs: Any) -> Term:
+    return Term(w, getattr(w, name)(*[x.value if isinstance(x, Term) else x for x in xs]))
+
+
+def by_formula(formula: Callable) -> Callable[..., None]:
+    return lambda w, x: w.give(formula(Namespace(w), Term(w, x)).value)
+
+
+def scale_shift(w: expand.Writer, n: Value, scale: Value, shift: Value) -> None:
+    w.give(w.add(w.multiply(n, scale), shift))
+
+
+RULES: dict[str, Callable[..., None]] = {
+    "standardize": expand.standardize, "standardize_pull": expand.standardize_pull, "scale_shift": scale_shift,
+    **{name: by_formula(formula) for name, formula in FORMULAS.items()},
+}
+
+
+def written_out(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
+    """The program with RULES applied in its groups, and what its outputs have become. Without groups it stays as it is."""
+    if not in_groups(graph):
+        return graph, {}
+    outputs = graph.outputs
+    for each in (rules, common_subexpressions, inner_products, dead_code):
+        graph = each(graph)
+    return graph, dict(zip(outputs, graph.outputs, strict=True))
+
+
+def in_groups(graph: Graph) -> set[Op]:
+    return {op for step in grouped(graph) if isinstance(step, Tile) for op in step.ops}
+
+
+def rules(graph: Graph) -> Graph:
+    """RULES, in groups."""
+    new, inside, number = Rewriter(graph), in_groups(graph), itertools.count()
+    for op in graph.ops:
+        args = new.args(op)
+        if op not in inside or op.name not in RULES or not pure(op) or not of_one_dtype(op):
+            new.keep(op, args)
+            continue
+        writer = expand.Writer(number, Op(op.name, args, op.params, op.outputs, line=op.line, forward=op.forward), {})
+        RULES[op.name](writer, *args, **op.params)
+        for part in writer.ops:
+            append(new, part, part.name, new.args(part), part.params, getattr(RAW[numpy.ndarray], part.name))
+    return new.done()
+
+
+def append(new: Rewriter, op: Op, name: str, args: tuple, params: dict, function: Callable) -> None:
+    """An operation on the new values, in the place of one."""
+    made = like(op, name, args, params, function)
+    made.outputs = tuple([new.fresh(v, made, i) for i, v in enumerate(op.outputs)])
+    new.ops.append(made)
+    new.now.update(zip(op.outputs, made.outputs, strict=True))
+
+
+def of_one_dtype(op: Op) -> bool:
+    """Float32 or float64 throughout: half precision is computed in single."""
+    return {v.dtype.char for v in (*op.values, *op.outputs)} in ({"f"}, {"d"})
+
+
+def inner_products(graph: Graph) -> Graph:
+    """Sums along rows, in groups, as inner products: of the factors of a product that has no other use, else with ones."""
+    new, inside, uses = Rewriter(graph), in_groups(graph), graph.uses()
+    ones: dict[Any, Value] = {}
+    for op in graph.ops:
+        if op not in inside or not along_rows(op):
+            new.keep(op, new.args(op))
+            continue
+        x, y = op.args[0], op.outputs[0]
+        alone = len(uses[x]) == 1 and x not in graph.outputs
+        factors = (factors_of(x) if alone else None) or (x, one(new, ones, x))
+        dot = like(op, "vecdot", tuple([new.now.get(v, v) for v in factors]), {}, numpy.vecdot)
+        dot.outputs = (Value(new.number, x.shape[:-1], x.dtype, dot),)
+        new.number += 1
+        new.ops.append(dot)
+        if y.shape == x.shape[:-1]:
+            new.now[y] = dot.outputs[0]
+        else:
+            append(new, op, "reshape", dot.outputs, {"shape": y.shape}, RAW[numpy.ndarray].reshape)
+    return new.done()
+
+
+def along_rows(op: Op) -> bool:
+    """Whether the operation is a sum over the last axis, not of the rows themselves, that BLAS can take."""
+    if op.name != "sum" or not pure(op) or len(op.values) != 1 or not of_one_dtype(op):
+        return False
+    x = op.args[0]
+    return op.params["axis"] == (x.ndim - 1,) and lead(x) < x.ndim - 1 and x.shape[-1] <= LONGEST
+
+
+def factors_of(x: Value) -> tuple[Value, Value] | None:
+    """Two arrays whose product x is, the first of its shape, the other as long along rows."""
+    square, product = made_by(x, "square"), made_by(x, "multiply")
+    if square is not None:
+        return square.args[0], square.args[0]
+    if product is None or len(product.values) != 2 or not of_one_dtype(product):
+        return None
+    a, b = sorted(product.values, key=lambda v: -v.size)
+    return (a, b) if a.shape == x.shape and b.ndim and b.shape[-1] == x.shape[-1] else None
+
+
+def one(new: Rewriter, ones: dict[Any, Value], x: Value) -> Value:
+    """A row of ones as long as those of x."""
+    key = x.shape[-1], x.dtype
+    if key not in ones:
+        ones[key] = Value(new.number, key[:1], x.dtype)
+        new.number += 1
+        new.constants[ones[key]] = numpy.ones(*key)
+    return ones[key]
