@@ -1,6 +1,7 @@
 """Operations of your own: `gg.Function`, a class with forward and backward as on the slide, and `gg.primitive`."""
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from gpugrad.graph.namespace import TRACED
 from gpugrad.graph.primitive import Primitive
 from gpugrad.graph.record import record
 from gpugrad.graph.state import no_grad
-from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.tensor import Tensor, borrowed
 
 
 def primitive(function: Callable | None = None, *, vjp: Callable | None = None, jvp: Callable | None = None,
@@ -57,8 +58,8 @@ class Context:
     needs_input_grad  for each argument of forward, whether a gradient is wanted
     """
 
-    def __init__(self, arguments: tuple):
-        self.needs_input_grad = tuple(isinstance(x, Tensor) and x._node is not None for x in arguments)
+    def __init__(self, needs_input_grad: tuple):
+        self.needs_input_grad = needs_input_grad
         self._saved: tuple = ()
 
     def save_for_backward(self, *tensors: Tensor) -> None:
@@ -107,11 +108,11 @@ class Function:
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """The result of forward, recorded with this class's backward."""
-        arguments = tuple(Tensor(x) if is_array(x) and not isinstance(x, numpy.generic) else x for x in args)
+        arguments = tuple(borrowed(cls.__name__, x) if is_array(x) and not isinstance(x, numpy.generic) else x for x in args)
         tensors = tuple(x for x in arguments if isinstance(x, Tensor))
         if not tensors:
             with no_grad():
-                return cls.forward(Context(arguments), *arguments, **kwargs)
+                return cls.forward(Context((False,) * len(arguments)), *arguments, **kwargs)
         return record(Call(cls, arguments, kwargs), tensors, {})
 
 
@@ -119,8 +120,10 @@ class Call(Primitive):
     """One application of a Function: a primitive that knows what to keep once its forward has run."""
 
     def __init__(self, function: type[Function], arguments: tuple, kwargs: dict):
-        self.function, self.arguments, self.kwargs = function, arguments, kwargs
+        self.function, self.kwargs = function, kwargs
+        self.wanted = tuple(isinstance(x, Tensor) and x._node is not None for x in arguments)
         self.places = [i for i, x in enumerate(arguments) if isinstance(x, Tensor)]
+        self.arguments = [None if isinstance(x, Tensor) else x for x in arguments]     # a node keeps what it saves, no more
         super().__init__(function.__name__, self.backward, self.forward_mode, impl=self.forward, batch=self.all_at_once,
                          register=False)
         self.pull = lambda m, g, want, y, xs, params: self.backward(m, g, want, y, *xs)
@@ -140,7 +143,7 @@ class Call(Primitive):
 
     def called(self, inputs: list) -> Any:
         """forward on Tensors outside the graph, noting where what it saves comes from."""
-        self.context = Context(self.arguments)
+        self.context = Context(self.wanted)
         with no_grad():
             y = self.function.forward(self.context, *self.filled(inputs), **self.kwargs)
         results = y if isinstance(y, tuple) else (y,)
@@ -149,6 +152,8 @@ class Call(Primitive):
                 raise DtypeError(f"{self.name}: expected forward to return Tensors, got {short(result)}. Return gg.asarray(y).")
         self.outputs = 0 if isinstance(y, tuple) else 1
         self.origins = [place_of(t, inputs, results) for t in self.context._saved]
+        self.context._saved = tuple(t if kind == "other" else None
+                                    for t, (kind, _) in zip(self.context._saved, self.origins, strict=True))
         return y
 
     def kept(self, parents: tuple) -> tuple[bool, frozenset[int]]:
@@ -156,11 +161,12 @@ class Call(Primitive):
                 frozenset(i for kind, i in self.origins if kind == "input"))
 
     def restored(self, y: Any, xs: Any) -> Context:
-        """The context with its saved inputs and outputs as Tensors of this sweep."""
+        """The context with its saved inputs and outputs as Tensors of this sweep. A copy: these know the node, which knows it."""
         source = {"input": xs, "output": y if isinstance(y, tuple) else (y,)}
-        self.context._saved = tuple(t if kind == "other" else tensor_of(source[kind][i])
-                                    for t, (kind, i) in zip(self.context._saved, self.origins, strict=True))
-        return self.context
+        context = copy.copy(self.context)
+        context._saved = tuple(t if kind == "other" else tensor_of(source[kind][i])
+                               for t, (kind, i) in zip(self.context._saved, self.origins, strict=True))
+        return context
 
     def backward(self, m, g, want, y, *xs):
         if self.outputs == 1:

@@ -1,5 +1,7 @@
 """Operations of your own (Function, primitive) and checkpoint."""
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -68,6 +70,59 @@ def test_a_function_keeps_what_it_saves_and_no_more():
     y = Exp.apply(x)
     assert y._node.y is y.data
     assert not isinstance(y._node.xs[0], np.ndarray)
+    z = x * 2
+    alive = weakref.ref(z)
+    y = Exp.apply(z)
+    del z
+    assert alive() is None
+
+
+def test_the_graph_of_a_function_dies_by_reference_count():
+    x = gg.tensor(xp.ones(3), requires_grad=True)
+    y = Exp.apply(x)
+    alive = weakref.ref(y._node)
+    gc.disable()
+    try:
+        y.sum().backward(create_graph=True)
+        x.zero_grad()
+        del y
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_callers_array_may_change_after_a_function_saved_it():
+    class Times(gg.Function):
+        @staticmethod
+        def forward(ctx, x, a):
+            ctx.save_for_backward(a)
+            return x * a
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * ctx.saved_tensors[0], None
+    x, a = gg.tensor(xp.ones(2), requires_grad=True), xp.full(2, 3.0)
+    y = Times.apply(x, a)
+    a[:] = 0
+    y.sum().backward()
+    assert x.grad.tolist() == [3, 3]
+
+
+def test_whole_numbers_that_a_function_returns_are_outside_the_graph():
+    class Sort(gg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.order = gg.argsort(x)
+            return gg.sort(x), ctx.order
+
+        @staticmethod
+        def backward(ctx, g, _):
+            return gg.zeros(g.shape).at[ctx.order].set(g)
+    x = gg.tensor(xp.array([3.0, 1.0, 2.0]), requires_grad=True)
+    y, order = Sort.apply(x)
+    assert (y.requires_grad, order.requires_grad) == (True, False)
+    (y * xp.array([1.0, 10.0, 100.0])).sum().backward()
+    assert x.grad.tolist() == [100, 1, 10]
 
 
 def test_a_function_runs_forward_without_recording():

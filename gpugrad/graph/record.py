@@ -188,9 +188,11 @@ def wrap(y: Any) -> Any:
 
 
 def attach(y: Any, node: Node) -> Any:
-    """Name `node` as the maker of y."""
+    """Name `node` as the maker of y; but integers and bools, which do not move, stay outside the graph."""
     if type(y) is tuple:
         return tuple([attach(v, Item(node, i)) for i, v in enumerate(y)])
+    if y.dtype.kind not in "fc":
+        return y if isinstance(y, Tensor) else Tensor(y)
     if isinstance(y, Layered):                  # the node may hold y itself: no cycle
         return snapshot(y, node)
     return y if isinstance(y, Tensor) else Tensor(y, node)
