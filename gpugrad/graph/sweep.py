@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from gpugrad.arrays import LAST, Follower, changed_since, exclusive, is_array
-from gpugrad.errors import AnomalyError, GraphError, ShapeError
+from gpugrad.arrays import LAST, Follower, changed_since, exclusive, is_array, module_of, short
+from gpugrad.errors import AnomalyError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.node import HOOKS, Leaf, Node
@@ -270,12 +270,25 @@ def run_hooks(node: Node, g: Any, traced: bool) -> Any:
         given = g if isinstance(g, Tensor) else Tensor(RAW[type(g)].xp.asarray(g))
         new = function(given)
         if new is not None:
-            new = new if isinstance(new, Tensor) else Tensor(new)
-            if new.shape != given.shape:
-                raise ShapeError(f"register_hook: expected a gradient of shape {given.shape} or None, got {new.shape}. "
-                                 "Return the shape that came in.")
-            g = new if traced else new._data
+            g = replacement(new, given)
+            g = g if traced else g._data
     return g
+
+
+def replacement(new: Any, given: Tensor) -> Tensor:
+    """What a hook returned, as a gradient of the dtype of the one it was given."""
+    if not isinstance(new, Tensor):
+        if not is_array(new):
+            raise DtypeError(f"register_hook: expected a Tensor, an array or None, got {short(new)}. Return gg.asarray(g).")
+        new = Tensor(module_of(new).asarray(new))
+    if new.shape != given.shape:
+        raise ShapeError(f"register_hook: expected a gradient of shape {given.shape} or None, got {new.shape}. "
+                         "Return the shape that came in.")
+    if new.dtype == given.dtype:
+        return new
+    if new.dtype.kind == "c" and given.dtype.kind != "c":
+        raise DtypeError(f"register_hook: expected a {given.dtype} gradient or None, got {new.dtype}. Return its real part.")
+    return TRACED.cast(new, given.dtype)
 
 
 def check_unchanged(node: Node, xs: tuple, y: Any) -> None:

@@ -241,11 +241,26 @@ def test_a_hook_on_a_leaf_sees_the_whole_gradient():
     assert seen == [5.0]
 
 
-def test_a_hook_that_returns_another_shape_is_refused():
+def test_a_gradient_that_a_hook_returns_keeps_the_dtype():
+    x = gg.tensor(np.ones(2, "f4"), requires_grad=True)
+    y = x * 1.0
+    y.register_hook(lambda g: np.ones(2))
+    x.register_hook(lambda g: gg.asarray([2, 3]))
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+    assert x.grad.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(("hook", "error", "message"), [
+    (lambda g: g.sum(), gg.ShapeError, r"register_hook: expected a gradient of shape \(2,\) or None, got \(\)"),
+    (lambda g: [1.0, 2.0], gg.DtypeError, r"register_hook: expected a Tensor, an array or None, got \[1.0, 2.0\]"),
+    (lambda g: g * 1j, gg.DtypeError, "register_hook: expected a float64 gradient or None, got complex128"),
+])
+def test_a_hook_that_returns_no_gradient_of_that_kind_is_refused(hook, error, message):
     x = gg.tensor([1.0, 2.0], requires_grad=True)
     y = x * 1.0
-    y.register_hook(lambda g: g.sum())
-    with pytest.raises(gg.ShapeError, match=r"register_hook: expected a gradient of shape \(2,\) or None, got \(\)"):
+    y.register_hook(hook)
+    with pytest.raises(error, match=message):
         y.sum().backward()
 
 
