@@ -47,6 +47,13 @@ class Faults:
                    f"must start at a multiple of {self.size}", "Align the pointer, or take the scalar path.",
                    f"{int(address[position]) % self.size} past one", int(bad.sum()))
 
+    def misaligned_by(self, lanes, address, wanted, what="the pointer"):
+        """A matrix instruction wants more alignment than its elements have."""
+        bad = address & address.dtype.type(wanted - 1) != 0
+        position = int(np.flatnonzero(bad)[0])
+        self.fault(Misaligned, lanes, position, int(address[position]), None, "read",
+                   f"of a matrix needs {what} as a multiple of {wanted}", "Align it, or widen the rows.", "", int(bad.sum()))
+
     def uninitialised(self, part, position, kind, count):
         at = part.run + position * self.size if part.at is None else int(np.atleast_1d(part.at)[position])
         inside = part.lanes.batch.window_offset(part.space, at)

@@ -7,7 +7,20 @@ the kernel as `python_source`.
 
 from collections import Counter
 
-from . import heap, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp, stack
+from . import (
+    heap,
+    ops_control,
+    ops_convert,
+    ops_float,
+    ops_integer,
+    ops_matrix,
+    ops_mbarrier,
+    ops_memory,
+    ops_tiles,
+    ops_warp,
+    ops_wmma,
+    stack,
+)
 from .decode import Step, decode, is_special, place_of
 from .errors import PtxError
 from .ptx import Group, Immediate, Negated, Register, Symbol
@@ -16,7 +29,8 @@ from .stack import Call
 from .types import NUMPY, constant, reinterpret, storage, widen
 
 # Imported for their handlers.
-FAMILIES = (heap, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_warp, stack)
+FAMILIES = (heap, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_tiles, ops_warp,
+            ops_wmma, stack)
 
 
 class Generated:
