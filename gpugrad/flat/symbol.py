@@ -16,9 +16,9 @@ import numpy
 from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Value
-from gpugrad.graph.namespace import PRIMITIVES, RAW
+from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
 from gpugrad.graph.record import user_line
-from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.tensor import Tensor, refuse_conversion
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
 
 #: An array that nobody may write to: `exclusive` says no.
@@ -87,6 +87,9 @@ class Symbol:
         y.scalar = self.scalar
         return y
 
+    def clip(self, *bounds: Any, **options: Any) -> Any:
+        return numpy.clip(self, *bounds, **options)         # as NumPy's method does, which takes Tensors for bounds
+
     def reshape(self, *shape: Any) -> Symbol:
         return Tensor(self).reshape(*shape)._data
 
@@ -143,10 +146,14 @@ class Symbol:
         return numpy.array(self.known("a NumPy array"), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if any(isinstance(x, Tensor) for x in (*inputs, *(out or ()))):
+            return NotImplemented                         # the Tensor's turn: its graph goes on
         result = as_numpy(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
         return written(result, out[0]) if out else result
 
     def __array_function__(self, function: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+        if any(issubclass(t, Tensor) for t in types):
+            return NotImplemented
         if function is numpy.array2string:                # in a message
             return repr(self)
         if only_constants((args, kwargs)):
@@ -161,9 +168,11 @@ class Symbol:
 def binary(name: str) -> tuple[Callable, Callable, Callable]:
     """a op b, b op a, and a op= b."""
     def forward(self, other):
+        other = numpy.asarray(other) if isinstance(other, list | tuple) else other
         return unboxed(getattr(RAW[Symbol], name)(self, other)) if operand(other) else NotImplemented
 
     def reflected(self, other):
+        other = numpy.asarray(other) if isinstance(other, list | tuple) else other
         return unboxed(getattr(RAW[Symbol], name)(other, self)) if operand(other) else NotImplemented
 
     def in_place(self, other):
@@ -171,6 +180,7 @@ def binary(name: str) -> tuple[Callable, Callable, Callable]:
             return forward(self, other)
         if isinstance(other, Tensor):
             from gpugrad.dispatch import bare_target
+            getattr(TRACED, name)(Tensor(self), other)       # what is wrong with the operands comes first
             raise bare_target(f"np.{name}", self)
         self.rebind(getattr(RAW[Symbol], name)(self, other))
         return self
@@ -309,6 +319,8 @@ def wrapped(x: Any) -> Any:
     """Symbols as Tensors, in arguments of any nesting."""
     if isinstance(x, Symbol):
         return Tensor(x)
+    if isinstance(x, Tensor):
+        refuse_conversion(x, "a bare array", ".detach(), or gpugrad's own function")
     if isinstance(x, numpy.generic):
         return Tensor(SYMBOLIC.asarray(x))
     if type(x) in (tuple, list):

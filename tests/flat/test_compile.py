@@ -185,6 +185,32 @@ def test_in_place_on_a_tensor_outside(backend):
     same(total, twin)
 
 
+WITH_DATA = {
+    "where": lambda x, a: np.where(a > 0, a, x), "where number": lambda x, a: np.where(a > 0, -np.inf, x),
+    "concatenate": lambda x, a: np.concatenate([a, x]), "stack": lambda x, a: np.stack([a, x * x]),
+    "einsum": lambda x, a: np.einsum("ij,ij->i", a, x), "maximum": lambda x, a: np.maximum(a, x),
+    "dot": lambda x, a: np.dot(a, x.T), "outer": lambda x, a: np.add.outer(a, x),
+    "interp": lambda x, a: np.interp(a[0], a[1] * 0 + [0, 1, 2, 3], x[0]), "clip": lambda x, a: a.clip(x - 1, x + 1),
+    "insert": lambda x, a: np.insert(a, 1, x[0], axis=0), "cross": lambda x, a: np.cross(a[:, :3], x[:, :3]),
+}
+
+
+@pytest.mark.parametrize("name", WITH_DATA)
+def test_gradients_pass_functions_whose_first_argument_is_data(name, backend):
+    x, a = np.random.default_rng(3).normal(size=(2, 3, 4))
+    f = gg.grad(lambda x, a: gg.sum(np.exp(WITH_DATA[name](x, a)) ** 2))
+    assert np.any(f(x, a))
+    same(gg.compile(f, backend=backend)(x, a), f(x, a))
+
+
+@pytest.mark.parametrize("write", [lambda x, a: a.dot(x.T), lambda x, a: np.full_like(a, x[0, 0]),
+                                   lambda x, a: np.pad(a, 1, constant_values=x[0, 0]), lambda x, a: a.__setitem__(0, x[0])])
+def test_a_graph_is_not_dropped_for_a_bare_array(write, backend):
+    x, a = np.random.default_rng(3).normal(size=(2, 3, 4))
+    with pytest.raises(gg.ConversionError, match="that needs a gradient, which a bare array would drop"):
+        gg.compile(gg.grad(lambda x, a: gg.sum(x) + gg.sum(write(x, a.copy()))), backend=backend)(x, a)
+
+
 def test_random_draws_go_on(backend):
     def noisy(x):
         own = gg.vmap(lambda row: gg.random.normal(row, 2.0), randomness="different")(x)
