@@ -32,6 +32,11 @@ def exclusive(array: Any, holders: int = 1) -> bool:
     return type(base) is type(array) and base.size == array.size and exclusive(base, 2)      # `base` here, and the view
 
 
+def held_only(thing: Any, holders: int) -> bool:
+    """True where nobody holds the object but the caller, by `holders` references."""
+    return sys.getrefcount(thing) <= CALL + holders
+
+
 def _references_of_a_call() -> int:
     """How many references a call like `exclusive(array)` adds in this Python: 3.14 passes some without counting."""
     def count(array):

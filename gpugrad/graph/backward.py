@@ -8,10 +8,11 @@ import numpy
 
 from gpugrad.arrays import at_home, copied, device_of, exclusive, has_kernels, is_array, module_of, one, short
 from gpugrad.errors import DeviceError, DtypeError, GraphError, ShapeError
-from gpugrad.graph.layers import Layered
+from gpugrad.graph.layers import array_under
+from gpugrad.graph.lent import NOTHING, lend
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import Leaf
-from gpugrad.graph.sweep import bare_array, pullback
+from gpugrad.graph.sweep import Plan, bare_array, pullback
 from gpugrad.graph.tensor import Tensor
 
 
@@ -28,9 +29,17 @@ def backward(self: Tensor, gradient: Any = None, *, retain_graph: bool = False, 
         raise GraphError("backward: expected a Tensor that needs a gradient, got one computed from none. "
                          "Make an input with requires_grad=True.")
     g = seed(self) if gradient is None else cotangent("backward", gradient, self)
-    found = pullback([(self._node, g)], create_graph=create_graph, retain_graph=retain_graph)
+    plan = Plan([self._node], None)
+    lent = NOTHING if create_graph else lend(plan.order, bare_array(g))
+    try:
+        found = pullback([(self._node, g)], create_graph=create_graph, retain_graph=retain_graph, plan=plan, lent=lent)
+    except BaseException:
+        lent.give_up()
+        raise
+    if lent.tensors:
+        lent.give_back({node: take(found, node) for node in lent.tensors.keys() - lent.nodes})
     for node in tuple(found):
-        leaf = node.tensor() if type(node) is Leaf else None
+        leaf = node.tensor() if type(node) is Leaf and node not in lent.tensors else None
         if leaf is not None:
             if getattr(leaf, "_grad", None) is None:
                 leaf._grad = take(found, node)
@@ -64,13 +73,6 @@ def filled(array: Any, xp: Any, shape: tuple[int, ...], dtype: Any, value: float
         return xp.full(shape, value, dtype=dtype)
     y = numpy.empty(shape, dtype)                         # NumPy's full takes 1 us more
     y.fill(value)
-    return y
-
-
-def array_under(y: Any) -> Any:
-    """What the Tensor and its levels come down to."""
-    while isinstance(y, Tensor):
-        y = y._layer[1] if isinstance(y, Layered) else y._data
     return y
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from gpugrad.arrays import LAST, Follower, changed_since, exclusive, is_array, module_of, short
 from gpugrad.errors import AnomalyError, DtypeError, GraphError, ShapeError
 from gpugrad.graph.layers import Layered, snapshot, tensor_of
+from gpugrad.graph.lent import NOTHING, Lent
 from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.node import HOOKS, Leaf, Node
 from gpugrad.graph.record import LINES, Item
@@ -92,12 +93,13 @@ def ancestors(outputs: Sequence[Node]) -> list[Node]:
 
 
 def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = None, *, create_graph: bool = False,
-             retain_graph: bool = False, plan: Plan | None = None) -> dict[Node, Any]:
+             retain_graph: bool = False, plan: Plan | None = None, lent: Lent = NOTHING) -> dict[Node, Any]:
     """The cotangent of each node in `wrt` (of each leaf, if None) for the cotangents given at the outputs.
 
     outputs       pairs of a node and the cotangent of its output, an array or a Tensor
     create_graph  run traced and record: the results can be differentiated
     retain_graph  keep what the nodes saved; otherwise each lets go as the sweep passes it
+    lent          what there is of some leaves' cotangents, for a raw sweep: results include it
     return        node -> array, or Tensor from a traced sweep; nodes that no path reaches are absent
     """
     plan = plan or Plan([node for node, _ in outputs], wrt)
@@ -106,7 +108,7 @@ def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = N
     if not create_graph and not layers:
         follow = Follower()
         try:
-            return _sweep(outputs, targets, plan, False, retain_graph, follow)
+            return _sweep(outputs, targets, plan, False, retain_graph, follow, lent)
         finally:
             follow.back()
     record = create_graph or plan.outside or Plan(nodes_inside(layers), wrt).outside
@@ -115,9 +117,12 @@ def pullback(outputs: Sequence[tuple[Node, Any]], wrt: Sequence[Node] | None = N
 
 
 def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, traced: bool, retain: bool,
-           follow: Follower) -> dict[Node, Any]:
+           follow: Follower, lent: Lent = NOTHING) -> dict[Node, Any]:
     found: dict[Node, Any] = {}
     grads: dict[Node, Any] = {}
+    mine = lent.nodes                                      # their arrays are held by their Tensors, too
+    for node in mine:
+        grads[node] = lent.tensors[node]._data
     take = grads.pop
     live = plan.live
     careful = bool(HOOKS) or current().anomaly or saved_before(LAST[0], plan)
@@ -129,6 +134,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             if node in grads and not traced:
                 visit(follow, g)
             grads[node] = g if node not in grads else grads[node] + g
+            mine.discard(node)
     for node in plan.order:
         g = take(node, None)
         if g is None:
@@ -159,7 +165,9 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
         want: Sequence = parents if live is None else [p if p in live else None for p in parents]
         if prim.add_into is not None and not traced:           # a part of an array: adding it must not cost the whole
             total = grads.get(want[0])
-            if total is not None and total.dtype == g.dtype and RAW[type(total)] is m and exclusive(total, 2):
+            if total is not None and total.dtype == g.dtype and RAW[type(total)] is m and exclusive(total, 2 + (want[0] in mine)):
+                if want[0] in mine:
+                    lent.changed.add(want[0])
                 prim.add_into(total, g, *xs, **node.params)
                 continue
         if pulls is None:
@@ -168,7 +176,7 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             pulled = pulls[prim](m, g, want, y, xs, node.params)
         else:
             pulled = gx = old = None                           # the last node's, which would count as holders
-            pulled = prim.pull_into(m, owned(grads, want, g), g, want, y, xs, node.params)
+            pulled = prim.pull_into(m, owned(grads, want, g, lent), g, want, y, xs, node.params)
         if careful:
             check_gradients(node, pulled)
         for parent, gx in zip(want, pulled):
@@ -180,10 +188,13 @@ def _sweep(outputs: Sequence[tuple[Node, Any]], targets: frozenset, plan: Plan, 
             old = grads[parent]
             if several:
                 visit(follow, old)
-            if not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2):
+            if not traced and old.size > SMALL and old.dtype == gx.dtype and exclusive(old, 2 + (parent in mine)):
+                if parent in mine:
+                    lent.changed.add(parent)
                 old += gx
             else:
                 grads[parent] = old + gx
+                mine.discard(parent)
     return found
 
 
@@ -194,14 +205,19 @@ def visit(follow: Follower, g: Any) -> None:
         follow.to(g, raw.xp)
 
 
-def owned(grads: dict, want: Sequence, g: Any) -> list:
-    """For each parent the sum so far of its cotangents where the sweep alone holds it, so that more of g's dtype may be added in
-    place. Of several outputs g is a dict."""
+def owned(grads: dict, want: Sequence, g: Any, lent: Lent) -> list:
+    """For each parent the sum so far of its cotangents where the sweep alone holds it, or was lent it, so that more of g's dtype
+    may be added in place. Of several outputs g is a dict."""
     found: list = []
     dtype = (next(iter(g.values())) if type(g) is dict else g).dtype
     for parent in want:
         total = None if parent is None else grads.get(parent)
-        found.append(total if total is not None and total.dtype == dtype and exclusive(total, 2) else None)
+        if total is not None and total.dtype == dtype and exclusive(total, 2 + (parent in lent.nodes)):
+            if parent in lent.nodes:
+                lent.changed.add(parent)
+            found.append(total)
+        else:
+            found.append(None)
         del total
     return found
 
