@@ -12,6 +12,7 @@ import numpy as np
 
 from .barriers import Barriers
 from .copies import Copies
+from .definedness import Marks
 from .errors import Timeout
 from .hazards import Hazards, Shadow
 from .lanes import WARP, Lanes
@@ -85,6 +86,7 @@ class Batch:
         self.local = Region(np.zeros(frame * self.lane_count, np.uint8), title="local memory",
                             initialised=np.zeros(frame * self.lane_count, np.uint8) if uninitialised else None)
 
+        self.marks = Marks(self)
         self.stack = Stack(self) if self.kernel.code.calls else None
 
     # --- what accesses ask ---------------------------------------------------------------------------------------
@@ -189,11 +191,12 @@ class Batch:
         try:
             self.schedule()
         finally:
-            for name in ("everyone", "barriers", "pending", "copies", "stack"):  # who know the batch: cycles keep memory
+            for name in ("everyone", "barriers", "pending", "copies", "stack", "marks"):  # who know the batch: cycles keep memory
                 vars(self).pop(name, None)
 
     def schedule(self):
-        functions, blocks = self.kernel.code.functions, self.kernel.blocks
+        code, blocks = self.kernel.code, self.kernel.blocks
+        functions = code.functions
         self.barriers = Barriers(self, self.kernel.code.barriers)
         pending, patience = {0: [self.everyone]}, Patience(self)
         self.pending = pending
@@ -205,7 +208,9 @@ class Batch:
             if self.steps > self.checks.step_limit:
                 self.timeout(number, lanes)
             self.count(number, lanes)
-            answer = functions[number](lanes)
+            marked = (self.marks and not code.touches[number].isdisjoint(self.marks.registers)) or (
+                number in code.shuffles and not lanes.whole_warps)
+            answer = (code.marked(number) if marked else functions[number])(lanes)
             block = blocks[number]
             if block.kind == "jump":
                 self.send(block.targets[0], lanes)

@@ -25,13 +25,18 @@ def opcode(*names):
 
 @dataclass
 class Step:
-    """call(*reads) gives the writes; with `lanes`, the Lanes that execute it come first."""
+    """call(*reads) gives the writes; with `lanes`, the Lanes that execute it come first.
+
+    marked   the same where something read may be undefined (see definedness.py): it takes the marks of the reads after
+             them, and gives (writes, marks of the writes)
+    """
 
     call: object
     reads: list
     writes: list
     kind: str
     lanes: bool = False
+    marked: object = None
 
 
 class Decoding:

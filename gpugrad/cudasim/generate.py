@@ -6,6 +6,7 @@ the kernel as `python_source`.
 """
 
 from collections import Counter
+from typing import Any
 
 from . import (
     heap,
@@ -21,12 +22,12 @@ from . import (
     ops_wmma,
     stack,
 )
-from .decode import Step, decode, is_special, place_of
-from .errors import PtxError
-from .ptx import Group, Immediate, Negated, Register, Symbol
-from .specials import SPECIALS
+from .decode import Step, decode, place_of
+from .definedness import MarkedWriter
+from .ptx import Immediate, Negated, Register
 from .stack import Call
-from .types import NUMPY, constant, reinterpret, storage, widen
+from .types import NUMPY
+from .writer import BlockWriter
 
 # Imported for their handlers.
 FAMILIES = (heap, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_tiles, ops_warp,
@@ -46,6 +47,16 @@ class Generated:
         self.live_in: list[set] = []
         self.defines: list[set] = []
         self.calls: dict[int, Call] = {}
+        self.shuffles: set[int] = set()
+        self.touches: list[set] = []
+        self.write_marked: Any = None
+        self.marked_functions: dict[int, Any] = {}
+
+    def marked(self, number):
+        """The function of a block that follows what is undefined."""
+        if number not in self.marked_functions:
+            self.marked_functions[number] = self.write_marked(number)
+        return self.marked_functions[number]
 
 
 def generate(blocks, kernel, compiled, files, layout, exact):
@@ -71,6 +82,17 @@ def generate(blocks, kernel, compiled, files, layout, exact):
         texts.append(writer.write(decoded, blocks[number].instructions, last, live[number]))
     out.source = "\n\n".join(texts)
     exec(compile(out.source, f"<{kernel}>", "exec"), namespace)
+    out.shuffles = {n for n, block in enumerate(blocks) if any(i.parts[0] == "shfl" for i in block.instructions)}
+    out.touches = [{numbers[r] for r in out.live_in[n] | out.defines[n] if r in numbers} for n in range(len(blocks))]
+
+    def write_marked(number):
+        def place(instruction):
+            return place_of(instruction or blocks[number].last, kernel, compiled, files)
+        writer = MarkedWriter(number, numbers, namespace, layout, kernel, place)
+        text = writer.write(steps[number][0], blocks[number].instructions, steps[number][1], live[number])
+        exec(compile(text, f"<{kernel}>", "exec"), namespace)
+        return namespace[f"marked_{number}"]
+    out.write_marked = write_marked
     out.calls = {n: call_of(n, blocks, out, layout) for n, block in enumerate(blocks) if block.kind == "call"}
     out.functions = [namespace[f"block_{number}"] for number in range(len(blocks))]
     out.register_types = [register.type for register in numbers]
@@ -157,120 +179,3 @@ def liveness(blocks, steps, barriers):
                 live_out[number], changed = after, True
                 live_in[number] = uses[number] | (after - defines[number])
     return live_out, live_in, defines
-
-
-class BlockWriter:
-    """One block's source text; constants and functions go into the namespace it will run in."""
-
-    def __init__(self, number, numbers, namespace, layout, kernel):
-        self.number, self.numbers, self.namespace = number, numbers, namespace
-        self.layout, self.kernel = layout, kernel
-        self.lines, self.values, self.fresh = [], {}, 0
-
-    def write(self, decoded, instructions, last, live_out):
-        written: dict[Register, None] = {}
-        for step, instruction in zip(decoded, instructions, strict=True):
-            self.call(step, instruction)
-            written |= {r: None for r, _ in step.writes if r is not None}
-        answer = ", ".join(self.value(operand, kind) for operand, kind in last.reads) if last else ""
-        for register in written:
-            if register in live_out:
-                name = self.value(register, None)
-                self.lines.append(f"lanes.write({self.register(register)}, {name})")
-        if last:
-            self.lines.append(f"return {answer}")
-        return f"def block_{self.number}(lanes):\n" + "".join(f"    {line}\n" for line in self.lines or ["pass"])
-
-    def call(self, step, instruction):
-        arguments = [self.value(operand, kind) for operand, kind in step.reads]
-        if step.lanes:
-            arguments.insert(0, "lanes")
-        call = f"{self.bind('f', step.call)}({', '.join(arguments)})"
-        names = [self.name() if register is not None else "_" for register, _ in step.writes]
-        self.lines.append(f"{', '.join(names)} = {call}" if names else call)
-        self.lines[-1] += "  # " + instruction.text
-        for name, (register, kind) in zip(names, step.writes, strict=True):
-            if register is None:
-                continue
-            self.forget(register)
-            if NUMPY[kind].itemsize != storage(register.type).itemsize:
-                wide = self.name()
-                self.lines.append(f"{wide} = {self.bind('w', widen(storage(register.type)))}({name})")
-                name, dtype = wide, storage(register.type)
-            else:
-                dtype = NUMPY[kind]
-            self.values[register] = {dtype: name}
-
-    def forget(self, register):
-        self.values.pop(register, None)
-
-    def value(self, operand, kind):
-        """The name of a variable or constant that holds an operand as a type (None: as the register stores it)."""
-        match operand:
-            case Negated(register):
-                name = self.name()
-                self.lines.append(f"{name} = ~{self.value(register, 'pred')}")
-                return name
-            case Register():
-                return self.register_value(operand, storage(operand.type) if kind is None else NUMPY[kind])
-            case Immediate(bits, written):
-                return self.bind("c", constant(bits, written, kind))
-            case Symbol(name) if is_special(operand):
-                return self.special(name.lstrip("%"), kind)
-            case Symbol(name) if self.layout.in_frame(name):
-                found = self.name()
-                self.lines.append(f"{found} = lanes.of_batch(lanes.batch.stack.base) + {self.layout.address(name)}")
-                return found
-            case Symbol(name):
-                address = self.layout.address(name)
-                if address is not None:
-                    return self.bind("c", constant(address, "int", kind))
-        shown = operand.name if isinstance(operand, Symbol) else "a group" if isinstance(operand, Group) else operand
-        raise PtxError(f"{self.kernel}: an operand must be a register, a number or a variable, got `{shown}`. "
-                       "The simulated device has no addresses of functions.", kernel=self.kernel)
-
-    def special(self, name, kind):
-        if name not in SPECIALS:
-            raise PtxError(f"{self.kernel}: a special register must be one of {', '.join(sorted(SPECIALS))}, got "
-                           f"`%{name}`. Add it to gpugrad/cudasim/specials.py.", kernel=self.kernel)
-        found = self.name()
-        self.lines.append(f"{found} = lanes.of_batch({self.bind('s', SPECIALS[name])}(lanes.batch))"
-                          if SPECIALS[name].per_lane else f"{found} = {self.bind('s', SPECIALS[name])}(lanes.batch)")
-        dtype = NUMPY[kind]
-        cast = self.name()
-        self.lines.append(f"{cast} = {found}.astype({self.bind('t', dtype)})")
-        return cast
-
-    def register_value(self, register, dtype):
-        known = self.values.setdefault(register, {})
-        if dtype in known:
-            return known[dtype]
-        if not known:
-            name = self.name()
-            self.lines.append(f"{name} = lanes.read({self.register(register)})")
-            known[storage(register.type)] = name
-            if dtype in known:
-                return name
-        if dtype.itemsize > storage(register.type).itemsize:
-            raise PtxError(f"{self.kernel}: a {register.type} register must not be read as {dtype}, got "
-                           f"{register.name}. Report it with the PTX.", kernel=self.kernel)
-        source_dtype, source = next(iter(known.items()))
-        name = self.name()
-        if dtype.itemsize == source_dtype.itemsize:
-            self.lines.append(f"{name} = {source}.view({self.bind('t', dtype)})")
-        else:
-            self.lines.append(f"{name} = {self.bind('r', reinterpret(dtype))}({source})")
-        known[dtype] = name
-        return name
-
-    def register(self, register):
-        return self.numbers.setdefault(register, len(self.numbers))
-
-    def name(self):
-        self.fresh += 1
-        return f"v{self.fresh}"
-
-    def bind(self, prefix, value):
-        name = f"{prefix}{len(self.namespace)}"
-        self.namespace[name] = value
-        return name

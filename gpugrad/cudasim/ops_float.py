@@ -4,6 +4,7 @@ import numpy as np
 
 from . import approx, rounding
 from .decode import opcode
+from .definedness import selected
 from .ops_half import HALF_TYPES, half_arithmetic, half_unary, to_float32
 from .ops_integer import INTEGER
 from .types import NUMPY, UNSIGNED, high_half, low_half, pack
@@ -262,7 +263,9 @@ def set_value(i):
 
 @opcode("selp")
 def selp(i):
-    return i.step(lambda a, b, p: np.where(p, a, b), [i.type, i.type, "pred"], [i.type], "comparison")
+    step = i.step(lambda a, b, p: np.where(p, a, b), [i.type, i.type, "pred"], [i.type], "comparison")
+    step.marked = selected(step.call)
+    return step
 
 
 @opcode("slct")

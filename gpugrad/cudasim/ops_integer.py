@@ -3,6 +3,7 @@
 import numpy as np
 
 from .decode import copied, opcode
+from .definedness import decided
 from .ptx import Immediate, Register
 from .types import NUMPY, SIGNED, UNSIGNED
 
@@ -207,7 +208,10 @@ def sad(i):
 @opcode("and", "or", "xor")
 def logic(i):
     function = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}[i.parts[0]]
-    return i.step(function, [i.type] * 2, [i.type], "integer")
+    step = i.step(function, [i.type] * 2, [i.type], "integer")
+    if i.type == "pred" and i.parts[0] != "xor":
+        step.marked = decided(function, i.parts[0] == "or")
+    return step
 
 
 @opcode("not")

@@ -39,7 +39,7 @@ def whole(i, lanes):
     partial = np.flatnonzero(lanes.active != 0xFFFFFFFF)
     if partial.size:
         position = int(lanes.firsts[partial[0]])
-        blame(i, lanes, position, 0, "all 32 lanes of a warp must execute it", f"{int(lanes.active[partial[0]]):#010x}",
+        blame(i, lanes, position, "all 32 lanes of a warp must execute it", f"{int(lanes.active[partial[0]]):#010x}",
               "Move it out of the branch, or launch whole warps.")
 
 

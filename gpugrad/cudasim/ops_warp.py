@@ -3,6 +3,7 @@
 import numpy as np
 
 from .decode import Step, opcode
+from .definedness import ADVICE, undefined
 from .errors import WarpDivergence, show_index
 from .lanes import WARP
 from .ptx import SINK, Group
@@ -23,7 +24,7 @@ def check_mask(i, lanes, mask):
     outside = (mask >> lanes.lane.astype(np.uint32)) & np.uint32(1) == 0
     if outside.any():
         position = int(np.flatnonzero(outside)[0])
-        blame(i, lanes, position, int(mask[position]),
+        blame(i, lanes, position,
               "the mask must name every lane that executes the instruction",
               f"lane {int(lanes.lane[position])} outside of mask {int(mask[position]):#010x}",
               "Widen the mask, or keep the lane out of the branch.")
@@ -31,19 +32,25 @@ def check_mask(i, lanes, mask):
     if missing.any():
         position = int(np.flatnonzero(missing)[0])
         absent = int(missing[position])
-        blame(i, lanes, position, int(mask[position]), "every lane that the mask names must execute the instruction",
+        blame(i, lanes, position, "every lane that the mask names must execute the instruction",
               f"mask {int(mask[position]):#010x} and no lane {(absent & -absent).bit_length() - 1} "
               f"(missing {absent:#010x})", "Compute the mask with __ballot_sync before the branch, or narrow it.")
     return False
 
 
-def blame(i, lanes, position, mask, expected, got, advice):
+def blame(i, lanes, position, expected, got, advice):
+    message, facts = diagnosis(i, lanes, position, expected, got)
+    raise WarpDivergence(f"{message}. {advice}", **facts)
+
+
+def diagnosis(i, lanes, position, expected, got):
+    """(message, facts) of an error of the lane at a position."""
     block, thread = lanes.coordinates(position)
     place = i.place
-    raise WarpDivergence(
-        f"{place.kernel}: {i.parts[0]}.sync: {expected}, got {got}, at thread {show_index(thread)} of block "
-        f"{show_index(block)}, {place}. {advice}",
-        kernel=place.kernel, block=block, thread=thread, line=place.line, source=place.source, ptx=place.ptx)
+    message = (f"{place.kernel}: {i.parts[0]}.sync: {expected}, got {got}, at thread {show_index(thread)} of block "
+               f"{show_index(block)}, {place}")
+    return message, {"kernel": place.kernel, "block": block, "thread": thread, "line": place.line, "source": place.source,
+                     "ptx": place.ptx}
 
 
 def source_lanes(mode, lane, b, c):
@@ -81,23 +88,39 @@ def shuffle(i):
             j, inside = source_lanes(mode, np.arange(WARP), b, c)
             out = a if a.ndim == 0 else a.reshape(-1, WARP)[:, j].ravel()
             return (out, np.tile(inside, lanes.warps)) if pair else out
-        lane = lanes.lane.astype(np.int64)
-        j, inside = source_lanes(mode, lane, lanes.spread(b), lanes.spread(c))
-        present = (lanes.per_lane(lanes.active) >> j.astype(np.uint32)) & np.uint32(1) != 0
-        named = (lanes.spread(mask) >> j.astype(np.uint32)) & np.uint32(1) != 0
-        if not (present & named).all():
-            position = int(np.flatnonzero(~(present & named))[0])
-            blame(i, lanes, position, 0, "a lane must read from a lane that takes part",
-                  f"lane {int(lane[position])} reading lane {int(j[position])}, which is "
-                  f"{'not in the mask' if present[position] else 'not active'}",
-                  "Round the number of threads up to whole warps, or guard the source lane.")
+        j, inside, absent = sources(lanes, b, c, mask)
+        if absent.any():
+            message, facts = absent_source(lanes, j, absent)
+            raise WarpDivergence(f"{message}. {ADVICE}", **facts)
         out = lanes.dense(lanes.spread(a))[lanes.rank, j]
         return (out, inside) if pair else out
+
+    def marked(lanes, a, b, c, mask, of_a, *of_others):
+        check_mask(i, lanes, mask)
+        j, inside, absent = sources(lanes, b, c, mask)
+        out = lanes.dense(lanes.spread(a))[lanes.rank, j]
+        marks = np.maximum.reduce([lanes.dense(lanes.spread(of_a))[lanes.rank, j], *map(lanes.spread, of_others)])
+        if absent.any():
+            marks = np.where(absent, lanes.batch.marks.new(undefined(*absent_source(lanes, j, absent))), marks)
+        return ((out, inside) if pair else out), marks
+
+    def sources(lanes, b, c, mask):
+        """The lane that each lane reads, whether that lies in range, and whether it takes no part."""
+        j, inside = source_lanes(mode, lanes.lane.astype(np.int64), lanes.spread(b), lanes.spread(c))
+        places = j.astype(np.uint32)
+        return j, inside, ((lanes.per_lane(lanes.active) & lanes.spread(mask)) >> places) & np.uint32(1) == 0
+
+    def absent_source(lanes, j, absent):
+        position = int(np.flatnonzero(absent)[0])
+        active = (int(lanes.per_lane(lanes.active)[position]) >> int(j[position])) & 1
+        return diagnosis(i, lanes, position, "a lane must read from a lane that takes part",
+                         f"lane {int(lanes.lane[position])} reading lane {int(j[position])}, which is "
+                         f"{'not in the mask' if active else 'not active'}")
     writes = [(None if target == SINK else target, "b32")]
     if pair:
         writes.append((None if inside_target == SINK else inside_target, "pred"))
     a, b, c, mask = i.operands[1:5]
-    return Step(run, [(a, "b32"), (b, "u32"), (c, "u32"), (mask, "u32")], writes, "shuffle", lanes=True)
+    return Step(run, [(a, "b32"), (b, "u32"), (c, "u32"), (mask, "u32")], writes, "shuffle", lanes=True, marked=marked)
 
 
 @opcode("vote")
@@ -204,6 +227,6 @@ def warp_barrier(i):
         if not own.all():
             position = int(np.flatnonzero(own == 0)[0])
             mask = int(lanes.spread(mask)[position])
-            blame(i, lanes, position, mask, "the mask must name every lane that executes the instruction",
+            blame(i, lanes, position, "the mask must name every lane that executes the instruction",
                   f"lane {int(lanes.lane[position])} outside of mask {mask:#010x}", "Widen the mask.")
     return Step(run, [(i.operands[0], "u32")], [], "barrier", lanes=True)
