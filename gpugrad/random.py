@@ -114,6 +114,10 @@ class Generator:
         """An int of 64 random bits: the name of a stream of its own, as dropout takes it."""
         return int(self._numpy.bit_generator.random_raw())
 
+    def stream(self, device: Any = None) -> Tensor:
+        """[0, word()] as uint64: a stream for a kernel to draw from, and in a compiled function another one at each run."""
+        return self._drawn(lambda: numpy.array([0, self.word()], numpy.uint64), device)
+
     def keep(self, p: float, size: Any = None, device: Any = None) -> Tensor:
         """The mask of `nn.dropout` with probability p of dropping: False where it drops."""
         if not 0 <= p <= 1:

@@ -2,8 +2,9 @@
 
 `dropout(x, kept, scale)` takes a mask of one byte an element. `random_dropout(x, call, p)` makes its mask as it goes, on a GPU in
 the kernel (dropout.cu), and the pullback makes the same again: element i is kept where draw i of the stream `call` is at least
-p 2^32. `keep(call, shape, p)` is that mask. The draws are NumPy's Philox of key 0 whose counter ends in (call, 0), as uint32, in
-the order of dropout.cu: groups of (2, 32, 4) of them come as (32, 2, 4).
+p 2^32. `stream_dropout(x, stream, p)` is the same with `stream` = [0, call] as uint64 in an array, for programs that draw anew
+at each run. `keep(call, shape, p)` is that mask. The draws are NumPy's Philox of key 0 whose counter ends in (call, 0), as
+uint32, in the order of dropout.cu: groups of (2, 32, 4) of them come as (32, 2, 4).
 """
 from __future__ import annotations
 
@@ -42,11 +43,21 @@ def random_dropout(xp):
     return run
 
 
-def launched(xp: Any, x: Any, call: int, p: float, scale: float) -> Any:
+def stream_dropout(xp):
+    on_gpu, drawn = has_kernels(xp), random_dropout(xp)
+
+    def run(x, stream, p):
+        if on_gpu and taken(x):
+            return launched(xp, x, 0, p, 1 / (1 - p) if p < 1 else 0.0, stream)
+        return drawn(x, int(stream[1]), p)
+    return run
+
+
+def launched(xp: Any, x: Any, call: int, p: float, scale: float, stream: Any = None) -> Any:
     x, y = xp.ascontiguousarray(x), xp.empty(x.shape, x.dtype)
     width = pack_width(x, y, length=0)                    # the kernel takes a tail
     launch(DROPOUT, "dropout", (x.dtype, width), blocks(x.size, width), 256,
-           (x, None, y, call, threshold(p), scale, x.size), flops=x.size)
+           (x, stream, y, call, threshold(p), scale, x.size), flops=x.size)
     return y
 
 

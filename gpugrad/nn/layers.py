@@ -97,8 +97,10 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
     if not training or p == 0:
         return x if x is given else Tensor(x._data.copy())
     generator = generator or default_generator()
-    if in_one_launch(x) and has_kernels(module_of(x._data)) and not MAPS.get():     # a trace has it drawn at each run
-        return T.random_dropout(x, call=generator.word(), p=p)
+    if in_one_launch(x) and not MAPS.get():
+        if has_kernels(module_of(x._data)):
+            return T.random_dropout(x, call=generator.word(), p=p)
+        return T.stream_dropout(x, generator.stream(x.device), p=p)                # a trace, whose runs have streams of their own
     kept = generator.keep(p, size=x.shape, device=x.device)
     return T.dropout(x, kept, scale=1 / (1 - p) if p < 1 else 0.0)
 

@@ -342,3 +342,5 @@ Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, s
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),
           keep="kept", batch=aligned("dropout"), impl=dropout.dropout)
 linear_in("random_dropout", lambda m, g, x, call, p: m.random_dropout(g, call=call, p=p), impl=dropout.random_dropout)
+Primitive("stream_dropout", lambda m, g, want, y, x, stream, p: (m.stream_dropout(g, stream, p=p), None),
+          jvp=lambda m, ts, y, x, stream, p: m.stream_dropout(ts[0], stream, p=p), keep="stream", impl=dropout.stream_dropout)

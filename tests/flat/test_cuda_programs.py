@@ -308,6 +308,21 @@ def test_errors():
         gg.compile(lambda x, y: x * y)(x, other)
 
 
+def test_dropout_draws_its_mask_in_the_graph_and_the_same_on_the_way_back(monkeypatch):
+    x, w = on_sim(draw(40, 64), draw(64, 64))
+    grads = gg.value_and_grad(lambda x, w: gg.sum(gg.sin(gg.nn.dropout(gg.linear(x, w), 0.3))), argnums=(0, 1))
+    gg.random.seed(5)
+    wanted = [host(grads(x, w)) for _ in range(4)]
+    monkeypatch.setattr("gpugrad.random.keep", None)                 # the mask as the host would draw it
+    compiled = gg.compile(grads)
+    gg.random.seed(5)
+    for each in wanted:
+        out, log = replayed(compiled, x, w)
+        agree(host(out), each, rtol=1e-4, atol=1e-4)
+    assert [n.split("<")[0] for n in names(log)].count("dropout") == 2
+    assert not any(np.array_equal(a[0], b[0]) for a, b in zip(wanted, wanted[1:], strict=False))
+
+
 def test_draws_are_new_at_each_run():
     x, = on_sim(np.ones((4, 8), "f4"))
     f = lambda x: gg.nn.dropout(x, 0.5, training=True) * gg.random.normal(size=8, dtype="f4", device="sim")
