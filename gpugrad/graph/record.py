@@ -239,9 +239,9 @@ def check_finite(prim: Any, xs: tuple, y: Any) -> None:
 
 
 def user_line() -> str:
-    """file:line and text of the innermost frame outside gpugrad."""
+    """file:line and text of the innermost frame outside gpugrad, whose own `with` statements go through contextlib."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("gpugrad."):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(("gpugrad.", "contextlib")):
         frame = frame.f_back
     name, number = frame.f_code.co_filename, frame.f_lineno
     return f"{name}:{number}: {linecache.getline(name, number).strip()}"

@@ -378,9 +378,10 @@ def test_control_flow_names_the_line(decide, make):
         gg.compile(decide)(make())
 
 
-def test_shapes_that_depend_on_values():
-    with pytest.raises(TraceError, match="compile"):
-        gg.compile(lambda x: gg.sum(x[x > 0]))(X)
+@pytest.mark.parametrize("f", [lambda x: gg.sum(x[x > 0]), lambda x: gg.argwhere(x), lambda x: gg.isin(x, [1.0])])
+def test_shapes_that_depend_on_values_name_the_line(f):
+    with pytest.raises(TraceError, match=r"compile: .*test_compile\.py:\d+"):
+        gg.compile(f)(X)
 
 
 def test_errors_of_a_later_call(backend):
