@@ -21,6 +21,7 @@ class Adam(Optimizer):
     """
 
     options = frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"})
+    elementwise = True
     decoupled = False
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,

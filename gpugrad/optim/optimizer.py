@@ -12,16 +12,17 @@ from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
 from gpugrad.kernels.optim import KINDS, Arena
+from gpugrad.optim.bundle import Bundle, bundles
 from gpugrad.trees import flatten
 
 
 class Slot:
-    """A parameter, the arrays that its optimiser keeps for it, and how many steps it has had."""
+    """A parameter, the arrays that its optimiser keeps for it, and how many steps it has had. A bundle's has no Tensor."""
 
     __slots__ = ("tensor", "arrays", "step")
 
-    def __init__(self, tensor: Tensor):
-        self.tensor = tensor
+    def __init__(self, tensor: Tensor | None = None):
+        self.tensor: Any = tensor
         self.arrays: dict[str, Any] = {}
         self.step = 0
 
@@ -38,6 +39,7 @@ class Optimizer:
         self.groups: list[dict[str, Any]] = []
         self._slots: dict[Tensor, Slot] = {}
         self._arenas: dict[tuple, tuple[list[Slot], Arena]] = {}
+        self._bundles: dict[int, tuple[list[int], list[Bundle]]] = {}
         for tree, options in groups_of(params):
             self.check({**defaults, **options})
             tensors = [parameter(self.op, leaf) for leaf in flatten(tree)[0]]
@@ -98,6 +100,8 @@ class Optimizer:
         The first step moves them into an arena. Their Tensors stay, with views of it as their arrays.
         """
         tensors = group["params"]
+        if tensors and type(tensors[0]._data) is numpy.ndarray:
+            return self.step_bundles(number, tensors, options, time)
         if not tensors or not has_kernels(module_of(tensors[0]._data)):
             return tensors
         kinds: dict[tuple, list[Slot]] = {}
@@ -113,6 +117,25 @@ class Optimizer:
             arena = RAW[type(first)].at_home(self.step_kind)(first, kind, slots, options)
             mark_changed(arena.whole("weights"), time)
         return left
+
+    def step_bundles(self, number: int, tensors: list[Tensor], options: dict[str, Any], time: int) -> list[Tensor]:
+        """Step the small parameters of the host that were bundled at the group's first step; return the others."""
+        if not self.elementwise:
+            return tensors
+        known, found = self._bundles.get(number, (None, []))
+        names = list(map(id, tensors))
+        if known != names:
+            found = bundles([self._slots[tensor] for tensor in tensors], Slot)
+            self._bundles[number] = names, found
+        stepped: set[Tensor] = set()
+        for bundle in found:
+            if bundle.gather():
+                bundle.whole.step += 1
+                self.update(bundle.whole, bundle.weights, bundle.gradients, options)
+                bundle.stepped()
+                mark_changed(bundle.weights, time)
+                stepped.update(bundle.tensors)
+        return [tensor for tensor in tensors if tensor not in stepped] if stepped else tensors
 
     def step_kind(self, first: Any, kind: tuple, slots: list[Slot], options: dict[str, Any]) -> Arena:
         """Step parameters that share an arena, which lies beside `first`."""
@@ -171,6 +194,7 @@ class Optimizer:
         require(self.op, "weight_decay", options["weight_decay"], options["weight_decay"] >= 0, "at least 0")
 
     options: frozenset[str] = frozenset()
+    elementwise = False           # an element's update looks at no other element: parameters may be stepped in one piece
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, apart from the parameters: a tree for `gg.save`.

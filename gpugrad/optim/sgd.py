@@ -21,6 +21,7 @@ class SGD(Optimizer):
     """
 
     options = frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov"})
+    elementwise = True
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
                  nesterov: bool = False):
