@@ -287,14 +287,22 @@ def unary_recorder(prim: Any) -> Callable:
 def tensors_recorder(prim: Any) -> Callable:
     """record(prim, xs, params) for an operation with parameters, unrolled for inputs that are all Tensors."""
     impls, outputs = prim.impls, prim.outputs
+    if prim.fits:
+        return lambda *xs, **params: record(prim, xs, params)
+    keeps: dict[int, tuple[bool, list[bool]]] = {}        # by the inputs that need a gradient, as bits behind a first 1
 
     def op(*xs, **params):
         mode = current()
-        if prim.fits or (mode is not RECORD and mode is not LEVELS):
+        if (mode is not RECORD and mode is not LEVELS) or not xs:
             return record(prim, xs, params)
-        values = [x._data for x in xs if type(x) is Tensor]
-        if len(values) != len(xs) or not values:
-            return record(prim, xs, params)
+        values, parents, wanted = [], [], 1
+        for x in xs:
+            if type(x) is not Tensor:
+                return record(prim, xs, params)
+            values.append(x._data)
+            node = x._node
+            parents.append(node)
+            wanted += wanted if node is None else wanted + 1
         kind = type(values[0])
         try:
             y = impls[kind](*values, **params)
@@ -304,14 +312,24 @@ def tensors_recorder(prim: Any) -> Callable:
             y = tuple([v if type(v) is kind else settled(RAW[kind].xp, v) for v in y])
         elif type(y) is not kind:
             y = settled(RAW[kind].xp, y)
-        parents = tuple([x._node for x in xs])
-        if prim.vjp is None or not any(parents):
+        if prim.vjp is None or wanted == 1 << len(xs):
             return wrap(y)
-        keep_y, kept = prim.kept(parents)
+        if wanted not in keeps:
+            keep_y, kept = prim.kept(tuple(parents))
+            keeps[wanted] = keep_y, [i in kept for i in range(len(xs))]
+        keep_y, flags = keeps[wanted]
+        saved = []
+        for v, keep in zip(values, flags):
+            if not keep:
+                shaped = new(Shaped)
+                shaped.shape = v.shape
+                shaped.dtype = v.dtype
+                v = shaped
+            saved.append(v)
         node = new(Node)
         node.prim = prim
-        node.parents = parents
-        node.xs = tuple([v if i in kept else Shaped(v.shape, v.dtype) for i, v in enumerate(values)])
+        node.parents = tuple(parents)
+        node.xs = tuple(saved)
         node.y = y if keep_y else shape_only(y)
         node.params = params
         node.seq = clock()
