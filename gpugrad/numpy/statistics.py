@@ -161,16 +161,16 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: in
     y         more variables, in m's layout
     bias      divide by n instead of n - 1; ddof sets n - ddof
     fweights  how often each observation was made; aweights, how much it counts
+
+    Raises ArgumentError, where weights lie on the host, for negative ones and for broken fweights.
     """
     x = variables(m, rowvar)
     if y is not None:
         x = T.concatenate(x, variables(y, rowvar), axis=0)
     x = as_inexact(to_dtype("cov", x, dtype))
     ddof = (0 if bias else 1) if ddof is None else ddof
-    weights = [to_dtype("cov", as_tensor("cov", w, x), x.dtype) for w in (fweights, aweights) if w is not None]
-    for w in weights:
-        if w.shape != x.shape[1:]:
-            raise ShapeError(f"cov: expected a weight for each of {x.shape[1]} observations, got shape {w.shape}. Check them.")
+    weights = [to_dtype("cov", checked_weights(name, w, x), x.dtype)
+               for name, w in (("fweights", fweights), ("aweights", aweights)) if w is not None]
     total: Any
     if not weights:
         centred = x - T.mean(x, axis=(1,), keepdims=True)
@@ -185,6 +185,18 @@ def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: in
     product = T.matmul(centred, T.swapaxes(T.conj(weighted) if x.dtype.kind == "c" else weighted, axis1=0, axis2=1))
     c = product / (T.maximum(total, 0) if isinstance(total, Tensor) else max(total, 0))
     return T.reshape(c, shape=()) if c.size == 1 else c
+
+
+def checked_weights(name: str, weights: Any, x: Tensor) -> Tensor:
+    w = as_tensor("cov", weights, x)
+    if w.shape != x.shape[1:]:
+        raise ShapeError(f"cov: expected a weight for each of {x.shape[1]} observations, got shape {w.shape}. Check them.")
+    if isinstance(w._data, numpy.ndarray):                 # on a GPU, looking would wait for the device
+        if (w._data < 0).any():
+            raise ArgumentError(f"cov: expected {name} of at least 0, got {short(weights)}. Correct them.")
+        if name == "fweights" and (w._data % 1).any():
+            raise ArgumentError(f"cov: expected whole numbers as fweights, got {short(weights)}. Pass them as aweights.")
+    return w
 
 
 def variables(m: Any, rowvar: bool) -> Tensor:

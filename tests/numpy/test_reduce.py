@@ -370,6 +370,8 @@ BAD = [
      "Tensor: expected one outside the graph"),
     (lambda: gnp.cov(normal(2, 2, 2)), ShapeError, "cov: expected at most two axes"),
     (lambda: gnp.cov(normal(2, 3), fweights=[1, 2]), ShapeError, "cov: expected a weight for each of 3 observations"),
+    (lambda: gnp.cov(np.ones((2, 3)), fweights=np.array([1, 1.5, 2])), ArgumentError, "cov: expected whole numbers as fweights"),
+    (lambda: gnp.cov(np.ones((2, 3)), aweights=np.array([1, -1, 2])), ArgumentError, "cov: expected aweights of at least 0"),
     (lambda: gnp.cumulative_sum(normal(2, 2)), ArgumentError, "cumulative_sum: expected axis= for an array of 2 axes"),
     (lambda: gnp.logcumsumexp(COMPLEX, 0), DtypeError, "logcumsumexp: expected real elements, got complex128"),
     (lambda: gnp.diff(1.0), ShapeError, "diff: expected at least one axis"),
