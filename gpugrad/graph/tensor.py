@@ -71,6 +71,10 @@ class Tensor(Declared):
                 value = Tensor(value)
             if value.shape != self.shape:
                 raise ShapeError(f"grad: expected shape {self.shape}, got {value.shape}. A gradient has its Tensor's shape.")
+            if value.dtype != self.dtype:
+                if value.dtype.kind == "c" and self.dtype.kind != "c":
+                    raise DtypeError(f"grad: expected dtype {self.dtype}, got {value.dtype}. Assign its real part.")
+                value = value.astype(self.dtype)
         self._grad = value
 
     @property

@@ -129,6 +129,15 @@ def test_grad_has_its_tensors_shape(x):
     assert x.grad is None
 
 
+def test_grad_has_its_tensors_dtype():
+    x = gg.tensor(xp.ones(2, "f4"), requires_grad=True)
+    x.grad = xp.array([1.0, 2.0])
+    x.sum().backward()
+    assert (x.grad.dtype, x.grad.tolist()) == (np.float32, [2, 3])
+    with pytest.raises(gg.DtypeError, match="grad: expected dtype float32, got complex128"):
+        x.grad = xp.ones(2) * 1j
+
+
 def test_no_grad_records_nothing_and_nests(x):
     with gg.no_grad():
         assert not (x * 2).requires_grad
