@@ -165,13 +165,20 @@ def stacked(level: int, x: Any, axis: int, sizes: set) -> Batch:
     return Batch(level, lowered(x))
 
 
-def unstacked(level: int, y: Any, axis: int, size: int) -> Tensor:
-    """A result of vmap with its mapped axis in place; results that do not depend on it are repeated."""
+def unstacked(level: int, y: Any, axis: int | None, size: int) -> Tensor:
+    """A result of vmap with its mapped axis in place; results that do not depend on it are repeated, unless axis is None."""
     y = as_output("vmap", y)
+    if axis is None:
+        if isinstance(y, Batch) and y.level == level:
+            raise ArgumentError(f"vmap: expected a result that is the same for all where out_axes is None, got {size} of shape "
+                                f"{y.shape}. Say where their axis is to be.")
+        return y
     if isinstance(y, Batch) and y.level == level:
         y = tensor_of(y.value)
     else:
         y = TRACED.spread(y, shape=(size, *y.shape))
+    if not -y.ndim <= axis < y.ndim:
+        raise ArgumentError(f"vmap: expected out_axes from {-y.ndim} to {y.ndim - 1}, got {axis}. It counts the new axis, too.")
     return moved(y, 0, axis % y.ndim)
 
 

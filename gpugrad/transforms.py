@@ -32,7 +32,7 @@ from gpugrad.primals import (
     unstacked,
     zeros_like,
 )
-from gpugrad.trees import flatten, flatten_like, map_tree
+from gpugrad.trees import flatten, flatten_like, map_tree, stretched
 
 #: vmap over a basis takes at most this many elements of basis at a time.
 BASIS_ELEMENTS = 1 << 24
@@ -148,11 +148,12 @@ def gnvp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:
     return pull(u)[0]
 
 
-def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0, randomness: str = "error") -> Callable:
+def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "error") -> Callable:
     """f over a new axis of its arguments, all at once: vmap(f)(xs)[i] = f(xs[i]).
 
-    in_axes     the axis of each argument (an int for all, or one int or None for each); None: the argument is shared
-    out_axes    where the new axis is in the results
+    in_axes     the axis of each argument (an int for all, or one int or None for each); None: the argument is shared.
+                For an argument that is a tree it may be a tree, which may end earlier
+    out_axes    where the new axis is in the results, an int or such a tree; None: the result is the same for all
     randomness  what gg.random and dropout do inside: "error"; "same" numbers for all elements; "different" ones for each
 
     Raises ArgumentError where axis lengths differ. Operations without a batch rule fall back on a loop over the axis.
@@ -163,15 +164,13 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0, randomness: str = "er
 
     @functools.wraps(f)
     def run(*args, **kwargs):
-        axes = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
-        if len(axes) != len(args):
-            raise ArgumentError(f"vmap: expected in_axes for {len(args)} arguments, got {len(axes)}. Give one for each.")
-        if not all(axis is None or isinstance(axis, int | numpy.integer) for axis in axes):
-            raise ArgumentError(f"vmap: expected in_axes of ints and None, got {in_axes!r}. Give one for each argument.")
+        if isinstance(in_axes, tuple | list) and len(in_axes) != len(args):
+            raise ArgumentError(f"vmap: expected in_axes for {len(args)} arguments, got {len(in_axes)}. Give one for each.")
+        axes = axes_of("in_axes", in_axes, args)
+        leaves, build = flatten(args)
         sizes: set[int] = set()
         with opened() as level:
-            wrapped = [arg if axis is None else map_tree(lambda x, a=axis: stacked(level, x, a, sizes), arg)
-                       for arg, axis in zip(args, axes, strict=True)]
+            wrapped = build([x if a is None else stacked(level, x, a, sizes) for x, a in zip(leaves, axes, strict=True)])
             if len(sizes) != 1:
                 raise ArgumentError(f"vmap: expected one length of the mapped axis, got {sorted(sizes)}. Check in_axes.")
             token = MAPS.set((*MAPS.get(), Map(level, *sizes, randomness)))
@@ -179,9 +178,18 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: int = 0, randomness: str = "er
                 out = f(*wrapped, **kwargs)
             finally:
                 MAPS.reset(token)
-            out = map_tree(lambda y: unstacked(level, y, out_axes, *sizes), out)
-        return map_tree(kind_of(flatten(args)[0]), out)
+            ys, rebuild = flatten(out)
+            ys = [unstacked(level, y, a, *sizes) for y, a in zip(ys, axes_of("out_axes", out_axes, out), strict=True)]
+        return rebuild(list(map(kind_of(leaves), ys)))
     return run
+
+
+def axes_of(name: str, axes: Any, tree: Any) -> list:
+    """The axis of each leaf of vmap's arguments or results."""
+    found = stretched(axes, tree, f"vmap: expected {name} like the tree that it is for")
+    if not all(axis is None or isinstance(axis, int | numpy.integer) for axis in found):
+        raise ArgumentError(f"vmap: expected {name} of ints and None, got {axes!r}. Give one for each argument.")
+    return found
 
 
 def jacobian(f: Callable, argnums: int | Sequence[int] = 0, mode: str = "auto") -> Callable:

@@ -32,6 +32,21 @@ def flatten_like(tree: Any, other: Any, op: str = "tree") -> list:
     return theirs
 
 
+def stretched(prefix: Any, tree: Any, op: str) -> list:
+    """For each leaf of the tree what stands above it in `prefix`, a tree of lists, tuples and dicts that may end earlier."""
+    if not isinstance(prefix, list | tuple | dict):
+        return [prefix] * len(flatten(tree)[0])
+    if isinstance(prefix, dict):
+        fits = isinstance(tree, dict) and prefix.keys() == tree.keys()
+        pairs = [(prefix[k], tree[k]) for k in tree] if fits else []
+    else:
+        fits = isinstance(tree, list | tuple) and len(prefix) == len(tree)
+        pairs = list(zip(prefix, tree, strict=True)) if fits else []
+    if not fits:
+        raise ArgumentError(f"{op}, got {prefix!r} for {_show(describe(tree, []))}. Give one value, or one for each part.")
+    return [x for pair in pairs for x in stretched(*pair, op)]
+
+
 def describe(tree: Any, leaves: list) -> Any:
     """A hashable description of the containers; appends the leaves."""
     if tree is None:
