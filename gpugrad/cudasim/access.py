@@ -27,6 +27,7 @@ class Access(Faults):
         self.place, self.space, self.dtype, self.count = place, space, np.dtype(dtype), count
         self.offset, self.size = offset, self.dtype.itemsize * count
         self.readonly = False  # ld.global.nc: the compiler was promised that nobody writes there
+        self.follows = False  # a plain load: what it finds undefined is followed to its use (see definedness.py)
         self.strong = strong  # ordered by itself (.volatile, .relaxed, .acquire): no race with its like
         self.releases = releases  # .release: publishes what came before, without a fence
         self.shift = self.size.bit_length() - 1
@@ -237,6 +238,11 @@ class Access(Faults):
             return rows, slice(first, first + part.lanes.count)
         return rows, part.at >> self.shift
 
+    def offsets(self, part):
+        """The byte offset of each lane's access in the region."""
+        count = part.lanes.count
+        return part.run + np.arange(count) * self.size if part.at is None else np.broadcast_to(part.at, (count,))
+
     def initialise(self, part, kind, checks):
         if not checks.uninitialised:
             return
@@ -246,7 +252,8 @@ class Access(Faults):
             missing = rows[where] != ones
             if missing.any():
                 bad = missing.reshape(missing.shape[0], -1).any(axis=1) if missing.ndim else np.array([True])
-                self.uninitialised(part, int(np.flatnonzero(bad)[0]), kind, int(bad.sum()))
+                error = self.uninitialised(part, int(np.flatnonzero(bad)[0]), kind, int(bad.sum()))
+                part.lanes.batch.marks.missing(self, part, bad, error)
         if kind != "read":
             rows[where] = ones
 

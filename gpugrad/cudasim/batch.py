@@ -13,7 +13,7 @@ import numpy as np
 from .barriers import Barriers
 from .copies import Copies
 from .definedness import Marks
-from .errors import Timeout
+from .errors import Timeout, Uninitialised
 from .hazards import Hazards, Shadow
 from .lanes import WARP, Lanes
 from .layout import short
@@ -196,7 +196,6 @@ class Batch:
 
     def schedule(self):
         code, blocks = self.kernel.code, self.kernel.blocks
-        functions = code.functions
         self.barriers = Barriers(self, self.kernel.code.barriers)
         pending, patience = {0: [self.everyone]}, Patience(self)
         self.pending = pending
@@ -210,7 +209,7 @@ class Batch:
             self.count(number, lanes)
             marked = (self.marks and not code.touches[number].isdisjoint(self.marks.registers)) or (
                 number in code.shuffles and not lanes.whole_warps)
-            answer = (code.marked(number) if marked else functions[number])(lanes)
+            answer = code.marked(number)(lanes) if marked else self.execute(number, lanes)
             block = blocks[number]
             if block.kind == "jump":
                 self.send(block.targets[0], lanes)
@@ -228,6 +227,14 @@ class Batch:
                     self.send(target, some)
             else:
                 self.proceed(self.barriers.arrive(number, lanes, answer))
+
+    def execute(self, number, lanes):
+        """Run a block's plain function; where a load meets unwritten bytes, go on from there with one that follows them."""
+        try:
+            return self.kernel.code.functions[number](lanes)
+        except Uninitialised as error:
+            met = error
+        return self.marks.resume(number, lanes, met)
 
     def count(self, number, lanes):
         self.launch.block_threads[number] += lanes.count

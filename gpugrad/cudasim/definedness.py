@@ -1,10 +1,13 @@
 """Values that are undefined, and what becomes of them.
 
-A shuffle that reads a lane which does not take part gives anything. That is no error as long as nobody uses it: whole warps
-shuffle, and only some lanes look at what they got. So such values are marked, marks go with the values through arithmetic,
-and an error is raised where one decides something: a branch, an address, a store, a vote.
+A shuffle that reads a lane which does not take part gives anything, and so does a load of bytes that nobody wrote. That is no
+error as long as nobody uses it: whole warps shuffle, and only some lanes look at what they got; merges and stencils load past
+the end of what they have, and drop it. So such values are marked, marks go with the values through arithmetic, and an error
+is raised where one decides something: a branch, an address, a store to global memory, a vote. A store to shared or local
+memory hands it on: the bytes count as unwritten again.
 
-Blocks have a second function that follows marks. It runs where a register has some, or a shuffle could make some.
+Blocks have a second function that follows marks. It runs where a register has some, or a shuffle could make some. A load that
+is the first to meet unwritten bytes stops the plain function, and a second one of what is left of the block goes on from there.
 """
 
 import numpy as np
@@ -22,6 +25,8 @@ class Marks:
 
     def __init__(self, batch):
         self.batch, self.registers, self.origins = batch, {}, []
+        self.memory: dict[int, np.ndarray] = {}  # the same for bytes of shared and local memory, by region
+        self.found = None  # while a load runs whose marks are followed: what it missed, as (part, which lanes, error)
 
     def __bool__(self):
         return bool(self.registers)
@@ -45,9 +50,77 @@ class Marks:
         whole = self.registers.setdefault(register, np.zeros(self.batch.lane_count, np.int32))
         whole[lanes.numbers] = marks
 
+    def missing(self, access, part, bad, error):
+        """A load or atomic met unwritten bytes in the lanes `bad` of a part: note it, or raise the error."""
+        if self.found is None or not access.follows:
+            raise error
+        self.found.append((part, bad, error))
+
+    def resume(self, number, lanes, error):
+        """Go on with a block whose plain function was stopped by a load of unwritten bytes; what the block returns."""
+        code = self.batch.kernel.code
+        start = code.position(number, error.access)
+        if start is None:
+            raise error
+        trace = error.__traceback__
+        while trace.tb_frame.f_code.co_name != f"block_{number}":
+            trace = trace.tb_next
+        values = dict(trace.tb_frame.f_locals)
+        return code.marked(number, start)(lanes, values)
+
+    def store(self, region, offsets, marks, size):
+        """Undefined values were stored: the bytes count as unwritten again, and remember where the values came from."""
+        whole = self.memory.setdefault(id(region), np.zeros(region.size, np.int32))
+        for k in range(size):
+            region.initialised[offsets + k], whole[offsets + k] = 0, marks
+
+    def stored_at(self, region, offsets):
+        """The marks of values that were stored at unwritten bytes, 0 where none was."""
+        whole = self.memory.get(id(region))
+        return np.zeros(offsets.size, np.int32) if whole is None else whole[offsets]
+
     def used(self, marks, place):
         if marks.any():
             raise self.origins[int(marks[np.flatnonzero(marks)[0]]) - 1](place)
+
+
+def following(access):
+    """For `marked` of a load."""
+    def run(lanes, base, of_base):
+        marks = lanes.batch.marks
+        marks.used(of_base, access.place)
+        marks.found = []
+        try:
+            values = access.load(lanes, base)
+        finally:
+            found, marks.found = marks.found, None
+        out = np.zeros(lanes.count, np.int32) if found else NONE
+        for part, bad, error in found:
+            where = np.flatnonzero(np.broadcast_to(bad, (part.lanes.count,)))
+            stored = marks.stored_at(part.region, access.offsets(part)[where])
+            mine = np.where(stored == 0, marks.new(unwritten(error)), stored)
+            out[where if part.selector is None else part.selector[where]] = mine
+        return values, out
+    return run
+
+
+def storing(access):
+    """For `marked` of a store."""
+    def run(lanes, base, *values):
+        marks, values, of_values = lanes.batch.marks, values[: access.count], values[access.count:]
+        of_base, *of_values = of_values
+        marks.used(of_base, access.place)
+        marked = np.broadcast_to(np.maximum.reduce(of_values), (lanes.count,))
+        access.store(lanes, base, *values)
+        if marked.any():
+            for part in access.locate(lanes, base, "write"):
+                mine = marked if part.selector is None else marked[part.selector]
+                if part.space == "global" or part.region.initialised is None:
+                    marks.used(mine, access.place)
+                else:
+                    marks.store(part.region, access.offsets(part)[mine != 0], mine[mine != 0], access.size)
+        return (), NONE
+    return run
 
 
 def selected(choose):
@@ -74,6 +147,13 @@ class MarkedWriter(BlockWriter):
         super().__init__(number, numbers, namespace, layout, kernel)
         self.place, self.marks = place, {}
 
+    def after(self, plain):
+        """Begin where the writer `plain` of the block's first instructions stopped: its variables are in `values`."""
+        self.values = {register: dict(known) for register, known in plain.values.items()}
+        self.fresh, self.written = plain.fresh, dict(plain.written)
+        self.signature = f"{self.prefix}_{self.number}(lanes, values)"
+        self.lines += [f'{name} = values["{name}"]' for known in self.values.values() for name in known.values()]
+
     def mark_of(self, operand):
         """The name of the marks of an operand, None where it can have none."""
         register = operand.register if isinstance(operand, Negated) else operand
@@ -89,7 +169,7 @@ class MarkedWriter(BlockWriter):
         mark = self.name()
         if step.marked is not None:
             given = ", ".join([*arguments, *(m or self.bind("n", NONE) for m in marks)])
-            targets = f"({', '.join(names)},)" if len(names) > 1 else names[0]
+            targets = names[0] if len(names) == 1 else f"({', '.join(names)})"
             self.lines.append(f"{targets}, {mark} = {self.bind('f', step.marked)}({given})  # {instruction.text}")
         else:
             known = list(dict.fromkeys(m for m in marks if m))
@@ -112,6 +192,14 @@ class MarkedWriter(BlockWriter):
 
     def before_the_end(self, last):
         self.use([m for operand, _ in last.reads if (m := self.mark_of(operand))], None)
+
+
+def unwritten(error):
+    """What raises where a value is used that a load found in bytes which nobody wrote; `error` is the load's."""
+    def used(place):
+        said = str(error) if place == error.access.place else f"{error} What was found is used at {place}."
+        return type(error)(said, **error.__dict__)
+    return used
 
 
 def undefined(message, facts):

@@ -45,7 +45,9 @@ class Misaligned(MemoryFault):
 
 
 class Uninitialised(MemoryFault):
-    """The bytes were never written."""
+    """The bytes were never written, and what a load found there was used."""
+
+    access = None  # the Access that met them
 
 
 class StackOverflow(MemoryFault):

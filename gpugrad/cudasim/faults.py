@@ -55,13 +55,16 @@ class Faults:
                    f"of a matrix needs {what} as a multiple of {wanted}", "Align it, or widen the rows.", "", int(bad.sum()))
 
     def uninitialised(self, part, position, kind, count):
+        """The Uninitialised error of lanes that read bytes which nobody wrote, to be raised."""
         at = part.run + position * self.size if part.at is None else int(np.atleast_1d(part.at)[position])
         inside = part.lanes.batch.window_offset(part.space, at)
         copied = (part.region.initialised[at: at + self.size] == UNDER_WAY).any()
-        self.fault(Uninitialised, part.lanes, position, inside + part.region.start, part.region, kind,
-                   "must find written bytes", "Wait for the copy first." if copied else "Write them first.",
-                   f"{self.size} bytes of {part.lanes.batch.describe_offset(part.space, part.region, inside)} "
-                   + ("that an asynchronous copy may not have reached" if copied else "that nobody wrote"), count)
+        error = self.told(Uninitialised, part.lanes, position, inside + part.region.start, part.region, kind,
+                          "must find written bytes", "Wait for the copy first." if copied else "Write them first.",
+                          f"{self.size} bytes of {part.lanes.batch.describe_offset(part.space, part.region, inside)} "
+                          + ("that an asynchronous copy may not have reached" if copied else "that nobody wrote"), count)
+        error.access = self
+        return error
 
     def racing(self, part, position, kind, other, at, who="different warps must be ordered by a barrier",
                advice="Put __syncthreads() between the two."):
@@ -76,11 +79,14 @@ class Faults:
             kernel=self.place.kernel, block=block, thread=thread, address=inside + part.region.start, array=array,
             line=self.place.line, source=self.place.source, ptx=self.place.ptx)
 
-    def fault(self, error, lanes, position, address, region, kind, expected, advice, where="", count=1):
+    def fault(self, *what):
+        raise self.told(*what)
+
+    def told(self, error, lanes, position, address, region, kind, expected, advice, where="", count=1):
         block, thread = lanes.coordinates(position)
         others = f" ({count - 1} more threads alike)" if count > 1 else ""
         name = None if region is None else lanes.batch.name_of(region)
-        raise error(
+        return error(
             f"{self.place.kernel}: {VERBS[kind]} of {self.size} bytes {expected}, got address {address:#x}"
             f"{', ' + where if where else ''}, from thread {show_index(thread)} of block {show_index(block)}{others} at "
             f"{self.place}. {advice}",

@@ -50,13 +50,19 @@ class Generated:
         self.shuffles: set[int] = set()
         self.touches: list[set] = []
         self.write_marked: Any = None
-        self.marked_functions: dict[int, Any] = {}
+        self.marked_functions: dict[tuple, Any] = {}
+        self.steps: list = []
 
-    def marked(self, number):
-        """The function of a block that follows what is undefined."""
-        if number not in self.marked_functions:
-            self.marked_functions[number] = self.write_marked(number)
-        return self.marked_functions[number]
+    def marked(self, number, start=None):
+        """The function of a block that follows what is undefined; with `start`, of its instructions from there on."""
+        if (number, start) not in self.marked_functions:
+            self.marked_functions[number, start] = self.write_marked(number, start)
+        return self.marked_functions[number, start]
+
+    def position(self, number, access):
+        """Which of a block's instructions is the load of an Access; None if none is."""
+        decoded, _ = self.steps[number]
+        return next((k for k, step in enumerate(decoded) if getattr(step.call, "__self__", None) is access), None)
 
 
 def generate(blocks, kernel, compiled, files, layout, exact):
@@ -85,14 +91,19 @@ def generate(blocks, kernel, compiled, files, layout, exact):
     out.shuffles = {n for n, block in enumerate(blocks) if any(i.parts[0] == "shfl" for i in block.instructions)}
     out.touches = [{numbers[r] for r in out.live_in[n] | out.defines[n] if r in numbers} for n in range(len(blocks))]
 
-    def write_marked(number):
+    def write_marked(number, start):
         def place(instruction):
             return place_of(instruction or blocks[number].last, kernel, compiled, files)
         writer = MarkedWriter(number, numbers, namespace, layout, kernel, place)
-        text = writer.write(steps[number][0], blocks[number].instructions, steps[number][1], live[number])
+        (decoded, last), instructions = steps[number], blocks[number].instructions
+        if start is not None:
+            plain = BlockWriter(number, numbers, {}, layout, kernel)
+            plain.steps(decoded[:start], instructions[:start])
+            writer.after(plain)
+        text = writer.write(decoded[start:], instructions[start:], last, live[number])
         exec(compile(text, f"<{kernel}>", "exec"), namespace)
         return namespace[f"marked_{number}"]
-    out.write_marked = write_marked
+    out.write_marked, out.steps = write_marked, steps
     out.calls = {n: call_of(n, blocks, out, layout) for n, block in enumerate(blocks) if block.kind == "call"}
     out.functions = [namespace[f"block_{number}"] for number in range(len(blocks))]
     out.register_types = [register.type for register in numbers]

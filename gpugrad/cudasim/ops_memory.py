@@ -5,6 +5,7 @@ import numpy as np
 from . import atomics
 from .access import Access
 from .decode import Step, opcode
+from .definedness import following, storing
 from .ptx import SINK, Address, Group, Immediate, Register
 from .types import NUMPY
 
@@ -49,11 +50,11 @@ def access(i, address, count=None):
 def load(i):
     target, address = i.operands[:2]
     site, space = access(i, address)
-    site.readonly = i.has("nc")
+    site.readonly, site.follows = i.has("nc"), True
     site.strong = site.strong or address in i.layout.atomic_places
     targets = target.items if isinstance(target, Group) else (target,)
     return Step(site.load, [base_of(i, address)], [(None if t == SINK else t, i.type) for t in targets],
-                f"{space} load", lanes=True)
+                f"{space} load", lanes=True, marked=following(site))
 
 
 @opcode("st")
@@ -61,7 +62,8 @@ def store(i):
     address, source = i.operands[:2]
     site, space = access(i, address)
     sources = source.items if isinstance(source, Group) else (source,)
-    return Step(site.store, [base_of(i, address), *((s, i.type) for s in sources)], [], f"{space} store", lanes=True)
+    return Step(site.store, [base_of(i, address), *((s, i.type) for s in sources)], [], f"{space} store", lanes=True,
+                marked=storing(site))
 
 
 @opcode("atom", "red")

@@ -16,20 +16,24 @@ class BlockWriter:
         self.number, self.numbers, self.namespace = number, numbers, namespace
         self.layout, self.kernel = layout, kernel
         self.lines, self.values, self.fresh = [], {}, 0
+        self.written: dict[Register, None] = {}
+        self.signature = f"{self.prefix}_{number}(lanes)"
 
-    def write(self, decoded, instructions, last, live_out):
-        written: dict[Register, None] = {}
+    def steps(self, decoded, instructions):
         for step, instruction in zip(decoded, instructions, strict=True):
             self.call(step, instruction)
-            written |= {r: None for r, _ in step.writes if r is not None}
+            self.written |= {r: None for r, _ in step.writes if r is not None}
+
+    def write(self, decoded, instructions, last, live_out):
+        self.steps(decoded, instructions)
         answer = ", ".join(self.value(operand, kind) for operand, kind in last.reads) if last else ""
-        for register in written:
+        for register in self.written:
             if register in live_out:
                 self.write_back(register)
         if last:
             self.before_the_end(last)
             self.lines.append(f"return {answer}")
-        return f"def {self.prefix}_{self.number}(lanes):\n" + "".join(f"    {line}\n" for line in self.lines or ["pass"])
+        return f"def {self.signature}:\n" + "".join(f"    {line}\n" for line in self.lines or ["pass"])
 
     def call(self, step, instruction):
         arguments = [self.value(operand, kind) for operand, kind in step.reads]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad.cudasim import ArgumentError, OutOfBounds, Race, Uninitialised, WarpDivergence
+from gpugrad.cudasim import ArgumentError, BarrierDivergence, OutOfBounds, Race, Uninitialised, WarpDivergence
 
 LAYER_NORM = r"""
 extern "C" __global__ void layer_norm(float* y, const float* x, const float* gain, int cols) {
@@ -52,7 +52,7 @@ MUTANTS = {
     "row by blocks of threads": (None, "x + blockIdx.x * cols", "x + blockIdx.x * blockDim.x"),
     "gain by vectors": (None, "* gain[c]", "* reinterpret_cast<const float4*>(gain + 1)[c / 4].x"),
     "columns unwritten in shared memory": (Uninitialised, "{ row[c] = in[c];", "{ if (c & 1) row[c] = in[c];"),
-    "early return": (WarpDivergence, "  float sum = 0;", "  if (t >= cols - 128) return;\n  float sum = 0;"),
+    "early return": (BarrierDivergence, "  float sum = 0;", "  if (t >= cols - 128) return;\n  float sum = 0;"),
     "integer for a pointer": (ArgumentError, "const float* gain, int cols", "int cols, const float* gain"),
     "wider scalar": (ArgumentError, "int cols", "long long cols"),
     "float scalar": (ArgumentError, "int cols", "float columns"),

@@ -35,7 +35,7 @@ USES = {
     "a branch": "if (x > 3) __threadfence(); y[t] = __float_as_int(x) == 77 ? 1 : 0;",
     "an atomic": "atomicAdd(y, x);",
     "a vote": "y[t] = __any_sync(__activemask(), x > 2);",
-    "shared memory": "__shared__ float s[64]; s[t] = x; __syncthreads(); y[t] = s[0];",
+    "shared memory": "__shared__ float s[64]; s[t] = x; __syncthreads(); y[t] = s[n - 1 - t];",
     "arithmetic and a store": "y[t] = sinf(x) * 0.5f + y[t];",
     "a second shuffle": "y[t] = __shfl_sync(~0u, x, 15);",
     "a barrier that counts": "y[t] = __syncthreads_count(x > 3);",
