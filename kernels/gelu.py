@@ -120,9 +120,9 @@ def near(m, x):
     return m.minimum(m.maximum(x, -FAR), FAR)
 
 
-def inner_tanh(m, x):
-    """t."""
-    return m.tanh((x * x * (K * C) + K) * x)
+def half(m, x):
+    """h = (1 + t) / 2 of x that is near."""
+    return (m.tanh((x * x * (K * C) + K) * x) + 1.0) * 0.5
 
 
 def slope(m, x):
@@ -131,15 +131,16 @@ def slope(m, x):
 
 
 def tanh_slope(m, x):
+    """h (1 + (1 - h) 2 x u'), in which h is that of the function."""
     x = near(m, x)
-    t = inner_tanh(m, x)
-    return (t + 1.0) * ((1.0 - t) * ((x * x * (3 * C * K) + K) * x) + 1.0) * 0.5
+    h = half(m, x)
+    return h * ((1.0 - h) * ((x * x * (6 * C * K) + 2 * K) * x) + 1.0)
 
 
 #: primitive -> its formula
 FORMULAS = {
     "gelu": lambda m, x: distribution(m, x) * not_below(m, x),
     "gelu_slope": slope,
-    "gelu_tanh": lambda m, x: (inner_tanh(m, near(m, x)) + 1.0) * not_below(m, x) * 0.5,
+    "gelu_tanh": lambda m, x: half(m, near(m, x)) * not_below(m, x),
     "gelu_tanh_slope": tanh_slope,
 }
