@@ -8,10 +8,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
+import numpy
+
 from gpugrad.machine import cores
 
 #: Threads that work on tiles, the caller's own included.
 WORKERS = min(cores(), 16)
+#: Elements of NumPy's buffers in a tile. What is broadcast along rows that are shorter than a buffer is copied there first, which
+#: takes as long as the sum itself; of buffers below a few hundred, filling them would count.
+BUFFER = 512
 
 
 @functools.cache
@@ -32,9 +37,11 @@ def in_tiles(tile: Callable, rows: int, step: int, scratch: Sequence[tuple]) -> 
                 return
             tile(i, min(i + step, rows), *arrays)
 
+    usual = numpy.setbufsize(BUFFER)                      # in this thread's context, which the others copy
     others = [pool(os.getpid()).submit(contextvars.copy_context().run, work, arrays) for arrays in scratch[1:]]
     try:
         work(scratch[0])
     finally:
         for other in others:
             other.cancel() or other.result()
+        numpy.setbufsize(usual)

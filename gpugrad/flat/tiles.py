@@ -15,12 +15,12 @@ import numpy
 from gpugrad.flat.ir import Graph, Op, Value
 
 #: Elements of its widest array that a tile holds: shorter passes are spent on threads waiting for each other.
-TILE = 1 << 17
+TILE = 1 << 16
 #: Elements that the operations of a group read and make, below which threads cost what they save: of 4 operations on two busy
 #: cores, a tie at 2.8 million, 1.3 times faster at 5.5 million.
 LEAST = 1 << 22
 #: Elements of a tile that is no longer in any cache: rows so long are not worth a group.
-WIDEST = 8 * TILE
+WIDEST = 1 << 20
 #: Operations on arrays below this begin no group; they join one whose rows they take, such as the means of rows.
 SMALL = 1 << 12
 
