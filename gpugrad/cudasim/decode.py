@@ -7,6 +7,7 @@ because registers must not share memory.
 
 from dataclasses import dataclass
 
+from . import modifiers
 from .errors import Place, PtxError
 from .ptx import SINK, Group, Symbol
 from .types import NUMPY
@@ -86,6 +87,9 @@ def decode(instruction, place, layout, exact):
     handler = HANDLERS.get(decoding.parts[0])
     if handler is None:
         raise decoding.unknown()
+    strange = modifiers.unknown(decoding.parts, NUMPY)
+    if strange:
+        raise decoding.unknown(f"with .{strange}")
     try:
         step = handler(decoding)
     except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as reason:

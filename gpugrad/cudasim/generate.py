@@ -10,6 +10,7 @@ from typing import Any
 
 from . import (
     heap,
+    ops_bits,
     ops_control,
     ops_convert,
     ops_float,
@@ -18,6 +19,7 @@ from . import (
     ops_mbarrier,
     ops_memory,
     ops_tiles,
+    ops_video,
     ops_warp,
     ops_wmma,
     stack,
@@ -30,8 +32,8 @@ from .types import NUMPY
 from .writer import BlockWriter
 
 # Imported for their handlers.
-FAMILIES = (heap, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_tiles, ops_warp,
-            ops_wmma, stack)
+FAMILIES = (heap, ops_bits, ops_control, ops_convert, ops_float, ops_integer, ops_matrix, ops_mbarrier, ops_memory, ops_tiles,
+            ops_video, ops_warp, ops_wmma, stack)
 
 
 class Generated:

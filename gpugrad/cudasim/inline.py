@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import PtxError
 from .flow import Block, components
-from .ptx import Address, Group, Instruction, Label, Negated, Register, Symbol, size_of
+from .ptx import Address, Group, Instruction, Label, Negated, Part, Register, Symbol, size_of
 
 INTRINSICS = ("vprintf", "__assertfail", "malloc", "free")
 COPIES = ("<pass>", "<take>")  # (to, from, who calls)
@@ -219,6 +219,8 @@ def rename(operand, prefix, names):
             return Register(prefix + name, kind) if prefix else operand
         case Negated(register):
             return Negated(rename(register, prefix, names))
+        case Part(register, selector):
+            return Part(rename(register, prefix, names), selector)
         case Symbol(name):
             return Symbol(names.get(name, name))
         case Address(base, offset):

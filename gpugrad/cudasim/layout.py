@@ -4,7 +4,7 @@ import numpy as np
 
 from . import memory
 from .errors import PtxError
-from .ptx import Address, Group, Negated, Register, size_of
+from .ptx import Address, Group, Negated, Part, Register, size_of
 from .types import UNSIGNED
 
 FUNCTIONS = 4 << 40  # functions have addresses only to be compared
@@ -213,7 +213,7 @@ def registers_in(operands):
         match operand:
             case Register():
                 yield operand
-            case Negated(register):
+            case Negated(register) | Part(register, _):
                 yield register
             case Address(base, _) if isinstance(base, Register):
                 yield base

@@ -7,7 +7,8 @@ from .decode import copied, opcode
 from .layout import WINDOWS
 from .ops_half import HALF_TYPES, from_float32, from_float64, to_float32
 from .ptx import Group
-from .types import NUMPY, UNSIGNED, pack
+from .small_floats import PAIRS, decoded, encoded
+from .types import NUMPY, UNSIGNED, high_half, low_half, pack
 
 INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
@@ -66,25 +67,88 @@ def isspacep(i):
 
 @opcode("cvt")
 def cvt(i):
+    if i.has("pack"):
+        return pack_integers(i)
     result, source = i.types[-2:]
-    if len(i.types) == 2 and result in ("f16x2", "bf16x2") and source == "f32":
-        single, mode, relu = result[:-2], i.rounding, i.has("relu")
+    if len(i.types) != 2 or i.has("rs", "scaled"):
+        return None
+    if result in PAIRS:
+        return to_small_floats(i, result[:-2], source)
+    if source in PAIRS:
+        return from_small_floats(i, result, source[:-2])
+    if result in ("f16x2", "bf16x2") and source == "f32":
+        single, mode = result[:-2], i.rounding
 
         def packed(high, low):
-            if relu:
-                high, low = (np.where(x > 0, x, np.where(np.isnan(x), x, np.float32(0))) for x in (high, low))
+            high, low = (relu(i, saturated_finite(i, x, single)) for x in (high, low))
             return pack(*(np.asarray(from_float32(x, single, mode)).view(np.uint16) for x in (low, high)))
         return i.step(packed, ["f32", "f32"], [result], "conversion")
-    if len(i.types) != 2 or i.has("satfinite", "scaled"):
-        return None
     if result == "tf32":
-        return i.step(lambda x: to_tf32(x, i.rounding), ["f32"], ["tf32"], "conversion")
+        return i.step(lambda x: relu(i, to_tf32(x, i.rounding, i.has("satfinite"))), ["f32"], ["tf32"], "conversion")
     function = conversion(i, result, source)
     return None if function is None else i.step(function, [source], [result], "conversion")
 
 
-def to_tf32(x, mode):
-    """float32 with 10 fraction bits, nearest: ties away from zero for .rna, to even for .rn."""
+def relu(i, x):
+    """x with negative numbers as zeros where the instruction says .relu."""
+    if not i.has("relu"):
+        return x
+    wide = x.view(np.float32)
+    return np.where(wide > 0, x, np.where(np.isnan(wide), x, x.dtype.type(0)))
+
+
+LARGEST = {"f16": np.float32(65504), "bf16": np.uint32(0x7F7F0000).view(np.float32)}
+
+
+def saturated_finite(i, x, kind):
+    """What is too large for a 16-bit float as the largest of them, where the instruction says .satfinite."""
+    return np.clip(x, -LARGEST[kind], LARGEST[kind]) if i.has("satfinite") else x
+
+
+def to_small_floats(i, kind, source):
+    """Two numbers into the bytes of a half word, or the halves of a byte, the first operand highest."""
+    shift = np.uint16(4 if kind == "e2m1" else 8)
+    dtype = np.uint8 if kind == "e2m1" else np.uint16
+
+    def both(high, low):
+        codes = (encoded(relu(i, x).astype(np.float64), kind).astype(np.uint16) for x in (high, low))
+        high, low = codes
+        return (high << shift | low).astype(dtype)
+    if not i.has("satfinite"):
+        return None
+    if source == "f32":
+        return i.step(both, ["f32", "f32"], [f"{kind}x2"], "conversion")
+    single = source.removesuffix("x2")
+
+    def from_pair(word):
+        low, high = (to_float32(half(word).view(NUMPY[single]), single) for half in (low_half, high_half))
+        return both(high, low)
+    return i.step(from_pair, [source], [f"{kind}x2"], "conversion") if source in ("f16x2", "bf16x2") else None
+
+
+def from_small_floats(i, result, kind):
+    shift = np.uint16(4 if kind == "e2m1" else 8)
+
+    def run(word):
+        low, high = word.astype(np.uint16), word.astype(np.uint16) >> shift
+        return pack(*(from_float32(relu(i, decoded(x, kind).astype(np.float32)), result[:-2]) for x in (low, high)))
+    return i.step(run, [f"{kind}x2"], [result], "conversion") if result in ("f16x2", "bf16x2") else None
+
+
+def pack_integers(i):
+    """cvt.pack: two s32 clamped to 16, 8, 4 or 2 bits, side by side in front of what the third operand holds of them."""
+    kind = i.parts[i.parts.index("pack") + 2]
+    bits, signed, behind = int(kind[1:]), kind[0] == "s", len(i.operands) > 3
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+    def run(a, b, c=np.False_):
+        a, b = (np.clip(x, low, high).astype(np.int64) & ((1 << bits) - 1) for x in (a, b))
+        return ((c.astype(np.int64) << 2 * bits | a << bits | b) & 0xFFFFFFFF).astype(np.uint32)
+    return i.step(run, ["s32", "s32"] + ["b32"] * behind, ["b32"], "conversion")
+
+
+def to_tf32(x, mode, finite=False):
+    """float32 with 10 fraction bits, nearest: ties away from zero for .rna, to even for .rn; if finite, none overflows."""
     bits = np.asarray(x).view(np.uint32)
     if mode == "rna":
         rounded = bits + np.uint32(0x1000)
@@ -92,7 +156,13 @@ def to_tf32(x, mode):
         rounded = bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))
     else:
         rounded = bits
+    if finite:
+        rounded = np.where(np.abs(x) > MOST_TF32, np.copysign(MOST_TF32, x).view(np.uint32), rounded)
+        return np.where(np.isnan(x), bits, rounded) & np.uint32(0xFFFFE000)
     return np.where(np.isfinite(x), rounded, bits) & np.uint32(0xFFFFE000)
+
+
+MOST_TF32 = np.uint32(0x7F7FE000).view(np.float32)
 
 
 def conversion(i, result, source):
@@ -115,9 +185,13 @@ def float_to_float(i, result, source):
     read = widened(source)
     integral = next((INTEGRAL[part] for part in i.parts if part in INTEGRAL), None)
     mode = i.rounding
+    if i.has("satfinite") and result not in LARGEST:
+        return None
 
     def run(x):
         x = flushed(i, read(x))
+        if i.has("satfinite"):
+            x = saturated_finite(i, x, result)
         if integral is not None:
             x = integral(x)
         elif result == source:
@@ -125,7 +199,7 @@ def float_to_float(i, result, source):
         if i.has("sat"):
             x = np.where(x > 0, np.minimum(x, x.dtype.type(1)), x.dtype.type(0))
         if i.has("relu"):
-            x = np.where(x > 0, x, np.where(np.isnan(x), x, x.dtype.type(0)))
+            x = relu(i, x)
         if result in HALF_TYPES:
             if x.dtype == np.float64:
                 return x.astype(np.float16) if result == "f16" else from_float32(x.astype(np.float32), result, mode)

@@ -1,9 +1,11 @@
 """float32 and float64 instructions, comparisons and selections."""
 
+import copy
+
 import numpy as np
 
 from . import approx, rounding
-from .decode import opcode
+from .decode import Step, opcode
 from .definedness import selected
 from .ops_half import HALF_TYPES, half_arithmetic, half_unary, to_float32
 from .ops_integer import INTEGER
@@ -54,6 +56,8 @@ def dispatch(name, floats, halves=None):
     """Register an opcode whose meaning depends on its type."""
     @opcode(name)
     def handler(i):
+        if i.type == "f32x2":
+            return paired(i, floats)
         if i.type in KIND:
             return floats(i)
         if i.type in HALF_TYPES:
@@ -62,24 +66,28 @@ def dispatch(name, floats, halves=None):
     return handler
 
 
+def paired(i, floats):
+    """An instruction on two float32 in one 64-bit register (sm_100)."""
+    single = copy.copy(i)
+    single.type, single.types = "f32", ["f32"]
+    step = floats(single)
+
+    def run(*words):
+        low = step.call(*(word.astype(np.uint32).view(np.float32) for word in words))
+        high = step.call(*((word >> np.uint64(32)).astype(np.uint32).view(np.float32) for word in words))
+        return low.view(np.uint32).astype(np.uint64) | high.view(np.uint32).astype(np.uint64) << np.uint64(32)
+    return Step(run, [(operand, "b64") for operand, _ in step.reads], [(target, "b64") for target, _ in step.writes], "float32")
+
+
 def subtract_from(function):
     return lambda a, b, mode: function(a, -b, mode)
 
 
-def mixed_precision(i):
-    """sm_100's add.f32.f16 and its like: one operand is widened first. Not emitted by NVRTC for C++ sources."""
-    return len([t for t in i.types if t in (*KIND, *HALF_TYPES)]) > 1
-
-
 def add(i):
-    if mixed_precision(i):
-        return None
     return float_step(i, directed(i, np.add, {"f32": rounding.add32, "f64": rounding.add64}), 2)
 
 
 def sub(i):
-    if mixed_precision(i):
-        return None
     by_width = {"f32": subtract_from(rounding.add32), "f64": subtract_from(rounding.add64)}
     return float_step(i, directed(i, np.subtract, by_width), 2)
 
@@ -114,11 +122,23 @@ def extremum(i):
     propagating, ignoring = (np.minimum, np.fmin) if low else (np.maximum, np.fmax)
     function = signed_zeros(propagating if i.has("NaN") else ignoring, np.bitwise_or if low else np.bitwise_and)
     if i.has("xorsign"):
-        return None
-    operands = len(i.operands) - 1
-    if operands == 3:
+        return float_step(i, xor_sign(function), 2)
+    if i.has("abs"):  # of three operands
+        plain = function
+
+        def function(a, b):
+            return plain(np.abs(a), np.abs(b))
+    if len(i.operands) == 4:
         return float_step(i, lambda a, b, c: function(function(a, b), c), 3)
     return float_step(i, function, 2)
+
+
+def xor_sign(function):
+    """min and max of magnitudes, with the product of the signs."""
+    def run(a, b):
+        out = function(np.abs(a), np.abs(b))
+        return np.where(np.signbit(a) != np.signbit(b), -out, out)
+    return run
 
 
 def copysign(i):
@@ -245,20 +265,23 @@ def setp_packed(i, kind, combine, targets):
 @opcode("set")
 def set_value(i):
     result, kind = i.types[-2], i.types[-1]
-    if any(part in COMBINE for part in i.parts[2:3]):
-        return None
+    combine = next((COMBINE[part] for part in i.parts[2:3] if part in COMBINE), None)
+    sources = [kind, kind] + ["pred"] * (combine is not None)
     if kind in ("f16x2", "bf16x2"):
         compare, dtype = comparison(i, kind[:-2]), NUMPY[kind[:-2]]
         one = np.uint16(0x3C00 if result == "f16x2" else 0x3F80 if result == "bf16x2" else 0xFFFF)
 
-        def packed(a, b):
-            return pack(*(np.where(compare(half(a).view(dtype), half(b).view(dtype)), one, np.uint16(0))
-                          for half in (low_half, high_half)))
-        return i.step(packed, [kind] * 2, [result], "comparison")
+        def packed(a, b, c=np.True_):
+            hits = (compare(half(a).view(dtype), half(b).view(dtype)) for half in (low_half, high_half))
+            return pack(*(np.where(combine(hit, c) if combine else hit, one, np.uint16(0)) for hit in hits))
+        return i.step(packed, sources, [result], "comparison")
     compare, dtype = comparison(i, kind), NUMPY[result]
-    true = 0x3F80 if result == "bf16" else 1 if dtype.kind == "f" else -1
-    return i.step(lambda a, b: np.where(compare(a, b), np.array(true).astype(dtype), dtype.type(0)), [kind] * 2, [result],
-                  "comparison")
+    true = np.array(0x3F80 if result == "bf16" else 1 if dtype.kind == "f" else -1).astype(dtype)
+
+    def run(a, b, c=np.True_):
+        hit = compare(a, b)
+        return np.where(combine(hit, c) if combine else hit, true, dtype.type(0))
+    return i.step(run, sources, [result], "comparison")
 
 
 @opcode("selp")

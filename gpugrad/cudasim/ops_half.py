@@ -104,10 +104,14 @@ def half_arithmetic(i):
     if name == "fma":
         return i.step(pairwise(i, fused(i)), [i.type] * 3, [i.type], "float16")
     if name in ("min", "max"):
-        if i.has("xorsign"):
-            return None
         propagating, ignoring = (np.minimum, np.fmin) if name == "min" else (np.maximum, np.fmax)
-        return i.step(pairwise(i, in_float32(i, propagating if i.has("NaN") else ignoring)), [i.type] * 2, [i.type], "float16")
+        function = propagating if i.has("NaN") else ignoring
+        if i.has("xorsign"):
+            magnitudes = function
+
+            def function(a, b):
+                return np.copysign(magnitudes(np.abs(a), np.abs(b)), np.copysign(1, a) * np.copysign(1, b))
+        return i.step(pairwise(i, in_float32(i, function)), [i.type] * 2, [i.type], "float16")
     function = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[name]
     return i.step(pairwise(i, in_float32(i, function)), [i.type] * 2, [i.type], "float16")
 

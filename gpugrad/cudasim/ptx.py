@@ -55,6 +55,14 @@ class Group:
     items: tuple
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`%r1.b2`, `-%r1`: some bytes or halves of a register, or its negation (selector "-"), in a video instruction."""
+
+    register: Register
+    selector: str
+
+
 SINK = Symbol("_")
 
 
@@ -314,6 +322,9 @@ class Body:
             if re.fullmatch(r"-?\d+\.\d*(e[+-]?\d+)?", text):
                 raise PtxError(f"PTX line {line}: literals in hexadecimal were expected, got `{text}`. Write 0f or 0d.")
             return Immediate(integer(text), "int")
+        part = re.fullmatch(r"(-?)(%?\w+)(?:\.([bh]\d{1,4}))?", text)
+        if part and (part[1] or part[3]):
+            return Part(self.resolve(part[2], line), part[1] or part[3])
         for scope in reversed(self.scopes):
             found = scope.register(text)
             if found:
