@@ -12,8 +12,9 @@ from gpugrad.graph.backward import cotangent, filled_like, take
 from gpugrad.graph.layers import Batch, Layered, lowered, outlived, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.node import Node
+from gpugrad.graph.plan import Plan
 from gpugrad.graph.state import current
-from gpugrad.graph.sweep import Plan, pullback
+from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor, require_inexact
 from gpugrad.trees import flatten, map_tree
 

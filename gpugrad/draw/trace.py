@@ -14,8 +14,8 @@ from gpugrad.errors import DtypeError, GraphError
 from gpugrad.graph.backward import cotangent, filled_like
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import Leaf, Node, Shaped
+from gpugrad.graph.plan import Plan
 from gpugrad.graph.record import Item
-from gpugrad.graph.sweep import Plan
 from gpugrad.graph.tensor import Tensor
 
 SYMBOLS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "÷", "negative": "neg", "matmul": "@", "power": "^"}

@@ -18,7 +18,7 @@ from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol, user_line
 from gpugrad.graph.state import clock
-from gpugrad.graph.sweep import _sweep
+from gpugrad.graph.sweep import walk
 from gpugrad.kernels.matmul import modes
 
 #: Primitives that stay whole for devices, which have kernels for them.
@@ -138,7 +138,7 @@ class Trace:
     def forward_op(self) -> Op | None:
         """The operation whose rule is running: that of the node at which the innermost sweep stands."""
         frame: Any = sys._getframe(2)
-        while frame is not None and frame.f_code is not _sweep.__code__:
+        while frame is not None and frame.f_code is not walk.__code__:
             frame = frame.f_back
         node = frame and frame.f_locals.get("node")
         if node is None or node.prim is None:

@@ -12,7 +12,8 @@ from gpugrad.graph.layers import array_under
 from gpugrad.graph.lent import NOTHING, lend
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import Leaf
-from gpugrad.graph.sweep import Plan, bare_array, pullback
+from gpugrad.graph.plan import Plan
+from gpugrad.graph.sweep import bare_array, pullback
 from gpugrad.graph.tensor import Tensor
 
 

@@ -9,7 +9,7 @@ from on_device import assert_close, assert_equal, on_cpu, xp
 
 import gpugrad as gg
 from gpugrad.graph.namespace import RAW
-from gpugrad.graph.sweep import Plan
+from gpugrad.graph.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("device")
 
