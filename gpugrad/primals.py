@@ -76,6 +76,18 @@ def root(op: str, x: Any) -> Tensor:
     return snapshot(x, node)
 
 
+def lock(leaves: Sequence) -> list[numpy.ndarray]:
+    """Make the arrays that own their memory read-only; returns those that were not."""
+    found = []
+    for x in leaves:
+        if type(x) is numpy.ndarray:
+            flags = x.flags
+            if flags.owndata and flags.writeable:
+                flags.writeable = False
+                found.append(x)
+    return found
+
+
 def numbered(op: str, args: tuple, argnums: int | Sequence[int]) -> tuple[list[int], bool]:
     """argnums as a list of valid argument numbers, and whether several were asked for."""
     several = not isinstance(argnums, int | numpy.integer)

@@ -24,6 +24,7 @@ from gpugrad.primals import (
     direction,
     is_complex,
     kind_of,
+    lock,
     numbered,
     require_callable,
     scalar_output,
@@ -46,6 +47,9 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
 
     Raises ShapeError where f returns more than one element, DtypeError for integer inputs or a complex output.
     For complex inputs the gradient is the direction of steepest ascent, as in PyTorch.
+
+    x is not copied. While f runs, a NumPy array in x that owns its memory is read-only, since f would otherwise get the gradient of
+    what it wrote there; f should not write to x through a view, or on a GPU.
     """
     both = value_and_grad(f, argnums, has_aux)
 
@@ -63,11 +67,16 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
     @functools.wraps(f)
     def run(*args, **kwargs):
         inputs = Inputs("grad", args, argnums)
-        with switch(record=True):
-            out = f(*inputs.args, **kwargs)
-        y, aux = split_aux("grad", out, has_aux)
-        y = scalar_output(y)
-        gradients = inputs.gradients([(y, filled_like(y, 1))] if y._node is not None else [], retain_graph=has_aux)
+        locked = lock(inputs.leaves)
+        try:
+            with switch(record=True):
+                out = f(*inputs.args, **kwargs)
+            y, aux = split_aux("grad", out, has_aux)
+            y = scalar_output(y)
+            gradients = inputs.gradients([(y, filled_like(y, 1))] if y._node is not None else [], retain_graph=has_aux)
+        finally:
+            for x in locked:
+                x.flags.writeable = True
         value = inputs.returned(y)
         return ((value, inputs.returned_aux(aux)) if has_aux else value), gradients
     return run

@@ -213,3 +213,18 @@ def test_methods_take_numpys_arguments_in_numpys_order():
     assert_equal(x[0].compress([False, True, True]), [1, 2])
     assert_equal(x.reshape((3, 2), order="F"), [[0, 4], [3, 2], [1, 5]])
     assert_equal(x.flatten("F"), [0, 3, 1, 4, 2, 5])
+
+
+@pytest.mark.parametrize("transform", [gg.grad, gg.value_and_grad])
+def test_a_function_may_not_write_to_the_array_it_is_differentiated_at(transform):
+    x = np.arange(3.0)
+
+    def f(t):
+        y = t * t
+        x[0] = 7
+        return y.sum()
+    with pytest.raises(ValueError, match="read-only"):
+        transform(f)(x)
+    x[0] = 7                                              # outside it is as it was
+    assert_equal(gg.grad(lambda t: (t * t).sum())(x), 2 * x)
+    x[0] = 8
