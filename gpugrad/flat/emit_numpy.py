@@ -333,6 +333,7 @@ class Tiles:
         self.writer, self.group = writer, tile
         self.outside = {*tile.values, *tile.outputs}
         self.names: dict[Place, str] = {}
+        self.even = tile.rows % tile.step == 0            # no tile is shorter than the others
 
     def rows(self, v: Value) -> str:
         return f"{self.writer.called[v]}[{':, ' * lead(v)}i:j]"
@@ -351,7 +352,7 @@ class Tiles:
         place = None if out is None else self.rows(out) if out in self.outside else self.own(out)
         if op.name == "reshape":
             shape = list(op.params["shape"])
-            shape[lead(op.outputs[0])] = Raw("j - i")
+            shape[lead(op.outputs[0])] = self.group.step if self.even else Raw("j - i")
             text = f"{args[0]}.reshape({', '.join(map(str, shape))})"
         else:
             text = self.writer.call(op, args, place)
@@ -365,7 +366,7 @@ class Tiles:
         at = lead(v)
         place = self.writer.memory.scratch[v], (*v.shape[:at], self.group.step, *v.shape[at + 1:]), v.dtype
         name = self.names.setdefault(place, f"t{len(self.names) + 1}")
-        return f"{name}[{':, ' * at}:j - i]"
+        return name if self.even else f"{name}[{':, ' * at}:j - i]"
 
 
 def holds_arrays(index: Any) -> bool:
