@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import coalesce, memory
+from . import clusters, coalesce, memory
 from .errors import ReadOnly, show_index
 from .faults import Faults
 from .hazards import SEVERAL, Shadow
@@ -185,6 +185,9 @@ class Access(Faults):
         batch = lanes.batch
         region, variables, stride, row = batch.window(space, lanes)
         low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
+        if space == "shared" and high >> clusters.SHIFT:
+            at, row = batch.clusters.located(lanes, at)
+            low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
         if low < 0 or high + self.size > variables.end or (variables.gaps and not variables.covers(at, self.size, low, high)):
             bad = np.atleast_1d(~variables.inside(at, self.size))
             position = int(np.flatnonzero(bad)[0])

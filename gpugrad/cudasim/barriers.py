@@ -20,6 +20,8 @@ class Barriers:
     def arrive(self, number, lanes, answer):
         """Lanes reach the barrier that ends block `number`. Returns the groups of lanes that may go on: (number, Lanes)."""
         barrier = self.instructions[number]
+        if barrier.cluster:
+            return self.batch.clusters.wait(number, lanes)
         ident, count, *predicate = answer
         predicate = lanes.spread(predicate[0]) if predicate else None
         moving = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .barriers import Barriers
+from .clusters import Clusters
 from .copies import Copies
 from .definedness import Marks
 from .errors import Timeout, Uninitialised
@@ -86,7 +87,7 @@ class Batch:
         self.local = Region(np.zeros(frame * self.lane_count, np.uint8), title="local memory",
                             initialised=np.zeros(frame * self.lane_count, np.uint8) if uninitialised else None)
 
-        self.marks = Marks(self)
+        self.marks, self.clusters = Marks(self), Clusters(self)
         self.stack = Stack(self) if self.kernel.code.calls else None
 
     # --- what accesses ask ---------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ class Batch:
         try:
             self.schedule()
         finally:
-            for name in ("everyone", "barriers", "pending", "copies", "stack", "marks"):  # who know the batch: cycles keep memory
+            for name in ("everyone", "barriers", "pending", "copies", "stack", "marks", "clusters"):  # who know the batch
                 vars(self).pop(name, None)
 
     def schedule(self):
@@ -264,7 +265,7 @@ class Batch:
 
     def wake(self):
         """Whether a barrier lets anybody go on, now that all the others have ended or wait."""
-        self.proceed(self.barriers.stuck())
+        self.proceed(self.clusters.stuck() or self.barriers.stuck())
         return bool(self.pending)
 
     def proceed(self, moving):

@@ -84,7 +84,7 @@ def open_block(blocks, owner):
 
 def ends_block(item):
     root = item.parts[0]
-    return root in ENDINGS or (root in BARRIERS and "warp" not in item.parts)
+    return root in ENDINGS or (root in BARRIERS and "warp" not in item.parts and item.parts[1:3] != ("cluster", "arrive"))
 
 
 def kind_of(item):

@@ -135,7 +135,7 @@ class Barrier:
 
     def __init__(self, instruction, place):
         self.place, parts = place, instruction.parts
-        self.arrive = "arrive" in parts
+        self.arrive, self.cluster = "arrive" in parts, "cluster" in parts
         self.reduction = next((part for part in ("popc", "and", "or") if "red" in parts and part in parts), None)
         operands = list(instruction.operands)
         self.target = operands.pop(0) if self.reduction else None

@@ -5,7 +5,7 @@ Types are not among them: whether an instruction has a type is its handler's to 
 
 ROUND = "rn rz rm rp"
 COMPARE = "eq ne lt le gt ge lo ls hi hs equ neu ltu leu gtu geu num nan and or xor ftz"
-SPACES = "global shared shared-cta local const param param-entry param-func generic"
+SPACES = "global shared shared-cta shared-cluster local const param param-entry param-func generic"
 SCOPES = "cta cluster gpu sys"
 ORDERS = "weak relaxed acquire release acq_rel seq_cst volatile mmio"
 CACHE = "ca cg cs lu cv wb wt nc unified"  # and everything that begins with L1- or L2-
@@ -32,10 +32,12 @@ MODIFIERS = {
     "async.global async.shared-cta global shared-cta shared-cluster shared",
     "prefetch prefetchu": "global local L1 L2", "applypriority discard": "global L2",
     "nanosleep": "", "griddepcontrol": "wait launch_dependents", "setmaxnreg": "inc dec sync aligned", "pmevent": "mask",
-    "cp": "async ca cg shared shared-cta global commit_group wait_group wait_all bulk read mbarrier arrive noinc",
-    "mbarrier": f"init inval arrive arrive_drop test_wait try_wait pending_count noComplete parity {SCOPES} {ORDERS} shared "
-    "shared-cta",
-    "bar barrier": "sync arrive red warp cta aligned popc and or cluster wait",
+    "cp": "async ca cg shared shared-cta shared-cluster global commit_group wait_group wait_all bulk bulk_group read mbarrier "
+    "arrive noinc mbarrier-complete_tx-bytes",
+    "mapa getctarank": "shared-cluster",
+    "mbarrier": f"init inval arrive arrive_drop test_wait try_wait pending_count expect_tx complete_tx noComplete parity "
+    f"{SCOPES} {ORDERS} shared shared-cta shared-cluster",
+    "bar barrier": f"sync arrive red warp cta aligned popc and or cluster wait {ORDERS}",
     "shfl": "sync up down bfly idx", "vote": "sync all any uni ballot", "match": "any all sync", "activemask": "",
     "redux": "sync add min max and or xor abs NaN", "elect": "sync",
     "mma": f"{MATRIX} satfinite xor and popc " + " ".join(

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import memory, waiting
 from .batch import Batch
+from .clusters import size_of_cluster
 from .counters import Checks, Counters
 from .decode import place_of
 from .errors import ArgumentError
@@ -99,6 +100,7 @@ class Kernel:
         self.module, self.lowered = module, lowered
         self.name = shown if shown != lowered else demangled_kernel(lowered)
         self.entry = module.program.functions[lowered]
+        self.cluster = size_of_cluster(self.name, self.entry.attributes)
         flat = flatten(module.program, self.entry)
         self.blocks, self.loops = blocks_of(flat)
         self.layout = Layout(self.entry, flat, module.program, module.variables)
@@ -169,6 +171,9 @@ class Launch:
             if any(not 1 <= n <= most for n, most in zip(shape, most_each, strict=True)):
                 raise ArgumentError(f"{name}: the {what} must lie within {most_each} and hold at least one, got {shape}. "
                                     "Put the large dimension on x; return early for empty arrays.", kernel=name)
+        if self.grid[0] % self.kernel.cluster:
+            raise ArgumentError(f"{name}: the grid must be whole clusters of {self.kernel.cluster} blocks, got {self.grid[0]} "
+                                "blocks along x. Round it up.", kernel=name)
         most = min([1024, *([int(np.prod(self.kernel.entry.attributes["maxntid"]))]
                             if "maxntid" in self.kernel.entry.attributes else [])])
         if self.threads > most:
@@ -246,6 +251,7 @@ class Launch:
         frame = self.kernel.layout.locals.end
         if frame:
             size = max(1, min(size, LOCAL_BYTES_PER_BATCH // (frame * self.threads)))
+        size = max(size // self.kernel.cluster, 1) * self.kernel.cluster
         self.counters.blocks, self.counters.threads = len(chosen), len(chosen) * self.threads
         try:
             with np.errstate(all="ignore"):

@@ -49,14 +49,14 @@ def unpacking(i, target):
 @opcode("cvta")
 def cvta(i):
     """Between a state space and generic addresses: a fixed offset for shared, local and parameter memory."""
-    offset = np.uint64(next((WINDOWS[part] for part in i.parts if part in WINDOWS), 0))
+    offset = np.uint64(next((WINDOWS[part.split("-")[0]] for part in i.parts if part.split("-")[0] in WINDOWS), 0))
     sign = np.subtract if i.has("to") else np.add
     return i.step(lambda a: sign(a, offset), ["u64"], ["u64"], "move")
 
 
 @opcode("isspacep")
 def isspacep(i):
-    space = next(part for part in i.parts[1:] if part in ("shared", "local", "param", "global", "const"))
+    space = next(part.split("-")[0] for part in i.parts[1:] if part.split("-")[0] in (*WINDOWS, "global", "const"))
     base = WINDOWS.get(space)
 
     def run(address):

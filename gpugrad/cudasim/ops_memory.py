@@ -14,11 +14,9 @@ STRONG = ("volatile", "relaxed", "acquire", "release", "acq_rel")
 
 
 def space_of(i):
-    """The state space of an access; windows of a cluster (shared::cta) are the block's own."""
+    """The state space of an access; an address of shared::cluster says itself whose memory it is of (see clusters.py)."""
     for part in i.parts[1:]:
         if part.split("-")[0] in SPACES:
-            if part == "shared-cluster":
-                raise i.unknown("(clusters of blocks are not simulated)")
             return part.split("-")[0]
     return "generic"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import clusters
 from .decode import Step, opcode
 from .definedness import ADVICE, undefined
 from .errors import WarpDivergence, show_index
@@ -218,6 +219,8 @@ def warp_barrier(i):
 
     Barriers of a block end a basic block, and the machine itself handles them.
     """
+    if i.has("cluster"):
+        return clusters.arrive(i)
     if not i.has("warp"):
         return None
 

@@ -17,13 +17,24 @@ def uniform(name, value):
     special(name, per_lane=False)(value)
 
 
+def cluster(batch, axis):
+    """Blocks in a cluster along an axis."""
+    return np.uint32(batch.clusters.size if axis == 0 else 1)
+
+
 for _axis, _letter in enumerate("xyz"):
     special(f"tid.{_letter}")(lambda batch, k=_axis: batch.thread_index[k])
     special(f"ctaid.{_letter}")(lambda batch, k=_axis: batch.block_index[k])
     uniform(f"ntid.{_letter}", lambda batch, k=_axis: np.uint32(batch.block_shape[k]))
     uniform(f"nctaid.{_letter}", lambda batch, k=_axis: np.uint32(batch.grid_shape[k]))
-    uniform(f"clusterid.{_letter}", lambda batch, k=_axis: np.uint32(0))
-    uniform(f"cluster_ctaid.{_letter}", lambda batch, k=_axis: np.uint32(0))
+    special(f"clusterid.{_letter}")(lambda batch, k=_axis: batch.block_index[k] // cluster(batch, k))
+    special(f"cluster_ctaid.{_letter}")(lambda batch, k=_axis: batch.block_index[k] % cluster(batch, k))
+    uniform(f"nclusterid.{_letter}", lambda batch, k=_axis: np.uint32(batch.grid_shape[k]) // cluster(batch, k))
+    uniform(f"cluster_nctaid.{_letter}", lambda batch, k=_axis: cluster(batch, k))
+
+special("cluster_ctarank")(lambda batch: batch.block_index[0] % cluster(batch, 0))
+uniform("cluster_nctarank", lambda batch: cluster(batch, 0))
+uniform("is_explicit_cluster", lambda batch: np.bool_("reqnctapercluster" in batch.kernel.entry.attributes))
 
 special("laneid")(lambda batch: batch.place_in_warp)
 special("warpid")(lambda batch: batch.warp_in_block)
@@ -47,4 +58,7 @@ uniform("total_smem_size", lambda batch: np.uint32(batch.shared_variables.end))
 # Time is the number of basic blocks that the batch has executed; it runs faster while everybody waits (waiting.py).
 uniform("clock", lambda batch: np.uint32(batch.tick() & 0xFFFFFFFF))
 uniform("clock64", lambda batch: np.uint64(batch.tick()))
+uniform("clock_hi", lambda batch: np.uint32(batch.tick() >> 32))
 uniform("globaltimer", lambda batch: np.uint64(batch.tick()))
+uniform("globaltimer_lo", lambda batch: np.uint32(batch.tick() & 0xFFFFFFFF))
+uniform("globaltimer_hi", lambda batch: np.uint32(batch.tick() >> 32))
