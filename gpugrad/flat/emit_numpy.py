@@ -17,7 +17,7 @@ from gpugrad.flat.plan import Plan, in_place, last_uses, may_replace, plan, targ
 from gpugrad.flat.results import LEAST, maker
 from gpugrad.flat.spots import aligned
 from gpugrad.flat.threads import in_tiles
-from gpugrad.flat.tiles import Step, Tile, grouped, lead
+from gpugrad.flat.tiles import COLUMN_PRODUCTS, Step, Tile, grouped, lead
 
 #: An array in a thread's scratch: its first byte, shape and dtype.
 Place = tuple[int, tuple[int, ...], Any]
@@ -263,7 +263,8 @@ class Writer:
         for v, parts in tile.parts.items():
             assert v.op is not None
             place = self.place(v)
-            text = TEXTS[v.op.name](self.called[parts], 0, False, out=place)
+            name = "sum" if v.op.name == COLUMN_PRODUCTS else v.op.name
+            text = TEXTS[name](self.called[parts], 0, False, out=place)
             self.line(f"{self.called[v]} = {text if v.shape or place else f'np.asarray({text})'}")
 
 

@@ -5,6 +5,7 @@ which BLAS takes four times faster than NumPy's sum and which need no array of t
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy
 from gpugrad.flat import expand
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.simplify import Rewriter, common_subexpressions, dead_code, like, made_by, pure
-from gpugrad.flat.tiles import Tile, grouped, lead
+from gpugrad.flat.tiles import COLUMN_PRODUCTS, Tile, grouped, lead
 from gpugrad.graph.namespace import RAW
 from gpugrad.kernels.gelu import FORMULAS
 
@@ -110,16 +111,27 @@ def of_one_dtype(op: Op) -> bool:
 
 
 def inner_products(graph: Graph) -> Graph:
-    """Sums along rows, in groups, as inner products: of the factors of a product that has no other use, else with ones."""
+    """Sums along rows, in groups, as inner products: of the factors of a product that has no other use, else with ones.
+
+    Sums over rows of such a product are one pass, too.
+    """
     new, inside, uses = Rewriter(graph), in_groups(graph), graph.uses()
     ones: dict[Any, Value] = {}
     for op in graph.ops:
-        if op not in inside or not along_rows(op):
+        if op not in inside or op.name != "sum" or not pure(op) or len(op.values) != 1 or not of_one_dtype(op):
             new.keep(op, new.args(op))
             continue
         x, y = op.args[0], op.outputs[0]
-        alone = len(uses[x]) == 1 and x not in graph.outputs
-        factors = (factors_of(x) if alone else None) or (x, one(new, ones, x))
+        factors = factors_of(x) if len(uses[x]) == 1 and x not in graph.outputs else None
+        if factors and factors[1].shape == x.shape and over_rows(op):
+            letters = string.ascii_letters[:x.ndim]
+            subscripts = f"{letters},{letters}->{letters[len(op.params['axis']):]}"
+            append(new, op, COLUMN_PRODUCTS, (subscripts, *[new.now.get(v, v) for v in factors]), {}, numpy.einsum)
+            continue
+        if not along_rows(op):
+            new.keep(op, new.args(op))
+            continue
+        factors = factors or (x, one(new, ones, x))
         dot = like(op, "vecdot", tuple([new.now.get(v, v) for v in factors]), {}, numpy.vecdot)
         dot.outputs = (Value(new.number, x.shape[:-1], x.dtype, dot),)
         new.number += 1
@@ -131,10 +143,14 @@ def inner_products(graph: Graph) -> Graph:
     return new.done()
 
 
+def over_rows(op: Op) -> bool:
+    """Whether the sum is over the first axes, rows among them, but not over all."""
+    x, axis = op.args[0], op.params["axis"]
+    return lead(x) < len(axis) < x.ndim and axis == tuple(range(len(axis))) and not op.params["keepdims"]
+
+
 def along_rows(op: Op) -> bool:
-    """Whether the operation is a sum over the last axis, not of the rows themselves, that BLAS can take."""
-    if op.name != "sum" or not pure(op) or len(op.values) != 1 or not of_one_dtype(op):
-        return False
+    """Whether the sum is over the last axis, not of the rows themselves, and BLAS can take it."""
     x = op.args[0]
     return op.params["axis"] == (x.ndim - 1,) and lead(x) < x.ndim - 1 and x.shape[-1] <= LONGEST
 

@@ -10,13 +10,13 @@ import numpy
 
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.threads import WORKERS
-from gpugrad.flat.tiles import ALONG, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step, Tile, grouped, is_elementwise
+from gpugrad.flat.tiles import ALONG, COLUMN_PRODUCTS, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step, Tile, grouped, is_elementwise
 
 #: Arrays begin at a multiple of this many bytes: a cache line.
 ALIGNMENT = 64
 #: Operations that always make a new array, beside those that can be told where.
 FRESH = frozenset(("mean", "astype", "concatenate", "stack", "gather", "pad", "var", "scatter", "scatter_add", "scatter_set",
-                   "setitem", "cumsum", "cumprod"))
+                   "setitem", "cumsum", "cumprod", COLUMN_PRODUCTS))
 
 
 class Plan(NamedTuple):

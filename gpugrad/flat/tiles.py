@@ -30,6 +30,8 @@ ELEMENTWISE = frozenset((
     "astype", "where", "unit_step", "sigmoid", "softplus", "silu", "silu_slope", "elu", "leaky_relu", "gelu", "gelu_slope",
     "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull", "erf"))
 VIEWS = frozenset(("alias", "reshape"))
+#: The sum over rows of the product of two arrays of one shape: einsum, which makes no array of the products.
+COLUMN_PRODUCTS = "column_products"
 #: Operations on the last axis, or along their `axis`.
 LAST = frozenset(("cross_entropy", "cross_entropy_pull"))
 ALONG = frozenset(("standardize", "standardize_pull"))
@@ -127,6 +129,8 @@ def by_rows(op: Op) -> Rows | None:
     name, values = op.name, list(op.values)
     if name in REDUCTIONS and len(values) == 1:
         return reducing(op, values[0])
+    if name == COLUMN_PRODUCTS:
+        return Rows(rows_of(values[0]), frozenset(values), partial=True)
     if name == "vecdot":
         return elementwise(values[0], values) if lead(values[0]) < values[0].ndim - 1 else None
     if (name in ELEMENTWISE and len(op.outputs) == 1) or (is_elementwise(op.function) and not op.params and values):

@@ -52,6 +52,8 @@ GROUPS = {
     "tanh form": (lambda x, scale: gg.sum(gg.gelu(gg.layer_norm(x, scale), approximate="tanh") * x),
                   (rows(9, 5), rows(5, seed=1))),
     "root mean square": (lambda x, scale: gg.sum(gg.gelu(gg.nn.rms_norm(x, scale)) * x), (rows(2, 9, 5), rows(5, seed=1))),
+    "column products": (lambda x, y: (gg.sum(gg.sum(gg.tanh(x) * gg.sin(y), axis=(0, 1)) ** 2)
+                                      + gg.sum(gg.sin(y) ** 2, axis=0)[0, 0]), (rows(7, 2, 5), rows(7, 2, 5, seed=1))),
     "long": (lambda x: gg.sum(gg.tanh(x) * gg.sigmoid(x)), (rows(1001),)),
 }
 
@@ -79,11 +81,12 @@ def test_far_and_infinite_elements_equal_eager(dtype, form, small_tiles):
 
 def test_groups_are_passes_and_sums_along_rows_inner_products(small_tiles):
     f, args = GROUPS["tanh form"]
-    source = numpy_program(gg.value_and_grad(f), *args).source
+    source = numpy_program(gg.value_and_grad(f, argnums=(0, 1)), *args).source
     assert "standardize(" not in source and "gelu_tanh(" not in source
     assert source.count("np.tanh(") == 1                  # of the function and its slope
     assert re.search(r"np\.vecdot\((v\d+), \1, out=", source)       # the squares are nowhere
     assert ".sum(axis=(1,)" not in source
+    assert re.search(r"= np\.einsum\('ab,ab->b', v\d+, v\d+\)", source)           # the gradient of scale
     half = numpy_program(lambda x: gg.gelu(gg.layer_norm(x)) * 2, rows(9, 5, dtype="f2")).source
     assert "standardize(" in half and "vecdot" not in half
     long = numpy_program(lambda x: gg.sum(gg.tanh(x), axis=1), np.zeros((2, 8193))).source
