@@ -1,8 +1,9 @@
 """Sums and means over axes by reduce.cu: neighbouring axes that are summed, or kept, become one axis, and each run of summed
 axes is a launch.
 
-`sums(xp)` is the function on arrays of xp; on NumPy it is the array's method. An array that is dense in another order of its
-axes is summed in that order; what reduce.cu does not take (integers, other strides, nothing to sum) the array module sums.
+`sums(xp)` is the function on arrays of xp; on NumPy it is the array's method. float16 is added up in float32 on both. An
+array that is dense in another order of its axes is summed in that order; what reduce.cu does not take (integers, other
+strides, nothing to sum) the array module sums.
 """
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ SLICE = 4096                      # elements a thread block should have at least
 def sums(xp: Any) -> Callable:
     """run(x, axis, keepdims): the sum over a tuple of axes. With kernels also run(x, axis, keepdims, scale): scale times it."""
     if not has_kernels(xp):
-        return lambda x, axis, keepdims: x.sum(axis=axis, keepdims=keepdims)
+        def summed(x, axis, keepdims):
+            if x.dtype.char == "e":                        # NumPy adds rows in float16: of 5000 ones they make 2048
+                return x.astype("f").sum(axis=axis, keepdims=keepdims).astype("e")
+            return x.sum(axis=axis, keepdims=keepdims)
+        return summed
 
     def run(x, axis, keepdims, scale=1):
         plan = plan_for(x, axis) if x.dtype.char in "efdFD" and x.size else None

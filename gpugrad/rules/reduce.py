@@ -40,7 +40,9 @@ def sum_transpose(m, g, x, axis, keepdims):
 
 
 def mean_transpose(m, g, x, axis, keepdims):
-    return m.spread(m.widen(g / count(x, axis), x, axis, keepdims), shape=x.shape)
+    n = count(x, axis)
+    share = g * (1 / max(n, 1)) if g.dtype.char == "e" else g / n          # 70000 is no float16, its reciprocal is one
+    return m.spread(m.widen(share, x, axis, keepdims), shape=x.shape)
 
 
 linear("sum", sum_transpose, impl=reduce.sums, batch=over_next_axes("sum"))
@@ -154,6 +156,8 @@ Primitive("std", std_vjp, std_jvp, impl=std, keep="y x", batch=over_next_axes("s
 
 def logsumexp(xp):
     def run(x, axis, keepdims):
+        if x.dtype.char == "e":
+            return run(x.astype("f"), axis, keepdims).astype("e")
         top = x.real.max(axis=axis, keepdims=True)
         top = xp.where(xp.isfinite(top), top, 0)           # inf - inf is no number
         y = xp.log(xp.exp(x - top).sum(axis=axis, keepdims=True)) + top

@@ -104,6 +104,17 @@ def test_precision_is_kept_by_values_and_gradients(name, dtype):
     assert (y.dtype, x.grad.dtype) == (np.dtype(dtype), np.dtype(dtype))
 
 
+def test_float16_is_added_up_in_float32():
+    ones = xp.ones((5000, 3), "f2")
+    assert gnp.sum(ones, axis=0).tolist() == [5000] * 3
+    assert gg.grad(lambda b: ((b + ones) * (ones / 1000)).sum())(xp.zeros(3, "f2")).tolist() == pytest.approx([5] * 3, rel=2e-3)
+    many = xp.zeros(70000, "f2")
+    assert float(gg.grad(gnp.mean)(many)[0]) == pytest.approx(1 / 70000, rel=3e-3)
+    assert gnp.logsumexp(many).item() == pytest.approx(np.log(70000), rel=1e-3)
+    assert gg.nn.softmax(many).tolist()[0] == pytest.approx(1 / 70000, rel=3e-3)
+    assert gg.compile(lambda x: gg.sum(x * 1, axis=0))(ones).tolist() == [5000] * 3
+
+
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize("axis", [None, 0, -1])
 def test_argmax_and_argmin_agree_with_numpy_and_leave_the_graph(axis, keepdims):
