@@ -129,5 +129,10 @@ def pairwise_distance(a: Any, b: Any, axis: int = -1, eps: float = 1e-6) -> Tens
 
 
 def length(x: Tensor, axis: int, eps: float) -> Tensor:
-    """max(|x|, eps), which stays as an axis of length 1. The root never meets 0, where its slope is infinite."""
-    return T.sqrt(T.maximum(T.sum(x * x, axis=(axis,), keepdims=True), max(eps * eps, numpy.finfo(x.dtype).tiny)))
+    """max(|x|, eps), which stays as an axis of length 1. The root never meets 0, where its slope is infinite.
+
+    Of float16 it is found in float32: the square of 256 is no float16, nor is that of 1e-8.
+    """
+    wide = T.astype(x, dtype=numpy.dtype("f")) if x.dtype.char == "e" else x
+    square = T.sum(wide * wide, axis=(axis,), keepdims=True)
+    return T.cast(T.sqrt(T.maximum(square, max(eps * eps, numpy.finfo(wide.dtype).tiny))), x.dtype)

@@ -259,3 +259,13 @@ def test_bad_arguments(call, error, message):
 def test_bad_values(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("f", [nn.layer_norm, nn.rms_norm, nn.normalize, lambda x: nn.cosine_similarity(x, 2 * x)],
+                         ids=["layer_norm", "rms_norm", "normalize", "cosine_similarity"])
+def test_rows_of_float16_may_have_squares_beyond_its_range(f):
+    x = xp.array([[300.0, -500.0, 1000.0, 20.0], [1.0, 2.0, 3.0, 4.0]], "f2")
+    g = gg.grad(lambda x: (f(x) ** 2).sum())(x)
+    assert (f(x).dtype, g.dtype) == (np.float16, np.float16)
+    assert close(f(x).numpy(), f(x.astype("f4")).numpy(), rtol=2e-3)
+    assert close(g, gg.grad(lambda x: (f(x) ** 2).sum())(x.astype("f4")), atol=5e-3)
