@@ -6,6 +6,8 @@ from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from gpugrad.errors import ArgumentError
+
 #: Creation order of nodes, start of transforms, time of in-place changes: one clock, so that any two can be compared.
 clock = itertools.count(1).__next__
 
@@ -17,6 +19,9 @@ class Mode(NamedTuple):
 
 
 MODES: dict[Mode, Mode] = {}
+
+#: The flags of generators, coroutines and asynchronous generators (inspect's, which takes long to import).
+LATE = 0x20 | 0x80 | 0x200
 
 
 def mode_for(**change: bool) -> Mode:
@@ -45,6 +50,12 @@ class switch(ContextDecorator):
 
     def __exit__(self, *exc):
         _MODE.reset(self.tokens.pop())
+
+    def __call__(self, function):
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & LATE:
+            raise ArgumentError(f"{type(self).__name__}: expected a function that runs when it is called, got {function!r}, "
+                                "which runs later. Use `with` inside it.")
+        return super().__call__(function)
 
     def _recreate_cm(self):          # each call of a decorated function gets tokens of its own
         return type(self)()

@@ -154,6 +154,17 @@ def test_no_grad_records_nothing_and_nests(x):
     assert gg.is_grad_enabled()
 
 
+def test_a_mode_refuses_to_decorate_what_runs_later():
+    def generator():
+        yield 1
+
+    async def coroutine():
+        return 1
+    for late in (generator, coroutine):
+        with pytest.raises(gg.ArgumentError, match="no_grad: expected a function that runs when it is called, got"):
+            gg.no_grad()(late)
+
+
 def test_modes_belong_to_their_thread(x):
     entered, leave = threading.Event(), threading.Event()
 
