@@ -79,6 +79,19 @@ def test_far_and_infinite_elements_equal_eager(dtype, form, small_tiles):
     same(slope(x), gg.vjp(lambda x: gg.gelu(x, approximate=form), x)[1](np.ones_like(x)), "f4")
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sigmoid_in_groups_is_precise_on_both_sides(dtype, small_tiles):
+    x = np.linspace(-700 if dtype == "f8" else -80, 800, 4000).astype(dtype).reshape(1000, 4)
+    x[0] = [-np.inf, np.inf, np.nan, 0]
+    program = numpy_program(lambda x: gg.sigmoid(x) * 1.5, x)
+    assert "= sigmoid(" not in program.source
+    with np.errstate(all="raise", under="ignore"):
+        found = program([x])
+    np.testing.assert_allclose(found, gg.sigmoid(x) * 1.5, rtol=6 * np.finfo(dtype).eps, atol=0)
+    silu = gg.value_and_grad(lambda x: gg.sum(gg.silu(x) * 2))
+    same(gg.compile(silu, backend="numpy")(x[1:]), silu(x[1:]))
+
+
 def test_groups_are_passes_and_sums_along_rows_inner_products(small_tiles):
     f, args = GROUPS["tanh form"]
     source = numpy_program(gg.value_and_grad(f, argnums=(0, 1)), *args).source
