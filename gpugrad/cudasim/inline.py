@@ -142,6 +142,9 @@ class Inliner:
             self.emit(step, callee.name, *(Address(Symbol(name), 0) for name in (*passed, *returned)))
             return
         function = self.program.functions.get(callee.name)
+        if function is None and callee.name.startswith("__cudaCDP"):
+            raise PtxError(f"{self.kernel.name}: kernels must be launched by the host on the simulated device, got a launch "
+                           "by a kernel. Launch it from Python, or call its body as a function.", kernel=self.kernel.name)
         if function is None:
             raise PtxError(f"{self.kernel.name}: every called function must be in the PTX, got `{callee.name}`. Define it.")
         self.copies += 1

@@ -48,22 +48,30 @@ def printf(i):
     pattern, arguments, *result = i.operands
 
     def run(lanes, pattern, arguments):
-        batch = lanes.batch
+        batch, counts = lanes.batch, np.zeros(lanes.count, np.uint32)
         for k in range(lanes.count):
             template = text_at(pattern if pattern.ndim == 0 else pattern[k])
             address = int(arguments if arguments.ndim == 0 else arguments[k])
-            text = formatted(template, batch.local_bytes_of(lanes, k, address & (1 << 40) - 1) if address else b"")
+            text, counts[k] = formatted(template, batch.local_bytes_of(lanes, k, address & (1 << 40) - 1) if address else b"")
             batch.counters.printed.append(text)
             print(text, end="")
-        return np.uint32(0)
+        return counts
     return Step(run, [(pattern, "u64"), (arguments, "u64")], [(r, "u32") for r in result], "control", lanes=True)
 
 
-def formatted(template, packed):
-    """printf with arguments as CUDA packs them: each aligned to its size, floats as doubles."""
+CONVERSION = re.compile(r"%([-+ #0]*(?:\d*|\*)(?:\.(?:\d+|\*)?)?)(hh|h|ll|l|z|j|t)?([diouxXcsfFeEgGaAp%])")
 
-    out, at, last = "", 0, 0
-    for found in re.finditer(r"%([-+ #0]*(?:\d*|\*)(?:\.(?:\d+|\*))?)(hh|h|ll|l|z)?([diouxXcsfFeEgGp%])", template):
+
+def formatted(template, packed):
+    """(text, number of arguments) of printf, with arguments as CUDA packs them: each aligned to its size, floats as doubles."""
+    out, at, last, count = "", 0, 0, 0
+
+    def take(size):
+        nonlocal at, count
+        start = -(-at // size) * size
+        at, count = start + size, count + 1
+        return bytes(packed[start: at])
+    for found in CONVERSION.finditer(template):
         out += template[last: found.start()]
         last = found.end()
         flags, length, kind = found.groups()
@@ -71,21 +79,28 @@ def formatted(template, packed):
             out += "%"
             continue
         while "*" in flags:
-            at = -(-at // 4) * 4
-            flags = flags.replace("*", str(int.from_bytes(packed[at: at + 4].tobytes(), "little", signed=True)), 1)
-            at += 4
-        size = 8 if kind in "fFeEgGsp" or length in ("l", "ll", "z") else 4
-        at = -(-at // size) * size
-        raw = bytes(packed[at: at + size])
-        at += size
-        if kind in "fFeEgG":
-            out += f"%{flags}{kind}" % np.frombuffer(raw, np.float64)[0]
-        elif kind == "s":
-            out += f"%{flags}s" % text_at(int.from_bytes(raw, "little"))
-        elif kind == "p":
-            out += hex(int.from_bytes(raw, "little"))
-        elif kind == "c":
-            out += chr(raw[0])
-        else:
-            out += f"%{flags}{kind}" % int.from_bytes(raw, "little", signed=kind in "di")
-    return out + template[last:]
+            flags = flags.replace("*", str(int.from_bytes(take(4), "little", signed=True)), 1)
+        wide = kind in "fFeEgGaAsp" or length in ("l", "ll", "z", "j", "t")
+        out += converted(flags, length or "", kind, take(8 if wide else 4))
+    return out + template[last:], count
+
+
+def converted(flags, length, kind, raw):
+    """One argument of printf as C writes it."""
+    if kind in "aA":
+        sign, digits = re.fullmatch(r"(-?)0x(.*)", np.frombuffer(raw, np.float64)[0].item().hex()).groups()
+        text = sign + "0x" + re.sub(r"\.?0*p", "p", digits)
+        return f"%{flags}s" % (text.upper() if kind == "A" else text)
+    if kind in "fFeEgG":
+        return f"%{flags}{kind}" % np.frombuffer(raw, np.float64)[0]
+    if kind == "s":
+        address = int.from_bytes(raw, "little")
+        return f"%{flags}s" % (text_at(address) if address else "(null)")
+    if kind == "p":
+        return f"%{flags}s" % hex(int.from_bytes(raw, "little"))
+    if kind == "c":
+        return f"%{flags}c" % raw[0]
+    value = int.from_bytes(raw[: {"hh": 1, "h": 2}.get(length, 8)], "little", signed=kind in "di")
+    if kind == "o" and "#" in flags:
+        return f"%{flags.replace('#', '')}s" % f"0{value:o}"
+    return f"%{flags}{kind}" % value

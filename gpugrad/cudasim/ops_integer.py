@@ -67,10 +67,14 @@ def with_carry(i):
     kind, dtype = unsigned(i.type), NUMPY[unsigned(i.type)]
     minus, takes, gives = i.parts[0].startswith("sub"), i.parts[0].endswith("c"), i.has("cc")
 
-    def run(a, b, carry=np.False_):
+    none = np.bool_(minus)
+
+    def run(a, b, carry=none):
         if minus:
-            out = a - b - carry.astype(dtype)
-            return out, (a < b) | ((a == b) & carry)
+            # The flag is the carry of a + ~b + 1, so that no borrow sets it: NVIDIA's division of 128 bits adds it up.
+            borrow = ~carry
+            out = a - b - borrow.astype(dtype)
+            return out, (a > b) | ((a == b) & carry)
         out = a + b + carry.astype(dtype)
         return out, (out < a) | ((out == a) & carry)
     step = i.step(run if gives else lambda *x: run(*x)[0], [kind] * 2, [kind], "integer")

@@ -207,3 +207,18 @@ def test_vector_atomics_of_sm_90_add_element_by_element(module):
 def test_printf_takes_widths_from_its_arguments(module):
     source = """extern "C" __global__ void wide(int n) { printf("%*d|%.*f|%%", n, 7, 2, 1.5); }"""
     assert module(source)["wide"].launch(1, 1, (np.int32(4),)).printed == ["   7|1.50|%"]
+
+
+def test_printf_writes_what_c_writes(module):
+    arguments = ["5", '"abc"', "1.5f", "65", "2.0", "-7ll", "300", "4.0", "300", "(size_t)6", '"abcdef"', "4000000000u", "8", "8",
+                 "255", "3", "-4", "42", "255", "0.0001", "1e20", "1.0", "-0.15625", "-5l", "(short)-3", "-9",
+                 "0xffffffffffull", "'x'"]
+    pattern = "%d %s %f %c %8.3f %lld %-8x| %e %hhd %zu %.3s %u %o %#o %X %+d % d %05d %#x %g %G %a %A %ld %hd %i %llx %3c %%"
+    source = f"""extern "C" __global__ void k(int* n, const char* none) {{
+      n[0] = printf("{pattern}", {", ".join(arguments)}); n[1] = printf("%s\\n", none); n[2] = printf("plain\\n"); }}"""
+    n = np.full(3, -1, np.int32)
+    printed = module(source)["k"].launch(1, 1, (n, None)).printed
+    assert printed == [
+        "5 abc 1.500000 A    2.000 -7 12c     | 4.000000e+00 44 6 abc 4000000000 10 010 FF +3 -4 00042 0xff 0.0001 1E+20 "
+        "0x1p+0 -0X1.4P-3 -5 -3 -9 ffffffffff   x %", "(null)\n", "plain\n"]
+    assert n.tolist() == [28, 1, 0]

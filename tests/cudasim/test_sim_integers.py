@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from gpugrad.cudasim import PtxError, compile_cuda
+
 M32, M64 = (1 << 32) - 1, (1 << 64) - 1
 
 
@@ -154,7 +156,6 @@ def test_expressions_of_64_bits(module, rng, arch):
 
 @pytest.mark.parametrize("text", ["sparkle.b32 %0, %1;", "add.wobbly.u32 %0, %1, %1;", "mul.lo.cc.u32 %0, %1, %1;"])
 def test_unknown_instruction_fails_loudly_with_its_line(module, text):
-    from gpugrad.cudasim import PtxError
     source = f"""extern "C" __global__ void strange(unsigned* y) {{
       unsigned out;
       asm volatile("{text}" : "=r"(out) : "r"(y[0]));
@@ -162,3 +163,21 @@ def test_unknown_instruction_fails_loudly_with_its_line(module, text):
     with pytest.raises(PtxError, match=rf"strange: .* got `{text.split()[0]}.*kernel.cu:3") as caught:
         module(source)["strange"]
     assert caught.value.line == 3
+
+
+def test_arithmetic_of_128_bits(rng):
+    source = """extern "C" __global__ void k(unsigned long long* y, const unsigned long long* x) {
+      x += 4 * threadIdx.x; y += 10 * threadIdx.x;
+      unsigned __int128 a = (unsigned __int128)x[1] << 64 | x[0], b = (unsigned __int128)x[3] << 64 | x[2], r[5];
+      r[0] = a * b + a; r[1] = a / b; r[2] = a % b; r[3] = a - b; r[4] = (__int128)a >> 5;
+      for (int k = 0; k < 5; ++k) { y[2 * k] = (unsigned long long)r[k]; y[2 * k + 1] = r[k] >> 64; } }"""
+    x, y = rng.integers(0, 1 << 64, (128, 4), np.uint64), np.zeros((128, 5, 2), np.uint64)
+    x[:64] >>= rng.integers(0, 64, (64, 4)).astype(np.uint64)
+    x[:32, 3] = 0
+    x[:, 2] |= np.uint64(1)
+    compile_cuda(source, options=("-device-int128",))["k"].launch(1, 128, (y, x))
+    m = (1 << 128) - 1
+    for row, got in zip(x.tolist(), y.tolist(), strict=True):
+        a, b = row[1] << 64 | row[0], row[3] << 64 | row[2]
+        assert [high << 64 | low for low, high in got] == [
+            a * b + a & m, a // b, a % b, a - b & m, signed(a, 128) >> 5 & m]

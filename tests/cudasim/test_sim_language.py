@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpugrad.cudasim import CompileError, PtxError
+from gpugrad.cudasim import CompileError, PtxError, compile_cuda
 
 T = np.arange(64)
 
@@ -109,6 +109,13 @@ def test_textures_are_refused_by_name(module):
     source = """extern "C" __global__ void k(float* y, cudaTextureObject_t t) { y[0] = tex1Dfetch<float>(t, threadIdx.x); }"""
     with pytest.raises(PtxError, match="textures and surfaces are not simulated"):
         module(source)["k"]
+
+
+def test_launches_by_kernels_are_refused_by_name():
+    source = """__global__ void child(int* u) { u[0] = 1; }
+    extern "C" __global__ void k(int* u) { child<<<1, 1>>>(u); }"""
+    with pytest.raises(PtxError, match="k: kernels must be launched by the host"):
+        compile_cuda(source, options=("-rdc=true",))["k"]
 
 
 def test_a_missing_header_says_which_wheel_has_it(module):
