@@ -8,7 +8,7 @@ from .layout import WINDOWS
 from .ops_half import HALF_TYPES, from_float32, from_float64, to_float32
 from .ptx import Group
 from .small_floats import PAIRS, decoded, encoded
-from .types import NUMPY, UNSIGNED, high_half, low_half, pack
+from .types import NUMPY, UNSIGNED, halves128, high_half, joined128, low_half, pack
 
 INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 
@@ -26,6 +26,8 @@ def mov(i):
 
 def packing(i, source):
     """mov.b64 d, {a, b}: the first element lowest."""
+    if i.type == "b128":
+        return i.step(joined128, ["b64", "b64"], ["b128"], "move")
     size = NUMPY[i.type].itemsize // len(source.items)
     part, whole = UNSIGNED[size], UNSIGNED[size * len(source.items)]
 
@@ -38,6 +40,8 @@ def packing(i, source):
 
 
 def unpacking(i, target):
+    if i.type == "b128":
+        return i.step(halves128, ["b128"], ["b64", "b64"], "move")
     size = NUMPY[i.type].itemsize // len(target.items)
     part, whole = UNSIGNED[size], NUMPY[i.type]
 

@@ -7,7 +7,7 @@ from .access import Access
 from .decode import Step, opcode
 from .definedness import following, storing
 from .ptx import SINK, Address, Group, Immediate, Register
-from .types import NUMPY
+from .types import NUMPY, halves128, joined128
 
 SPACES = ("global", "shared", "local", "const", "param")
 STRONG = ("volatile", "relaxed", "acquire", "release", "acq_rel")
@@ -38,10 +38,10 @@ def resolved_space(i, space, address):
 
 def access(i, address, count=None):
     space = resolved_space(i, space_of(i), address)
-    if i.type == "b128" or i.type is None:
+    if i.type is None or (i.type == "b128" and i.count > 1):
         raise i.unknown()
-    return Access(i.place, space, NUMPY[i.type], count or i.count, address.offset, i.has(*STRONG),
-                  i.has("release", "acq_rel")), space
+    dtype, count = (NUMPY["u64"], 2) if i.type == "b128" else (NUMPY[i.type], count or i.count)
+    return Access(i.place, space, dtype, count, address.offset, i.has(*STRONG), i.has("release", "acq_rel")), space
 
 
 @opcode("ld", "ldu")
@@ -50,6 +50,9 @@ def load(i):
     site, space = access(i, address)
     site.readonly, site.follows = i.has("nc"), True
     site.strong = site.strong or address in i.layout.atomic_places
+    if i.type == "b128":
+        return Step(lambda lanes, base: joined128(*site.load(lanes, base)), [base_of(i, address)], [(target, "b128")],
+                    f"{space} load", lanes=True)
     targets = target.items if isinstance(target, Group) else (target,)
     return Step(site.load, [base_of(i, address)], [(None if t == SINK else t, i.type) for t in targets],
                 f"{space} load", lanes=True, marked=following(site))
@@ -59,6 +62,9 @@ def load(i):
 def store(i):
     address, source = i.operands[:2]
     site, space = access(i, address)
+    if i.type == "b128":
+        return Step(lambda lanes, base, value: site.store(lanes, base, *halves128(value)),
+                    [base_of(i, address), (source, "b128")], [], f"{space} store", lanes=True)
     sources = source.items if isinstance(source, Group) else (source,)
     return Step(site.store, [base_of(i, address), *((s, i.type) for s in sources)], [], f"{space} store", lanes=True,
                 marked=storing(site))
@@ -67,6 +73,8 @@ def store(i):
 @opcode("atom", "red")
 def atomic(i):
     """Atomics; those of vectors (sm_90) are atomic element by element, as the PTX ISA says."""
+    if i.type == "b128":
+        return atomic128(i)
     with_result = i.parts[0] == "atom"
     address, *operands = i.operands[with_result:]
     sources = [o.items if isinstance(o, Group) else (o,) for o in operands if o != SINK]
@@ -109,6 +117,28 @@ def atomic(i):
     reads = [(source, i.type) for group in sources for source in group]
     writes = [(None if t == SINK else t, i.type) for t in targets] if wants_old else []
     return Step(run, [base_of(i, address), *reads], writes, "atomic", lanes=True)
+
+
+def atomic128(i):
+    """atom.exch and atom.cas of 128 bits, one lane after the other."""
+    target, address, *operands = i.operands
+    if i.parts[0] != "atom" or not i.has("exch", "cas"):
+        return None
+    site, _ = access(i, address)
+    site.strong = True
+
+    def run(lanes, base, *values):
+        lanes.batch.counters.atomics += lanes.count
+        base, *values = (lanes.spread(value) for value in (base, *values))
+        old = np.empty(lanes.count, NUMPY["b128"])
+        for k in lanes.batch.rng.permutation(lanes.count):
+            lane, at = lanes.subset(np.array([k])), base[k: k + 1]
+            found = old[k: k + 1] = joined128(*site.load(lane, at))
+            if i.has("exch") or found.tobytes() == values[0][k: k + 1].tobytes():
+                site.store(lane, at, *halves128(values[-1][k: k + 1]))
+        return old
+    return Step(run, [base_of(i, address), *((o, "b128") for o in operands)], [(None if target == SINK else target, "b128")],
+                "atomic", lanes=True)
 
 
 def atomic_function(name, kind):

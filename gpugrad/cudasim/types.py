@@ -9,6 +9,7 @@ _KINDS = {
     "b32": np.uint32, "u32": np.uint32, "s32": np.int32, "f32": np.float32,
     "f16x2": np.uint32, "bf16x2": np.uint32, "tf32": np.uint32, "u16x2": np.uint32, "s16x2": np.uint32,
     "e4m3x2": np.uint16, "e5m2x2": np.uint16, "e3m2x2": np.uint16, "e2m3x2": np.uint16, "e2m1x2": np.uint8, "f32x2": np.uint64,
+    "b128": np.complex128,  # 16 bytes that NumPy moves as one; nobody computes with them
     "b64": np.uint64, "u64": np.uint64, "s64": np.int64, "f64": np.float64,
 }
 NUMPY: dict[str, np.dtype] = {name: np.dtype(kind) for name, kind in _KINDS.items()}
@@ -19,7 +20,7 @@ SIGNED: dict[int, np.dtype] = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 
 def storage(declared):
     """The dtype in which a register of this declared type is kept: floats as floats, the rest unsigned."""
     dtype = NUMPY[declared]
-    return dtype if declared in ("pred", "f32", "f64") else UNSIGNED[dtype.itemsize]
+    return dtype if declared in ("pred", "f32", "f64", "b128") else UNSIGNED[dtype.itemsize]
 
 
 def constant(value, kind, ptx_type):
@@ -57,6 +58,17 @@ def widen(dtype):
         bits = value if value.dtype.kind == "u" else value.view(UNSIGNED[value.dtype.itemsize])
         return bits.astype(UNSIGNED[dtype.itemsize]).view(dtype)
     return cast
+
+
+def joined128(low, high):
+    """Two 64-bit halves as one 128-bit value."""
+    return np.stack(np.broadcast_arrays(low, high), axis=-1).view(np.complex128)[..., 0]
+
+
+def halves128(value):
+    """The two 64-bit halves of a 128-bit value, the low one first."""
+    halves = np.ascontiguousarray(value).reshape(*value.shape, 1).view(np.uint64)
+    return halves[..., 0].copy()[()], halves[..., 1].copy()[()]
 
 
 def low_half(packed):

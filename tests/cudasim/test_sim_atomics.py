@@ -222,3 +222,24 @@ def test_printf_writes_what_c_writes(module):
         "5 abc 1.500000 A    2.000 -7 12c     | 4.000000e+00 44 6 abc 4000000000 10 010 FF +3 -4 00042 0xff 0.0001 1E+20 "
         "0x1p+0 -0X1.4P-3 -5 -3 -9 ffffffffff   x %", "(null)\n", "plain\n"]
     assert n.tolist() == [28, 1, 0]
+
+
+def test_atomics_of_128_bits(module):
+    source = """
+    struct alignas(16) Wide { unsigned long long a, b; };
+    extern "C" __global__ void count(Wide* w) {  // both halves move together, whoever comes first
+      Wide seen = *w, before;
+      do { before = seen; seen = atomicCAS(w, before, Wide{before.a + 1, before.b - 2}); }
+      while (seen.a != before.a || seen.b != before.b);
+    }
+    extern "C" __global__ void chain(Wide* w, unsigned long long* y) {
+      int t = threadIdx.x; Wide old = atomicExch(w, Wide{t + 1ull, ~0ull << t}); y[t] = old.a; y[64 + t] = old.b;
+    }"""
+    w = np.array([5, 1000], np.uint64)
+    module(source)["count"].launch(2, 64, (w,))
+    assert w.tolist() == [5 + 128, 1000 - 256]
+    y = np.zeros((2, 64), np.uint64)
+    module(source)["chain"].launch(1, 64, (w, y))
+    assert sorted([*y[0].tolist(), int(w[0])]) == sorted([133, *range(1, 65)])
+    whole = {(133, 1000 - 256)} | {(t + 1, (1 << 64) - (1 << t)) for t in range(64)}
+    assert {(int(a), int(b)) for a, b in y.T} <= whole
