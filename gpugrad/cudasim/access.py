@@ -66,7 +66,8 @@ class Access(Faults):
 
     def store_part(self, part, values):
         self.account(part, "write", values)
-        part.lanes.batch.changed = True
+        batch = part.lanes.batch
+        batch.changes += not batch.watching or self.changes(part, values)
         rows = part.region.view(self.dtype, self.count)
         if part.run is not None:
             first = part.run >> self.shift
@@ -83,9 +84,15 @@ class Access(Faults):
         else:
             for column, value in enumerate(values):
                 rows[where, column] = value
-        checks = part.lanes.batch.checks
+        checks = batch.checks
         if (part.space == "shared" and checks.races) or (part.space == "global" and checks.hazards):
             self.same_instruction_conflict(part, rows, where, values)
+
+    def changes(self, part, values):
+        """Whether a store of the values would change memory."""
+        now = part.region.view(self.dtype, self.count)[self.offsets(part) >> self.shift].reshape(part.lanes.count, -1)
+        new = np.stack([part.lanes.spread(value) for value in values], axis=1)
+        return not np.array_equal(now.view(self.bits), new.view(self.bits))
 
     # --- where addresses lead ------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from .memory import Region
 from .races import Races
 from .stack import Stack
 from .types import storage
-from .waiting import Patience
+from .waiting import Patience, Recurrence
 
 SHARED_ROW = 128
 
@@ -34,8 +34,8 @@ class Batch:
         self.block_shape, self.grid_shape, self.threads = launch.block, launch.grid, launch.threads
         self.dynamic_shared, self.shared_variables = launch.shared, launch.shared_variables
         self.lane_count = blocks * self.threads
-        self.steps, self.any_exited = 0, False
-        self.time, self.changed = 0, False  # the clock; whether memory changed since the last look of a loop that waits
+        self.steps, self.any_exited, self.ticked = 0, False, False
+        self.time, self.changes, self.watching = 0, 0, False  # the clock; changes of memory; whether stores look for any
         self.registers = [storage(kind).type(0) for kind in self.kernel.code.register_types]
         self.exited = np.zeros(self.lane_count, bool)
         self.fenced: Any = None  # per warp: whether a fence has run and no ordered store published what stood before it
@@ -199,14 +199,18 @@ class Batch:
         code, blocks = self.kernel.code, self.kernel.blocks
         self.barriers = Barriers(self, self.kernel.code.barriers)
         pending, patience = {0: [self.everyone]}, Patience(self)
+        recurrence = Recurrence(self, patience)
         self.pending = pending
         while pending or self.wake():
             number = patience.next(pending)
             lanes = self.merged(pending.pop(number))
             self.steps += 1
             self.time += 1
+            if self.steps >= recurrence.first:
+                recurrence.look(number, lanes)
             if self.steps > self.checks.step_limit:
-                self.timeout(number, lanes)
+                self.timeout(number, lanes, f"within {self.checks.step_limit:,} basic blocks", "still",
+                             "Look for an endless loop, or raise Checks.step_limit.")
             self.count(number, lanes)
             marked = (self.marks and not code.touches[number].isdisjoint(self.marks.registers)) or (
                 number in code.shuffles and not lanes.whole_warps)
@@ -257,6 +261,7 @@ class Batch:
     def tick(self):
         """The time, which moves on with every look at it."""
         self.time += 1
+        self.ticked = True
         return self.time
 
     def place_of_block(self, number):
@@ -306,12 +311,12 @@ class Batch:
         for value in np.unique(index):
             self.send(block.targets[int(value)], lanes.subset(index == value))
 
-    def timeout(self, number, lanes):
+    def timeout(self, number, lanes, within, how, advice):
         block, thread = lanes.coordinates(0)
         place = self.place_of_block(number)
         raise Timeout(
-            f"{self.kernel.name}: a batch of blocks must end within {self.checks.step_limit:,} basic blocks, got thread "
-            f"{thread} of block {block} still at {place}. Look for an endless loop, or raise Checks.step_limit.",
+            f"{self.kernel.name}: a batch of blocks must end {within}, got thread {thread} of block {block} {how} at "
+            f"{place}. {advice}",
             kernel=self.kernel.name, block=block, thread=thread, line=place.line, source=place.source, ptx=place.ptx)
 
 

@@ -80,4 +80,4 @@ class Checks:
     early_exit: bool = False
     exact: bool = False
     seed: int = 0
-    step_limit: int = 5_000_000
+    step_limit: int = 2_000_000

@@ -123,7 +123,7 @@ def changed(site, lanes, base, amounts, function):
             batch.blocks_met(blocks)
             if batch.races is not None:
                 batch.races.barrier(blocks, None)
-    batch.changed = True
+    batch.changes += 1
     return out
 
 

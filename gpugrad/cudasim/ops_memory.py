@@ -106,9 +106,9 @@ def atomic(i):
             chosen = slice(None) if part.selector is None else part.selector
             for k in range(site.count):
                 where = rows * site.count + k
-                before = None if batch.changed else cells[where]
+                before = cells[where] if batch.watching else None
                 old = update(batch.rng, cells, where, [value[chosen] for value in spread[k:: site.count]])
-                batch.changed = batch.changed or bool((cells[where] != before).any())
+                batch.changes += not batch.watching or bool((cells[where] != before).any())
                 if wants_old:
                     out[k][chosen] = old
         if wants_old and batch.launch.hazards is not None:

@@ -5,6 +5,8 @@ volatile or ordered load, on what an atomic found, on an mbarrier, or on the clo
 first: at once where no register is carried, else after a few turns, so that loops over a queue stay together.
 """
 
+import numpy as np
+
 from .errors import Timeout, show_index
 from .layout import registers_in
 from .ptx import Address, Negated, Register, Symbol
@@ -12,6 +14,9 @@ from .ptx import Address, Negated, Register, Symbol
 STRONG = {"volatile", "relaxed", "acquire"}
 TURNS = 16                 # that a loop which carries registers gets before others go first
 QUIET = {"spins": 64, "polls": 100_000}  # turns without a change of memory after which a wait counts as endless
+FIRST_LOOK = 1 << 12       # basic blocks after which a batch is compared with what it was
+LOOKS = 64                 # comparisons with one state
+DIGESTED = 1 << 24         # bytes of memory that are compared where it changed
 FASTEST = 40               # the clock runs at most 2**40 times faster while everybody waits
 
 
@@ -54,12 +59,58 @@ def from_others(i):
         isinstance(o, Symbol) and o.name.startswith(("%clock", "%globaltimer")) for o in i.operands)
 
 
+class Recurrence:
+    """Ends a batch that comes back to a state it was in: the same threads at the same places, the same registers, and
+    memory as it was, while nobody reads the clock. The state is kept at steps that are powers of two, and compared when
+    its block comes round again."""
+
+    def __init__(self, batch, patience):
+        self.batch, self.patience, self.number, self.looks = batch, patience, None, 0
+        self.first = self.due = FIRST_LOOK if batch.stack is None else np.inf
+
+    def look(self, number, lanes):
+        batch = self.batch
+        if batch.steps >= self.due:
+            self.due, self.begun, self.looks = 2 * batch.steps, batch.steps, LOOKS
+            self.number, self.changes, self.state = number, batch.changes, self.threads(lanes)
+            self.registers, self.memory = [register.copy() for register in batch.registers], self.digest()
+            batch.watching = True
+        elif number == self.number and self.looks:
+            self.looks -= 1
+            if not batch.ticked and self.state == self.threads(lanes) and self.same_registers() and (
+                    batch.changes == self.changes or (self.memory is not None and self.memory == self.digest())):
+                if batch.kernel.blocks[number].waits:
+                    batch.send(number, lanes)
+                    self.patience.endless(number)
+                batch.timeout(number, lanes, "one day",
+                              f"in a state that all threads were in {batch.steps - self.begun} basic blocks before,",
+                              "Look at what should end the loop.")
+
+    def threads(self, lanes):
+        """Who is where."""
+        waiting = [(key, arrival.number, arrival.lanes.numbers.tobytes())
+                   for key, arrivals in self.batch.barriers.waiting.items() for arrival in arrivals]
+        pending = sorted((number, group.numbers.tobytes()) for number, groups in self.batch.pending.items() for group in groups)
+        return lanes.numbers.tobytes(), pending, waiting
+
+    def digest(self):
+        """The memory that the launch touched, as one number; None where that would take long."""
+        regions = [self.batch.shared, self.batch.local, *self.batch.launch.regions]
+        if sum(region.size for region in regions) > DIGESTED:
+            return None
+        return hash(tuple(region.data.tobytes() for region in regions))
+
+    def same_registers(self):
+        return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(
+            self.registers, self.batch.registers, strict=True))
+
+
 class Patience:
     """Picks the block that runs next, and ends a batch in which everybody waits and nothing changes."""
 
     def __init__(self, batch):
         self.batch, self.blocks = batch, batch.kernel.blocks
-        self.turns = self.quiet = 0
+        self.turns = self.quiet = self.changes = 0
         self.last_run: dict[int, int] = {}
 
     def next(self, pending):
@@ -83,8 +134,8 @@ class Patience:
     def wait(self, number):
         batch = self.batch
         self.last_run[number] = batch.steps
-        self.quiet = 0 if batch.changed else self.quiet + 1
-        batch.changed = False
+        self.quiet = 0 if batch.changes != self.changes else self.quiet + 1
+        self.changes, batch.watching = batch.changes, True
         batch.time += 1 << min(self.quiet, FASTEST)
         kinds = {self.blocks[n].waits for n in batch.pending}
         if self.quiet > max(QUIET[kind] for kind in kinds) + 2 * len(self.blocks):

@@ -159,3 +159,35 @@ def test_a_flag_behind_a_fence_orders_what_was_written_before_it(module):
     assert (y == 3 * np.arange(32)[::-1]).all()
     with pytest.raises(Race, match="data"):
         module(FLAG.replace("__threadfence_block();", ""))["hand_over"].launch(1, 64, (y,))
+
+
+RETURNING = {
+    "a halving that stays at zero": "for (int k = 32; k >= 0; k >>= 1) { __syncthreads(); if (t < k) x[t] += x[t + k]; }",
+    "a stride of zero": "for (int i = t; i < 64; i += n) x[i] = 2;",
+    "a value that only goes to and fro": "volatile int* v = x; while (v[0] >= 0) v[1] = v[1] ^ 1;",
+    "half of the threads": "if (t & 1) for (int i = t; i < 64; i += n) x[i] = i;",
+}
+
+
+@pytest.mark.parametrize("name", RETURNING)
+def test_a_state_that_returns_ends_the_launch_at_once(module, name):
+    source = f'extern "C" __global__ void k(int* x, int n) {{ int t = threadIdx.x; {RETURNING[name]} }}'
+    with pytest.raises(Timeout, match=r"in a state that all threads were in [1-9]|which nobody will change") as found:
+        module(source)["k"].launch(2, 64, (np.zeros(128, np.int32), np.int32(0)))
+    assert found.value.line == 1
+    assert found.value.kernel == "k"
+
+
+def test_a_long_loop_in_which_only_memory_changes_is_none_of_them(module):
+    source = """extern "C" __global__ void k(volatile int* x, int n) { while (x[0] < n) { x[0] = x[0] + 1; x[1] = x[1] ^ 1; } }"""
+    x = np.zeros(2, np.int32)
+    module(source)["k"].launch(1, 1, (x, np.int32(20001)))
+    assert x.tolist() == [20001, 1]
+
+
+def test_a_loop_over_the_clock_is_none_of_them(module):
+    source = """extern "C" __global__ void k(int* x) {
+      long long begun = clock64(); while (clock64() - begun < 30000) if (threadIdx.x == 77) x[0] = 1; x[1] = 1; }"""
+    x = np.zeros(2, np.int32)
+    module(source)["k"].launch(1, 32, (x,))
+    assert x.tolist() == [0, 1]
