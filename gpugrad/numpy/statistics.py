@@ -144,8 +144,9 @@ def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool)
         before = T.floor(place)
         low, high = element(before), element(before + 1)
         weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
-        stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.equal(low, high), T.isinf(low)))     # inf - inf is no number
+        stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.isinf(low), T.not_equal(low, -high)))    # inf - inf is no number
         y = low + (T.where(stays, 0, high) - T.where(stays, 0, low)) * weight
+        y = T.where(T.equal(weight, 1), high, y)
     if skip_nan or rows.dtype.kind not in "fc":
         return y
     whole = T.getitem(numbers, index=(slice(None), slice(n - 1, n)))

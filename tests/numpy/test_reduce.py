@@ -170,6 +170,8 @@ def test_logsumexp_neither_overflows_nor_loses_small_sums():
     assert gnp.logsumexp(xp.array([np.inf, 0.0])).item() == np.inf
     assert gg.grad(gnp.logsumexp)(xp.array([-np.inf, 0.0, 0.0])).tolist() == [0, 0.5, 0.5]
     assert gg.grad(gnp.logsumexp)(xp.full(4, -1e20)).tolist() == [0.25] * 4
+    with np.errstate(invalid="ignore"):
+        assert gg.grad(gnp.logsumexp)(xp.array([1.0, np.inf, 3.0])).tolist()[::2] == [0, 0]
     with pytest.warns(RuntimeWarning):
         assert gnp.logsumexp(xp.full(2, -np.inf)).item() == -np.inf
     agrees("logsumexp", normal(2, 3, 4), axis=(0, 2), keepdims=True, orders=2,
@@ -282,6 +284,9 @@ def test_median_and_percentile_agree_with_numpy(kwargs):
 def test_quantile_between_infinities_stays_where_it_is():
     same(gnp.median(xp.array([np.inf, np.inf, 1.0])), np.inf, "median")
     same(gnp.quantile(xp.array([1.0, np.inf]), 0.0), 1.0, "quantile")
+    same(gnp.median(xp.array([-np.inf, 1.0])), -np.inf, "median")
+    same(gnp.quantile(xp.array([-np.inf, 1.0, 2.0]), 0.4), -np.inf, "quantile")
+    same(gnp.quantile(xp.array([-np.inf, 1.0, 2.0]), 0.5, method="averaged_inverted_cdf"), 1.0, "quantile")
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"rowvar": False}, {"bias": True}, {"ddof": 0}, {"fweights": [1, 2, 1, 3]},
