@@ -168,7 +168,8 @@ def logsumexp(xp):
 def weights(m, y, x, axis, keepdims):
     """softmax(x). exp(x - y) alone would lose the digits that y does where x is large: ten times 1e20 would weigh 10."""
     w = m.exp(x - m.widen(y, x, axis, keepdims))
-    return w / m.sum(w, axis=axis, keepdims=True)
+    total = m.sum(w, axis=axis, keepdims=True)
+    return w / m.where(m.equal(total, total), total, 1)           # beside inf, whose own is no number, all others weigh 0
 
 
 def logsumexp_vjp(m, g, want, y, x, axis, keepdims):
