@@ -6,6 +6,7 @@ the program. Rules, sweeps, jvp and vmap therefore trace themselves. What depend
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Value
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
+from gpugrad.graph.primitive import View
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor, refuse_conversion
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
@@ -34,13 +36,14 @@ RUNNING: list[Any] = []
 class Symbol:
     """An array while a function is traced. `value` is None for a constant that no operation has read yet.
 
-    In-place operations give the Symbol a new value; whoever holds the Symbol sees it, as with an array.
+    In-place operations give the Symbol a new value; whoever holds the Symbol sees it, as with an array. So do its views:
+    `base` is the Symbol that this one is a view of, `how` the operation, its parameters and which of its results this is,
+    `views` has weak references.
     """
 
-    __slots__ = ("array", "value", "fixed", "scalar", "__weakref__")
+    __slots__ = ("array", "value", "fixed", "scalar", "base", "how", "views", "__weakref__")
 
     __array_priority__ = 900
-    base = None
     flags = FLAGS
 
     def __init__(self, array: numpy.ndarray, value: Value | None = None, fixed: bool = False):
@@ -48,6 +51,9 @@ class Symbol:
         self.value = value
         self.fixed = fixed                     # known before the program runs
         self.scalar = False                    # NumPy would have given a scalar here, not a 0-d array
+        self.base: Any = None
+        self.how: Any = None
+        self.views: list = []
 
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
@@ -61,8 +67,38 @@ class Symbol:
     real = property(lambda self: self if self.dtype.kind != "c" else Tensor(self).real._data)
     imag = property(lambda self: Tensor(self).imag._data)
 
+    def view_of(self, base: Symbol, *how: Any) -> None:
+        """Link this to the Symbol that it is a view of, if its array is one."""
+        if numpy.may_share_memory(self.array, base.array):
+            self.base, self.how = base, how
+            base.views.append(weakref.ref(self))
+
+    def write(self, new: Any) -> None:
+        """Take the value of another, and let what shares its memory show it: what an in-place operation does."""
+        self.rebind(new)
+        part = self
+        while part.base is not None:
+            prim, params, _ = part.how
+            if not isinstance(prim, View):
+                raise TraceError(f"compile: expected no write to a view by {prim.name}, got one at {user_line()}. "
+                                 "Write to what it is a view of, or to a copy.")
+            part.base.rebind(prim.put(RAW[Symbol], part.base, part, **params))
+            part = part.base
+        part.show()
+
+    def show(self) -> None:
+        """Give the live views the values that they have now."""
+        live = [(reference, reference()) for reference in self.views]
+        self.views = [reference for reference, view in live if view is not None]
+        for _, view in live:
+            if view is not None and not view.scalar:
+                prim, params, number = view.how
+                fresh = getattr(RAW[Symbol], prim.name)(self, **params)
+                view.rebind(fresh if prim.outputs == 1 else fresh[number])
+                view.show()
+
     def rebind(self, new: Any) -> None:
-        """Take the value of another: what an in-place operation does."""
+        """Take the value of another, alone."""
         if new.shape != self.shape:
             new = RAW[Symbol].spread(new, shape=self.shape)
         if new.dtype != self.dtype:
@@ -70,10 +106,7 @@ class Symbol:
         self.array, self.value, self.fixed = new.array, new.value, new.fixed
 
     def fill(self, value: Any) -> None:
-        if isinstance(value, Symbol):
-            self.rebind(value)
-        else:
-            self.array, self.value, self.fixed = numpy.broadcast_to(numpy.asarray(value, self.dtype), self.shape), None, True
+        self.write(value if isinstance(value, Symbol) else Symbol(numpy.asarray(value, self.dtype), fixed=True))
 
     def copy(self, order: str = "K") -> Symbol:
         twin = Symbol(self.array, self.value, self.fixed)
@@ -103,7 +136,7 @@ class Symbol:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from gpugrad.numpy import setitem
-        self.rebind(setitem(Tensor(self), wrapped(index), wrapped(value))._data)
+        self.write(setitem(Tensor(self), wrapped(index), wrapped(value))._data)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -148,6 +181,10 @@ class Symbol:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         if any(isinstance(x, Tensor) for x in (*inputs, *(out or ()))):
             return NotImplemented                         # the Tensor's turn: its graph goes on
+        if method == "at":
+            target, *rest = wrapped(inputs)
+            Tensor.__array_ufunc__(None, ufunc, method, target, *rest)  # type: ignore[attr-defined]
+            return inputs[0].write(target._data)
         result = as_numpy(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
         return written(result, out[0]) if out else result
 
@@ -158,8 +195,9 @@ class Symbol:
             return repr(self)
         if only_constants((args, kwargs)):
             return constants(function(*known(args), **known(kwargs)))
+        out = kwargs.pop("out", None)
         with entered(function.__name__):
-            return as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs)))  # type: ignore[attr-defined]
+            return written(as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs))), out)  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"<traced, shape {self.shape}>"
@@ -182,7 +220,7 @@ def binary(name: str) -> tuple[Callable, Callable, Callable]:
             from gpugrad.dispatch import bare_target
             getattr(TRACED, name)(Tensor(self), other)       # what is wrong with the operands comes first
             raise bare_target(f"np.{name}", self)
-        self.rebind(getattr(RAW[Symbol], name)(self, other))
+        self.write(getattr(RAW[Symbol], name)(self, other))
         return self
     return forward, reflected, in_place
 
@@ -341,7 +379,7 @@ def bared(x: Any) -> Any:
 def as_numpy(x: Any) -> Any:
     """Tensors as the Symbols in them, and as scalars where NumPy gives scalars."""
     x = bared(x)
-    return x[()] if isinstance(x, Symbol) else x
+    return x[()] if isinstance(x, Symbol) and not x.ndim else x
 
 
 def written(result: Any, out: Any) -> Any:
@@ -350,5 +388,5 @@ def written(result: Any, out: Any) -> Any:
     if not isinstance(out, Symbol) or not isinstance(result, Symbol):
         raise TraceError(f"compile: expected out= to be traced too, got {type(out).__name__} at {user_line()}. "
                          "Assign to a new name.")
-    out.rebind(result)
+    out.write(result)
     return out

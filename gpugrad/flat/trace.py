@@ -128,6 +128,9 @@ class Trace:
             op.outputs = tuple([Value(self.number(), v.shape, v.dtype, op, i) for i, v in enumerate(arrays)])
             self.note(op)
             symbols = [Symbol(v, value) for v, value in zip(arrays, op.outputs, strict=True)]
+        if len(given) == 1 and type(args[0]) is Symbol:
+            for i, symbol in enumerate(symbols):
+                symbol.view_of(args[0], prim, params, i)
         return tuple(symbols) if several else symbols[0]
 
     def note(self, op: Op) -> None:

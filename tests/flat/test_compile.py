@@ -211,6 +211,69 @@ def test_a_graph_is_not_dropped_for_a_bare_array(write, backend):
         gg.compile(gg.grad(lambda x, a: gg.sum(x) + gg.sum(write(x, a.copy()))), backend=backend)(x, a)
 
 
+def through_reshape(x):
+    y = x * 2
+    z = y.reshape(2, -1)
+    z[1] = z[0] * 3
+    return y, z
+
+
+def through_views_of_views(x):
+    y = x * 2
+    v = y[1:]
+    w = v[::-1]
+    w *= 2
+    y[0] = v[1]
+    v += 1
+    return y, v, w
+
+
+def through_transposes(x):
+    y = x * 2
+    t = np.reshape(y, (-1, 2)).T
+    t[0] = 1
+    np.flip(y)[:1] = 5
+    return y, t
+
+
+def read_before_and_after(x):
+    y = x * 2
+    v = y[1:3]
+    before, first = v * 1, y[1] * 1
+    y[1] = 9
+    return before, first, v, y.copy()[1:]
+
+
+def by_functions(x):
+    y = x * 2
+    np.add(y[1:], 1, out=y[1:])
+    np.clip(y[:2], -0.5, 0.5, out=y[:2])
+    np.multiply.at(y, [3, 3], 2)
+    return y
+
+
+@pytest.mark.parametrize("f", [through_reshape, through_views_of_views, through_transposes, read_before_and_after, by_functions])
+def test_a_write_is_seen_through_every_view(f, backend):
+    x = np.random.default_rng(5).normal(size=4)
+    same(gg.compile(f, backend=backend)(x), f(x))
+
+
+@pytest.mark.parametrize("f", [through_reshape, through_views_of_views, through_transposes])
+def test_gradients_go_through_writes_to_views(f, backend):
+    x = np.random.default_rng(5).normal(size=4)
+    g = gg.grad(lambda x: sum(gg.sum(y ** 2) for y in f(x)))
+    same(gg.compile(g, backend=backend)(x), g(x))
+
+
+def test_a_write_to_a_view_that_cannot_be_followed_is_refused(backend):
+    def f(x):
+        first, rest = np.split(x * 2, 2)
+        first *= 3
+        return rest
+    with pytest.raises(gg.TraceError, match="expected no write to a view by split"):
+        gg.compile(f, backend=backend)(np.arange(4.0))
+
+
 def test_random_draws_go_on(backend):
     def noisy(x):
         own = gg.vmap(lambda row: gg.random.normal(row, 2.0), randomness="different")(x)
