@@ -206,7 +206,7 @@ def float_to_float(i, result, source):
             x = relu(i, x)
         if result in HALF_TYPES:
             if x.dtype == np.float64:
-                return x.astype(np.float16) if result == "f16" else from_float32(x.astype(np.float32), result, mode)
+                return from_float64(x, result, mode)
             return from_float32(x, result, mode)
         if x.dtype == NUMPY[result]:
             return copied(x)
@@ -241,6 +241,8 @@ def float_to_integer(i, result, source):
 
 def integer_to_float(i, result, source):
     mode = i.rounding
+    if result in HALF_TYPES and i.has("sat"):
+        return None
 
     def run(x):
         if result in HALF_TYPES:
@@ -248,7 +250,7 @@ def integer_to_float(i, result, source):
             if x.dtype.itemsize == 8:
                 # Rounded to odd in float64, so that a tie is no tie by accident.
                 wide = odd_from_integer(x, wide)
-            return from_float64(wide, result)
+            return from_float64(wide, result, mode)
         out = x.astype(NUMPY[result])
         if mode in (None, "rn"):
             return saturated(i, out)

@@ -10,6 +10,7 @@ import numpy as np
 from . import approx, rounding
 from .types import NUMPY, UNSIGNED, high_half, low_half, pack
 
+FINITE = np.float64(np.finfo(np.float32).max)
 HALF_TYPES = ("f16", "f16x2", "bf16", "bf16x2")
 
 
@@ -39,17 +40,17 @@ def from_float32(x, kind, mode="rn"):
     return np.where(np.isnan(x), np.uint16(0x7FFF), out)
 
 
-def from_float64(x, kind):
+def from_float64(x, kind, mode="rn"):
     """float64 rounded once to float16 or to bfloat16 bits."""
     if kind.startswith("f16"):
-        return x.astype(np.float16)
+        return x.astype(np.float16) if mode in ("rn", None) else rounding.round_to(np.float16, x, mode=mode)
     # By way of a float32 rounded to odd, so that the second rounding decides as the first would have.
-    near = x.astype(np.float32)
+    near = np.where(np.isfinite(x), np.clip(x, -FINITE, FINITE), x).astype(np.float32)
     rest = x - near.astype(np.float64)
     bits = np.asarray(near).view(np.int32)
     step = np.where((rest > 0) == (near > 0), np.int32(1), np.int32(-1))
     fix = (rest != 0) & np.isfinite(near) & (bits & 1 == 0)
-    return from_float32(np.where(fix, bits + step, bits).view(np.float32), kind)
+    return from_float32(np.where(fix, bits + step, bits).view(np.float32), kind, mode)
 
 
 def pairwise(i, function):
