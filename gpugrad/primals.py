@@ -48,7 +48,7 @@ class Inputs:
                          create_graph=self.outside and current().record)
         results = []
         for node, r, x in zip(nodes, self.roots, self.leaves, strict=True):
-            results.append(as_kind(take(found, node) if node in found else zeros_like(r), x))
+            results.append(as_kind(take(found, node, fortran=True) if node in found else zeros_like(r), x))
         trees = self.build(results)
         return tuple(trees) if self.several else trees[0]
 

@@ -111,11 +111,15 @@ def accumulate(leaf: Tensor, found: dict, node: Any) -> None:
         leaf._grad = old + (g if isinstance(g, Tensor) else Tensor(g))
 
 
-def take(found: dict, node: Any) -> Tensor:
-    """The gradient of a node, taken out of a sweep's results. A view, or an array that others hold too, is copied."""
+def take(found: dict, node: Any, fortran: bool = False) -> Tensor:
+    """The gradient of a node, taken out of a sweep's results. A view, or an array that others hold too, is copied.
+
+    fortran   a NumPy array may stay in Fortran's order, as the gradient to w of x @ w.T comes
+    """
     g = found.pop(node)
     if isinstance(g, Tensor):
         return g
     if type(g) is not numpy.ndarray and type(g) is not module_of(g).ndarray:
         return Tensor(module_of(g).asarray(g))
-    return Tensor(g if exclusive(g) and g.flags.c_contiguous else copied(g))
+    dense = g.flags.c_contiguous or (fortran and g.flags.f_contiguous and type(g) is numpy.ndarray)      # a name would hold g
+    return Tensor(g if dense and exclusive(g) else copied(g))
