@@ -64,7 +64,13 @@ def clip(xp: Any) -> Callable:
 
 def spacing(xp: Any) -> Callable:
     """The distance to the next number away from 0. CuPy has no function for it."""
-    return xp.spacing if hasattr(xp, "spacing") else lambda x: xp.nextafter(x, xp.copysign(math.inf, x)) - x
+    if hasattr(xp, "spacing"):
+        return xp.spacing
+
+    def run(x):
+        x = x.astype(numpy.result_type(x.dtype, "e"), copy=False)          # as NumPy has it of bools and integers
+        return xp.nextafter(x, xp.copysign(x.dtype.type(math.inf), x)) - x
+    return run
 
 
 def logcumsumexp(xp: Any) -> Callable:

@@ -28,10 +28,11 @@ def test_where_shields_a_branch_from_the_other():
 def test_where_is_numpys_for_small_and_large_arrays(dtype, n):
     c = np.random.default_rng(0).random(n) < 0.5
     a, b = sample(dtype, n, 1), sample(dtype, n, 2)
-    same(gnp.where(c, a, b), np.where(c, a, b), "where")
-    same(gnp.where(gg.tensor(c), a, 2), np.where(c, a, 2), "where")
-    same(gnp.where(c.astype(int), a, b), np.where(c, a, b), "where")
-    same(gnp.where(c, np.nan, np.inf), np.where(c, np.nan, np.inf), "where")
+    there, x, y = placed((c, a, b))
+    same(gnp.where(there, x, y), np.where(c, a, b), "where")
+    same(gnp.where(gg.tensor(there), x, 2), np.where(c, a, 2), "where")
+    same(gnp.where(there.astype(int), x, y), np.where(c, a, b), "where")
+    same(gnp.where(there, np.nan, np.inf), np.where(c, np.nan, np.inf), "where")
 
 
 def test_where_with_a_condition_alone_is_nonzero():
