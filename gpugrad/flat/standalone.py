@@ -189,8 +189,10 @@ def definition(factory: Callable) -> tuple[str, str] | None:
 
 
 def written(array: numpy.ndarray) -> str:
-    """A constant as source."""
+    """A constant as source: one number where it is one."""
     if array.size and bool((array == array.flat[0]).all()) and not numpy.signbit(numpy.real(array.flat[0])):
+        if any(array.strides):                             # an array that BLAS reads
+            return f"np.full({array.shape}, {array.flat[0].item()!r}, '{array.dtype}')"
         return f"np.broadcast_to(np.array({array.flat[0].item()!r}, '{array.dtype}'), {array.shape})"
     if array.size <= READABLE:
         return f"np.array({array.ravel().tolist()!r}, '{array.dtype}').reshape({array.shape})"
