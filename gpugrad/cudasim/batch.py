@@ -17,8 +17,8 @@ from .definedness import Marks
 from .errors import Timeout, Uninitialised
 from .hazards import Hazards, Shadow
 from .lanes import WARP, Lanes
-from .layout import short
 from .memory import Region
+from .names import short
 from .races import Races
 from .stack import Stack
 from .types import storage

@@ -4,6 +4,7 @@ import numpy as np
 
 from . import memory
 from .errors import PtxError
+from .names import short
 from .ptx import Address, Group, Negated, Part, Register, size_of
 from .types import UNSIGNED
 
@@ -66,29 +67,6 @@ class Variables:
         past = f"{offset - stop} bytes past the end of" if offset >= stop else (
             f"{start - offset} bytes before" if offset < start else "over the end of")
         return f"{past} `{short(name)}` ({stop - start} bytes)"
-
-
-def short(name):
-    """A variable's name in the source: `_ZZ2k1E2st` is `st` of k1."""
-    return demangled(name)
-
-
-def demangled(name):
-    """The last identifier of a mangled name, `name` itself where it is not mangled."""
-    if not name.startswith("_Z"):
-        return name
-    at, found = 2, name
-    while at < len(name):
-        if name[at].isdigit():
-            digits = at
-            while at < len(name) and name[at].isdigit():
-                at += 1
-            length = int(name[digits:at])
-            found = name[at: at + length]
-            at += length
-        else:
-            at += 1
-    return found
 
 
 class ModuleVariables:

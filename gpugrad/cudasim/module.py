@@ -16,8 +16,9 @@ from .flow import blocks_of
 from .generate import generate
 from .hazards import Hazards
 from .inline import flatten
-from .layout import Layout, ModuleVariables, demangled
+from .layout import Layout, ModuleVariables
 from .memory import Region
+from .names import qualified, short
 from .nvrtc import compile_ptx
 from .ptx import parse
 
@@ -67,30 +68,34 @@ class Module:
 
     def lowered(self, name):
         entries = self.names()
-        if self.compiled.lowered.get(name) in entries:
-            return self.compiled.lowered[name]
+        named = {"".join(key.lstrip("&").split()): value for key, value in self.compiled.lowered.items() if value in entries}
+        wanted = "".join(name.lstrip("&").split())
+        if wanted in named:
+            return named[wanted]
         if name in entries:
             return name
-        plain = [entry for entry in entries if demangled_kernel(entry) == name]
+        plain = [entry for entry in entries if name in (qualified(entry), short(entry))]
         if len(plain) == 1:
             return plain[0]
-        known = ", ".join(sorted({*self.compiled.lowered, *entries})) or "none"
+        known = ", ".join(sorted([*named, *(qualified(entry) for entry in set(entries).difference(named.values()))])) or "none"
         raise KeyError(f"module: a kernel's name was expected, got {name!r}. The module has {known}; "
                        "templates must be named in names=.")
 
     def variable(self, name, dtype=np.uint8):
-        """The memory of a __device__ or __constant__ variable as an array: assign to it, or read it after a launch."""
-        found = [key for key in self.variables.buffers if name in (key, demangled(key))]
+        """The memory of a __device__, __constant__ or __managed__ variable as an array: assign to it, or read it.
+
+        name    as in the source, with its namespaces or without; of a template, the expression given in names=
+        dtype   of the elements; the array has one axis
+
+        Raises KeyError, which lists the variables. NVRTC leaves out those that no kernel uses.
+        """
+        lowered = self.compiled.lowered.get(name) or self.compiled.lowered.get(f"&{name}")
+        found = [key for key in self.variables.buffers if key in (name, lowered)] or [
+            key for key in self.variables.buffers if name in (qualified(key), short(key))]
         if len(found) != 1:
-            raise KeyError(f"module: a variable's name was expected, got {name!r}. The module has "
-                           f"{', '.join(map(demangled, self.variables.buffers)) or 'none'}.")
+            raise KeyError(f"module: the name of one variable was expected, got {name!r}. The module has "
+                           f"{', '.join(map(qualified, self.variables.buffers)) or 'none'}.")
         return self.variables.buffers[found[0]].view(dtype)
-
-
-def demangled_kernel(name):
-    """The plain name of a kernel: `_Z4copyIfEvPT_` is copy."""
-    found = re.match(r"_ZN?(\d+)", name)
-    return name[found.end(): found.end() + int(found[1])] if found else name
 
 
 class Kernel:
@@ -98,7 +103,7 @@ class Kernel:
 
     def __init__(self, module, lowered, shown):
         self.module, self.lowered = module, lowered
-        self.name = shown if shown != lowered else demangled_kernel(lowered)
+        self.name = shown if shown != lowered else qualified(lowered)
         self.entry = module.program.functions[lowered]
         self.cluster = size_of_cluster(self.name, self.entry.attributes)
         flat = flatten(module.program, self.entry)
@@ -107,7 +112,7 @@ class Kernel:
         self.codes = {}
         self.code = self.generated(False)
         waiting.mark(self.blocks, self.loops, self.code.live_in, self.code.defines)
-        self.parameter_names = parameter_names(module.compiled.source, demangled_kernel(lowered), len(self.entry.params))
+        self.parameter_names = parameter_names(module.compiled.source, short(lowered), len(self.entry.params))
 
     @property
     def python_source(self):
@@ -298,7 +303,7 @@ class Launch:
 
 
 def three(name, what, shape):
-    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    shape = tuple(shape) if isinstance(shape, (tuple, list, np.ndarray)) and np.ndim(shape) else (shape,)
     if not 1 <= len(shape) <= 3 or not all(isinstance(n, (int, np.integer)) for n in shape):
         raise ArgumentError(f"{name}: the {what} must be an int or up to three, got {shape}. Pass ints.", kernel=name)
     return tuple(int(n) for n in (*shape, 1, 1)[:3])

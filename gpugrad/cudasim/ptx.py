@@ -383,6 +383,7 @@ def split_list(text):
 def declarations(text, line):
     """Variables in one declaration: `.global .align 4 .b8 name[16] = {0, 1}` and its like."""
     head, _, tail = text.partition("=")
+    head = re.sub(r"\.attribute\([^)]*\)\s*", "", head)  # .managed: all memory is the host's here
     head = re.sub(r"\.ptr(\s+\.(global|shared|const|local))?(\s+\.align\s+\d+)?\s+", "", head)
     found = re.match(
         r"((?:\.[a-z]\w*(?:\s+\d+(?=\s))?\s*)*?)\.(v[24]\s+\.)?(pred|b?f\d+|[bsu]\d+|f16x2)\s+(.*)$", head.strip())
