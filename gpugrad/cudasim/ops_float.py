@@ -7,9 +7,9 @@ import numpy as np
 from . import approx, rounding
 from .decode import Step, opcode
 from .definedness import selected
-from .ops_half import HALF_TYPES, half_arithmetic, half_unary, to_float32
+from .ops_half import HALF_TYPES, half_arithmetic, half_unary, signed_zeros, to_float32
 from .ops_integer import INTEGER
-from .types import NUMPY, UNSIGNED, high_half, low_half, pack
+from .types import NUMPY, high_half, low_half, pack
 
 TINY = {np.dtype(np.float32): np.float32(2.0**-126), np.dtype(np.float64): np.float64(2.0**-1022)}
 KIND = {"f32": "float32", "f64": "float64"}
@@ -106,15 +106,6 @@ def div(i):
     if i.has("approx", "full"):
         return float_step(i, lambda a, b: approx.divide(a, b, i.exact, i.has("full")), 2)
     return float_step(i, directed(i, np.divide, {"f32": rounding.div32, "f64": rounding.div64}), 2)
-
-
-def signed_zeros(function, combine):
-    """fmin and fmax that order -0 below +0: equal operands differ in nothing but their sign bits."""
-    def ordered(a, b):
-        bits = UNSIGNED[a.dtype.itemsize]
-        either = combine(a.view(bits), b.view(bits)).view(a.dtype)
-        return np.where(a == b, either, function(a, b))
-    return ordered
 
 
 def extremum(i):

@@ -97,6 +97,15 @@ def fused(i):
     return run
 
 
+def signed_zeros(function, combine):
+    """fmin and fmax that order -0 below +0: equal operands differ in nothing but their sign bits."""
+    def ordered(a, b):
+        bits = UNSIGNED[a.dtype.itemsize]
+        either = combine(a.view(bits), b.view(bits)).view(a.dtype)
+        return np.where(a == b, either, function(a, b))
+    return ordered
+
+
 def half_arithmetic(i):
     """add, sub, mul, fma, min and max."""
     if len([t for t in i.types if t != i.type]):
@@ -106,7 +115,7 @@ def half_arithmetic(i):
         return i.step(pairwise(i, fused(i)), [i.type] * 3, [i.type], "float16")
     if name in ("min", "max"):
         propagating, ignoring = (np.minimum, np.fmin) if name == "min" else (np.maximum, np.fmax)
-        function = propagating if i.has("NaN") else ignoring
+        function = signed_zeros(propagating if i.has("NaN") else ignoring, np.bitwise_or if name == "min" else np.bitwise_and)
         if i.has("xorsign"):
             magnitudes = function
 
