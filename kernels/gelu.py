@@ -139,7 +139,7 @@ def tanh_slope(m, x):
 
 #: primitive -> its formula
 FORMULAS = {
-    "gelu": lambda m, x: distribution(m, x) * not_below(m, x),
+    "gelu": lambda m, x: distribution(m, near(m, x)) * not_below(m, x),       # so that the slope has the same distribution
     "gelu_slope": slope,
     "gelu_tanh": lambda m, x: half(m, near(m, x)) * not_below(m, x),
     "gelu_tanh_slope": tanh_slope,
