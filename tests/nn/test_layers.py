@@ -144,6 +144,12 @@ def test_batch_norm_statistics_stay_out_of_the_graph_and_keep_their_array():
 
 # embedding, one-hot, dropout -------------------------------------------------------------------------------------------
 
+def test_embedding_adds_up_float16_in_float32():
+    index = xp.zeros(5000, int)
+    g = gg.grad(lambda t: nn.embedding(index, t).sum())(xp.zeros((2, 3), "f2"))
+    assert (g.dtype, g.tolist()) == (np.float16, [[5000] * 3, [0] * 3])
+
+
 def test_embedding_adds_up_the_gradients_of_repeated_rows():
     table, index = draw(5, 3), xp.array([[0, 4, 0], [2, 0, 4]])
     assert equal(nn.embedding(index, table).numpy(), table[index])
