@@ -110,6 +110,8 @@ def deviation(m, x, axis):
 def var(xp):
     def run(x, axis, correction, keepdims):
         d = x - x.mean(axis=axis, keepdims=True)
+        if d.dtype.char == "e":                            # neither sums of squares nor their number fit float16
+            return run(d.astype("f4"), axis, correction, keepdims).astype("e")
         square = d.real * d.real + d.imag * d.imag if d.dtype.kind == "c" else d * d
         return square.sum(axis=axis, keepdims=keepdims) / freedom(x, axis, correction)
     return run

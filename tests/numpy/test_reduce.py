@@ -82,6 +82,16 @@ def test_dtype_of_the_result_is_the_one_asked_for(name, dtype):
             agrees(name, x, axis=1, dtype=dtype, orders=0)
 
 
+@pytest.mark.parametrize("scale", [0.01, 100])
+def test_spread_of_many_half_precision_numbers(scale):
+    x = (normal(300, 300) * scale).astype("f2")
+    for name in ("var", "std"):
+        expected = getattr(np, name)(x.astype("f8"))
+        found = getattr(gnp, name)(xp.asarray(x))
+        assert found.dtype == np.float16
+        assert_close(found.data, expected, rtol=2e-3)
+
+
 def test_logcumsumexp_neither_overflows_nor_loses_digits():
     agrees("logcumsumexp", normal(3, 50), axis=1, reference=np.logaddexp.accumulate)
     x = xp.asarray(np.array([1e4, 1.0, 1e4 + 30, -np.inf]))
