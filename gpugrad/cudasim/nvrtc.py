@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from .errors import CompileError
+from .host_headers import CUDA_STD, HEADERS
 from .kept import kept, key_of
 
 INSTALL = "Install it with `pip install nvidia-cuda-nvrtc nvidia-cuda-runtime`; no GPU is needed."
@@ -43,14 +44,33 @@ def compile_ptx(source, arch="sm_90", options=(), names=(), filename="kernel.cu"
     if not any(flag.startswith(("-std", "--std")) for flag in flags):
         flags.append("-std=c++17")
     ptx, log, lowered = kept(key_of(str(nvrtc.path), nvrtc.version, source, names, filename, flags=flags),
-                             lambda: compiled(nvrtc, source, arch, flags, names, filename))
+                             lambda: with_host_headers(nvrtc, source, arch, flags, names, filename))
     return Compiled(ptx, log, lowered, source, filename)
 
 
-def compiled(nvrtc, source, arch, flags, names, filename):
+def with_host_headers(nvrtc, *what):
+    """`compiled`, with those headers of the C library that were not found; the log names them."""
+    headers: dict[str, str] = {}
+    while True:
+        try:
+            ptx, log, lowered = compiled(nvrtc, *what, headers)
+        except CompileError as error:
+            missing = re.search(r'cannot open source file "([^"]+)"', error.log)
+            if missing is None or missing[1] in headers or missing[1] not in HEADERS:
+                raise
+            headers[missing[1]] = HEADERS[missing[1]]
+            continue
+        said = "".join(f"<{name}> is no header of NVRTC: what kernels use of it was supplied, and not by a compiler on a card\n"
+                       for name in headers)
+        return ptx, log + said, lowered
+
+
+def compiled(nvrtc, source, arch, flags, names, filename, headers):
     """(PTX, log, mangled names) by the compiler."""
     program = ctypes.c_void_p()
-    nvrtc.create(ctypes.byref(program), source.encode(), filename.encode(), 0, None, None)
+    strings = ctypes.c_char_p * len(headers)
+    nvrtc.create(ctypes.byref(program), source.encode(), filename.encode(), len(headers),
+                 strings(*(text.encode() for text in headers.values())), strings(*(name.encode() for name in headers)))
     try:
         for name in names:
             nvrtc.call("nvrtcAddNameExpression", program, name.encode())
@@ -76,6 +96,9 @@ def explain(log, source, filename, arch, status):
     said = "\n".join(shown) or f"NVRTC status {status}"
     advice = next((f"Install it with `pip install {wheel}`." for start, wheel in WHEELS.items()
                    if f'cannot open source file "{start}' in log), "Correct the source or the options.")
+    missing = re.search(r'cannot open source file "(\w+)"', log)
+    if missing and missing[1] in CUDA_STD:
+        advice = f"NVRTC has no headers of the host: include <cuda/std/{missing[1]}> of nvidia-cuda-cccl, and use cuda::std."
     return f"{filename}: source must compile for {arch}, got\n{said}\n{advice}"
 
 

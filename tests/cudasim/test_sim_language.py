@@ -121,3 +121,34 @@ def test_launches_by_kernels_are_refused_by_name():
 def test_a_missing_header_says_which_wheel_has_it(module):
     with pytest.raises(CompileError, match="pip install nvidia-cuda-cccl"):
         module('#include <cub/there_is_no_such_header.cuh>\n__global__ void k() {}')
+
+
+def test_headers_of_the_c_library_are_supplied_and_named(module):
+    source = r"""
+    #include <stdio.h>
+    #include <cstdint>
+    #include <cmath>
+    #include <assert.h>
+    #include <float.h>
+    #include <limits.h>
+    #include <stddef.h>
+    struct Pair { char first; double second; };
+    extern "C" __global__ void k(double* y, const uint8_t* x, int64_t n) {
+      int64_t i = threadIdx.x;
+      assert(i < n);
+      y[i] = std::sqrt((float)x[i]) + M_PI + (x[i] > INT8_MAX ? INT_MAX : 0) + offsetof(Pair, second) + isinf(INFINITY) - FLT_MIN;
+      if (i == 0) printf("%d\n", (int)sizeof(std::uint16_t));
+    }"""
+    y, x = np.zeros(200), np.arange(200, dtype=np.uint8)
+    loaded = module(source)
+    counters = loaded["k"].launch(1, 200, (y, x, np.int64(200)))
+    np.testing.assert_allclose(y, np.sqrt(np.arange(200)) + np.pi + np.where(x > 127, 2**31 - 1, 0) + 9, rtol=1e-6)
+    assert counters.printed == ["2\n"]
+    assert "<cstdint> is no header of NVRTC" in loaded.compiled.log
+
+
+def test_headers_of_the_cpp_library_name_their_replacement():
+    with pytest.raises(CompileError, match=r"include <cuda/std/limits> of nvidia-cuda-cccl"):
+        compile_cuda("#include <limits>\n__global__ void k() {}")
+    with pytest.raises(CompileError, match="Correct the source"):
+        compile_cuda("#include <vector>\n__global__ void k() {}")
