@@ -88,7 +88,7 @@ class Batch:
                             initialised=np.zeros(frame * self.lane_count, np.uint8) if uninitialised else None)
 
         self.marks, self.clusters = Marks(self), Clusters(self)
-        self.stack = Stack(self) if self.kernel.code.calls else None
+        self.stack: Any = Stack(self) if self.kernel.code.calls else None
 
     # --- what accesses ask ---------------------------------------------------------------------------------------
 

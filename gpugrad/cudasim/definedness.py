@@ -10,6 +10,8 @@ Blocks have a second function that follows marks. It runs where a register has s
 is the first to meet unwritten bytes stops the plain function, and a second one of what is left of the block goes on from there.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .errors import WarpDivergence
@@ -94,7 +96,7 @@ def following(access):
             values = access.load(lanes, base)
         finally:
             found, marks.found = marks.found, None
-        out = np.zeros(lanes.count, np.int32) if found else NONE
+        out: Any = np.zeros(lanes.count, np.int32) if found else NONE
         for part, bad, error in found:
             where = np.flatnonzero(np.broadcast_to(bad, (part.lanes.count,)))
             stored = marks.stored_at(part.region, access.offsets(part)[where])
@@ -107,8 +109,7 @@ def following(access):
 def storing(access):
     """For `marked` of a store."""
     def run(lanes, base, *values):
-        marks, values, of_values = lanes.batch.marks, values[: access.count], values[access.count:]
-        of_base, *of_values = of_values
+        marks, values, of_base, *of_values = lanes.batch.marks, values[: access.count], *values[access.count:]
         marks.used(of_base, access.place)
         marked = np.broadcast_to(np.maximum.reduce(of_values), (lanes.count,))
         access.store(lanes, base, *values)

@@ -4,14 +4,17 @@ import numpy as np
 
 from . import memory
 from .copies import UNDER_WAY
-from .errors import Misaligned, OutOfBounds, Race, Uninitialised, show_index
+from .errors import Misaligned, OutOfBounds, Place, Race, Uninitialised, show_index
 
 FAR = 1 << 30  # bytes; further off than this an index is rather wrapped than off by one
 VERBS = {"read": "a load", "write": "a store", "atomic": "an atomic"}
 
 
 class Faults:
-    """The diagnoses of an Access: they know its place in the source and its size."""
+    """The diagnoses of an Access: they know its place in the source and its size in bytes."""
+
+    place: Place
+    size: int
 
     def out_of_bounds(self, lanes, position, address, kind, count):
         nearest = memory.SPACE.nearest(address)

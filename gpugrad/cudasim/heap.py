@@ -4,6 +4,8 @@ It has the 8 MB that a device has by default, for all launches of the process. B
 used up, so that what touches a freed block, or the gap behind one, is noticed.
 """
 
+from typing import Any
+
 import numpy as np
 
 from . import memory
@@ -20,7 +22,9 @@ class Heap(memory.Allocation):
     def __init__(self, owner, start, initialised=None):
         super().__init__(owner, start, initialised)
         self.title, self.poison = "the heap of the device", None
-        self.starts, self.ends, self.live = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+        self.starts: Any = np.zeros(0, np.int64)
+        self.ends: Any = np.zeros(0, np.int64)
+        self.live: Any = np.zeros(0, np.bool_)
         self.cursor = 0
 
     def take(self, sizes):
@@ -44,7 +48,7 @@ class Heap(memory.Allocation):
 
     def squeeze_in(self, size):
         """The offset of a block between those still in use, -1 where there is no room; what was freed is forgotten."""
-        self.starts, self.ends, self.live = (column[self.live] for column in (self.starts, self.ends, self.live))
+        self.starts, self.ends, self.live = self.starts[self.live], self.ends[self.live], self.live[self.live]
         begins = np.concatenate([[0], -(-self.ends // UNIT) * UNIT + UNIT])
         room = np.flatnonzero(begins + size <= np.concatenate([self.starts - UNIT, [SIZE]]))
         if not room.size:

@@ -88,8 +88,7 @@ def formatted(template, packed):
 def converted(flags, length, kind, raw):
     """One argument of printf as C writes it."""
     if kind in "aA":
-        sign, digits = re.fullmatch(r"(-?)0x(.*)", np.frombuffer(raw, np.float64)[0].item().hex()).groups()
-        text = sign + "0x" + re.sub(r"\.?0*p", "p", digits)
+        text = re.sub(r"\.?0*p", "p", np.frombuffer(raw, np.float64)[0].item().hex())
         return f"%{flags}s" % (text.upper() if kind == "A" else text)
     if kind in "fFeEgG":
         return f"%{flags}{kind}" % np.frombuffer(raw, np.float64)[0]

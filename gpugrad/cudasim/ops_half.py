@@ -48,7 +48,7 @@ def from_float64(x, kind, mode="rn"):
     near = np.where(np.isfinite(x), np.clip(x, -FINITE, FINITE), x).astype(np.float32)
     rest = x - near.astype(np.float64)
     bits = np.asarray(near).view(np.int32)
-    step = np.where((rest > 0) == (near > 0), np.int32(1), np.int32(-1))
+    step = np.where((rest > 0) == (x > 0), np.int32(1), np.int32(-1))  # x, since near may be 0
     fix = (rest != 0) & np.isfinite(near) & (bits & 1 == 0)
     return from_float32(np.where(fix, bits + step, bits).view(np.float32), kind, mode)
 
@@ -70,17 +70,22 @@ def in_float32(i, function):
     kind = i.type
 
     def run(*xs):
-        return finish(i, from_float32(function(*(to_float32(x, kind) for x in xs)), kind))
+        return finish(i, from_float32(function(*(flushed(i, to_float32(x, kind)) for x in xs)), kind))
     return run
+
+
+def flushed(i, wide):
+    """A half as float32, with subnormal ones as zeros where the instruction says .ftz."""
+    if not i.has("ftz"):
+        return wide
+    tiny = np.float32(2.0**-14 if i.type.startswith("f16") else 2.0**-126)
+    return np.where(np.abs(wide) < tiny, np.copysign(np.float32(0), wide), wide)
 
 
 def finish(i, value):
     if not i.has("ftz", "sat", "relu"):
         return value
-    wide = to_float32(value, i.type)
-    if i.has("ftz"):
-        tiny = np.float32(2.0**-14 if i.type.startswith("f16") else 2.0**-126)
-        wide = np.where(np.abs(wide) < tiny, np.copysign(np.float32(0), wide), wide)
+    wide = flushed(i, to_float32(value, i.type))
     if i.has("sat"):
         wide = np.where(wide > 0, np.minimum(wide, np.float32(1)), np.float32(0))
     if i.has("relu"):
@@ -92,7 +97,7 @@ def fused(i):
     kind = i.type
 
     def run(a, b, c):
-        a, b, c = (to_float32(x, kind).astype(np.float64) for x in (a, b, c))
+        a, b, c = (flushed(i, to_float32(x, kind)).astype(np.float64) for x in (a, b, c))
         return finish(i, from_float64(rounding.odd_sum(a * b, c), kind))
     return run
 
@@ -143,7 +148,7 @@ def half_unary(i):
     function = {"ex2": np.exp2, "tanh": np.tanh}[name]
 
     def run(x):
-        wide = to_float32(x, kind).astype(np.float64)
+        wide = flushed(i, to_float32(x, kind)).astype(np.float64)
         moved = 0.0 if i.exact else approx.noise(x) * max(bound - half_ulp, 0.0)
         return finish(i, from_float64(np.where(wide == 0, function(wide), function(wide) * (1 + moved)), kind))
     return i.step(pairwise(i, run), [kind], [kind], "float16")

@@ -127,9 +127,9 @@ def atomic128(i):
     site, _ = access(i, address)
     site.strong = True
 
-    def run(lanes, base, *values):
+    def run(lanes, *given):
         lanes.batch.counters.atomics += lanes.count
-        base, *values = (lanes.spread(value) for value in (base, *values))
+        base, *values = (lanes.spread(value) for value in given)
         old = np.empty(lanes.count, NUMPY["b128"])
         for k in lanes.batch.rng.permutation(lanes.count):
             lane, at = lanes.subset(np.array([k])), base[k: k + 1]

@@ -1,5 +1,7 @@
 """Video instructions: arithmetic on bytes and halves of 32-bit words, one at a time (vadd) or all at once (vadd2, vadd4)."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .decode import Step, opcode
@@ -7,7 +9,7 @@ from .ops_float import COMPARE
 from .ptx import SINK, Part
 from .types import NUMPY
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable] = {
     "add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum, "absdiff": lambda a, b: np.abs(a - b),
     "avrg": lambda a, b: (a + b + np.where(a + b >= 0, 1, 0)) >> 1,
 }

@@ -159,8 +159,8 @@ def multiply(i):
 
     def run(lanes, *words):
         whole(i, lanes)
-        words = [by_warp(lanes, word) for word in words]
-        left, right, start = (f.matrix(words[begin:end]) for f, (begin, end) in zip((a, b, c), split, strict=True))
+        rows = [by_warp(lanes, word) for word in words]
+        left, right, start = (f.matrix(rows[begin:end]) for f, (begin, end) in zip((a, b, c), split, strict=True))
         total = product(left, right)
         total = added(i, total, start.astype(np.int64)) if d.kind == "s32" else total + start
         out = d.registers(total)

@@ -115,3 +115,39 @@ def test_extrema_of_magnitudes_and_of_three(module, rng):
     wide = [v.astype(np.float64) for v in (a, b, c)]
     np.testing.assert_array_equal(y[3], (wide[0] * wide[2] + wide[0]).astype(np.float32))
     np.testing.assert_array_equal(y[4], (wide[1] * wide[0] + wide[1]).astype(np.float32))
+
+
+@pytest.mark.parametrize(("kind", "bits", "lowest"), [("f16", 11, -14), ("bf16", 8, -126)])
+def test_modifiers_of_half_arithmetic(module, rng, kind, bits, lowest):
+    operations = {"add.sat": (2, "sat"), "mul.sat": (2, "sat"), "add.ftz": (2, "ftz"), "mul.ftz": (2, "ftz"),
+                  "fma.rn.ftz": (3, "ftz"), "fma.rn.sat": (3, "sat"), "fma.rn.relu": (3, "relu"), "fma.rn": (3, ""),
+                  "sub": (2, "")}
+    places, inputs = ["%1", "%2", "%3"], ['"h"(a[t])', '"h"(b[t])', '"h"(c[t])']
+    body = "".join(f'asm("{text}.{kind} %0, {", ".join(places[:count])};" : "=h"(r) : {", ".join(inputs[:count])}); '
+                   f"y[{256 * k} + t] = r; " for k, (text, (count, _)) in enumerate(operations.items()))
+    source = f"""extern "C" __global__ void k(unsigned short* y, const unsigned short* a, const unsigned short* b,
+      const unsigned short* c) {{ int t = threadIdx.x; unsigned short r; {body} }}"""
+    exponent = rng.integers(lowest - 6, 3, (3, 256))
+    exponent[1:, 128:] = rng.integers(-2, 3, (2, 128))
+    with np.errstate(under="ignore"):
+        x = rng.choice([-1, 1], (3, 256)) * (1 + rng.integers(0, 1 << bits - 1, (3, 256)) * 2.0 ** (1 - bits)) * 2.0**exponent
+        half, top = x.astype(np.float16).view(np.uint16), x.astype(np.float32).view(np.uint32) >> 16
+        x = half if kind == "f16" else top.astype(np.uint16)
+    y = np.zeros((len(operations), 256), np.uint16)
+    module(source, "sm_90")["k"].launch(1, 256, (y, *x))
+
+    def read(v):
+        wide = v.view(np.float16) if kind == "f16" else (v.astype(np.uint32) << 16).view(np.float32)
+        return wide.astype(np.float64)
+
+    def near(v):
+        unit = 2.0 ** (max(np.frexp(v)[1] - 1, lowest) - bits + 1)
+        return np.rint(v / unit) * unit
+    for got, (text, (_, modifier)) in zip(read(y), operations.items(), strict=True):
+        for result, *numbers in zip(got, *read(x), strict=True):
+            p, q, s = (0.0 if modifier == "ftz" and abs(v) < 2.0**lowest else v for v in numbers)
+            exact = {"add": p + q, "sub": p - q, "mul": p * q, "fma": p * q + s}[text.split(".")[0]]
+            want = near(exact)
+            want = 0.0 if modifier == "ftz" and abs(want) < 2.0**lowest else want
+            want = min(max(want, 0.0), 1.0) if modifier == "sat" else max(want, 0.0) if modifier == "relu" else want
+            assert result == want, (text, numbers)
