@@ -182,6 +182,10 @@ class Block:
         rows = self.batch * self.time
         return 3 * (2 * rows * 12 * self.channels**2 + 4 * rows * self.time * self.channels)
 
+    def attend(self, gg: Any, q: Any, k: Any, v: Any) -> Any:
+        """Attention of (B, H, T, C / H)."""
+        return gg.nn.dot_product_attention(q, k, v)
+
     def build(self, gg: Any, device: str, dtype: str = "float32") -> Model:
         rng, c, heads = np.random.default_rng(0), self.channels, self.heads
         leaf = lambda a: gg.tensor(a.astype(dtype), device=device, requires_grad=True)
@@ -197,7 +201,7 @@ class Block:
         def attention(h):
             qkv = gg.linear(h, p["qkv"], p["qkv_b"]).reshape(self.batch, self.time, 3, heads, c // heads)
             q, k, v = gg.numpy.unstack(gg.ascontiguousarray(gg.transpose(qkv, (2, 0, 3, 1, 4))))
-            mixed = gg.transpose(gg.nn.dot_product_attention(q, k, v), (0, 2, 1, 3)).reshape(self.batch, self.time, c)
+            mixed = gg.transpose(self.attend(gg, q, k, v), (0, 2, 1, 3)).reshape(self.batch, self.time, c)
             return gg.linear(mixed, p["out"], p["out_b"])
 
         def output():

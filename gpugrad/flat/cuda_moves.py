@@ -6,6 +6,7 @@ that is only described.
 """
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy
@@ -61,6 +62,9 @@ class Moves:
         self.made_at = {y: i for i, op in enumerate(graph.ops) for y in op.outputs}
         self.copies: dict[tuple, Copy] = {}
         self.ops: list[Op] = []
+        self.behind: dict[int, list[Op]] = {}                # views of what an operation makes; -1: of inputs
+        self.ahead: dict[int, list[Op]] = {}                 # views of copies that it reads
+        self.uses = graph.uses()
         for i, op in enumerate(graph.ops):
             self.ops.append(self.moved(i, op))
 
@@ -87,6 +91,8 @@ class Moves:
             return found
         if op.name in CONTIGUOUS and ours(op):
             return with_args(op, [self.whole(i, x) if isinstance(x, Value) else x for x in op.args])
+        if op.name == "scaled_matmul" or op.name == "matmul" and ours(op):
+            return with_args(op, [self.stack(i, x) if isinstance(x, Value) else x for x in op.args])
         if op.name == "concatenate" and joinable(op):
             axis = op.params["axis"] % op.args[0].ndim
             joint = self.joint_of(op, axis)
@@ -94,8 +100,9 @@ class Moves:
                 shape, order = op.outputs[0].shape, joint[1]
                 return Op("view", [joint[0]], {}, op.outputs, line=op.line, forward=op.forward,
                           function=Native(lambda xp: lambda x: x.transpose(order).reshape(shape)))
+            order = self.read_in(op.outputs[0])
             return Op("join", op.args, {}, op.outputs, line=op.line, forward=op.forward,
-                      function=Native(lambda xp: lambda *arrays: join.join(arrays, axis)))
+                      function=Native(lambda xp: lambda *arrays: joined_as(arrays, axis, order)))
         return op
 
     def look(self, op: Op) -> None:
@@ -125,6 +132,31 @@ class Moves:
         if key not in self.copies:
             self.copies[key] = Copy(x, self.extra(x.shape, x.dtype), i, (layout.root, x.shape, x.dtype))
         return self.copies[key].value
+
+    def stack(self, i: int, x: Value) -> Value:
+        """Matrices with one stride from each to the next. What is transposed is copied as it was before, so that products on
+        either side of it share the copy."""
+        layout = self.layout(x)
+        array = layout.array
+        if x.ndim < 4 or not x.size or x.dtype.char not in FLOATS or one_stride(array):
+            return x
+        if array.strides[-1] <= array.strides[-2]:
+            return self.whole(i, x)
+        plain, turned = self.extra((*x.shape[:-2], *x.shape[:-3:-1]), x.dtype), self.extra(x.shape, x.dtype)
+        self.layouts[plain] = Layout(layout.root, array.swapaxes(-1, -2))
+        at = self.made_at[plain] = self.made_at.get(x, -1)
+        self.behind.setdefault(at, []).append(Op("view", [x], {}, (plain,), function=Native(turn)))
+        self.ahead.setdefault(i, []).append(Op("view", [self.whole(i, plain)], {}, (turned,), function=Native(turn)))
+        return turned
+
+    def read_in(self, y: Value) -> tuple[int, ...]:
+        """The order of axes in which the one operation that reads a value does so; it lies like that from now on."""
+        readers = self.uses.get(y, [])
+        turned = len(readers) == 1 and readers[0].name == "transpose" and ours(readers[0]) and y not in self.graph.outputs
+        order = tuple([a % y.ndim for a in readers[0].params["axes"]]) if turned else tuple(range(y.ndim))
+        rows = self.described(y, tuple([y.shape[a] for a in order]))
+        self.layouts[y] = Layout(y, rows.transpose(numpy.argsort(order)))
+        return order
 
     def side_by_side(self, op: Op) -> Op | None:
         """Attention on views of a projection's rows, without copies; its results are views as well."""
@@ -189,9 +221,9 @@ class Moves:
                 op = Op("copies", [c.source for c in group], {}, tuple([c.value for c in group]), several=True,
                         function=Native(lambda xp: lambda *arrays: join.copies(arrays)))
                 before.setdefault(min(c.first for c in group), []).append(op)
-        ops = []
+        ops = self.behind.get(-1, [])
         for i, op in enumerate(self.ops):
-            ops += [*before.get(i, ()), op]
+            ops += [*before.get(i, ()), *self.ahead.get(i, ()), op, *self.behind.get(i, ())]
         return Graph(self.graph.inputs, self.graph.constants, ops, self.graph.outputs)
 
 
@@ -214,6 +246,22 @@ def viewed(array: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
     view = array.view()
     view.shape = shape
     return view
+
+
+def one_stride(array: numpy.ndarray) -> bool:
+    """Whether the leading axes merge into one, as those of the stacks that cuBLASLt takes."""
+    axes = [(n, s) for n, s in zip(array.shape[:-2], array.strides[:-2], strict=True) if n > 1]
+    return all(outer == n * s for (_, outer), (n, s) in itertools.pairwise(axes))
+
+
+def turn(xp: Any) -> Any:
+    return lambda x: x.swapaxes(-1, -2)
+
+
+def joined_as(arrays: tuple, axis: int, order: tuple[int, ...]) -> Any:
+    """The arrays side by side along an axis; in memory with their axes in that order."""
+    y = join.join([x.transpose(order) for x in arrays], order.index(axis))
+    return y.transpose([order.index(a) for a in range(y.ndim)])
 
 
 def native(op: Op, args: list, make: Any, outputs: tuple[Value, ...]) -> Op:

@@ -65,6 +65,8 @@ def expressible(op: Op) -> bool:
     truths = [x for x in op.values if x.dtype == bool]
     if op.name in ON_TRUTHS:
         return not floats and all(isinstance(x, Value) for x in op.args)
+    if op.name == "astype" and truths:
+        return y.dtype.char in FLOATS
     if op.name in ("where", "masked"):
         mask = op.args[0 if op.name == "where" else 1]
         return truths == [mask] and y.dtype != bool
@@ -75,6 +77,8 @@ def expressible(op: Op) -> bool:
 
 def expression_of(op: Op, of: Callable[[Value], Expression]) -> Any:
     """The operation's formula, `of` its arguments."""
+    if op.name == "astype" and op.args[0].dtype == bool:
+        return SYMBOLS.where(of(op.args[0]), 1, 0)
     function = formula(op.name)
     assert function is not None
     return function(*[of(x) if isinstance(x, Value) else x for x in op.args])
