@@ -18,7 +18,6 @@ from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Value
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
-from gpugrad.graph.primitive import View
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor, refuse_conversion
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
@@ -79,7 +78,7 @@ class Symbol:
         part = self
         while part.base is not None:
             prim, params, _ = part.how
-            if not isinstance(prim, View):
+            if prim.put is None:
                 raise TraceError(f"compile: expected no write to a view by {prim.name}, got one at {user_line()}. "
                                  "Write to what it is a view of, or to a copy.")
             part.base.rebind(prim.put(RAW[Symbol], part.base, part, **params))
