@@ -182,13 +182,14 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             wrapped = build([x if a is None else stacked(level, x, a, sizes) for x, a in zip(leaves, axes, strict=True)])
             if len(sizes) != 1:
                 raise ArgumentError(f"vmap: expected one length of the mapped axis, got {sorted(sizes)}. Check in_axes.")
-            token = MAPS.set((*MAPS.get(), Map(level, *sizes, randomness)))
+            size, = sizes
+            token = MAPS.set((*MAPS.get(), Map(level, size, randomness)))
             try:
                 out = f(*wrapped, **kwargs)
             finally:
                 MAPS.reset(token)
             ys, rebuild = flatten(out)
-            ys = [unstacked(level, y, a, *sizes) for y, a in zip(ys, axes_of("out_axes", out_axes, out), strict=True)]
+            ys = [unstacked(level, y, a, size) for y, a in zip(ys, axes_of("out_axes", out_axes, out), strict=True)]
         return rebuild(list(map(kind_of(leaves), ys)))
     return run
 
