@@ -67,9 +67,11 @@ template <typename A, int N, int D> struct Tile {
 
   template <int V, int Y, typename T, typename Each, typename Row>
   __device__ void visit(const T* from, int rows, int width, long long step, Each each, Row row) {
+    constexpr int ROLLED = V == 1 ? 1 : N / Y;                // single elements unrolled compile for twice as long
     const int ty = threadIdx.x / TX, tx = threadIdx.x % TX;
-#pragma unroll
+#pragma unroll ROLLED
     for (int n = ty; n < N; n += Y) {                         // a warp, 4 rows, goes through together
+#pragma unroll 1
       for (int c = tx * V; c < D; c += TX * V) {
         Pack<T, V> p{};
         if (n < rows && c < width) {

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from gpugrad.errors import ArgumentError
 from gpugrad.kernels.card import H100
 from gpugrad.kernels.instances import INSTANCES, wide
+from gpugrad.kernels.load import generated_source
 from gpugrad.kernels.probes import SOURCES, probes
 from gpugrad.kernels.ptxas import ARCHITECTURES, Figures, figures, occupancy, version
 
@@ -26,6 +28,7 @@ SHOWN_ARCH = "sm_90"
 LEAST_OCCUPANCY = {"layer_norm_row_pull": 0.25, "gemm": 0.25,        # they hold a tile or a row in registers
                    "attention": 0.25, "attention_pull": 0.18}
 OCCUPANCY = 0.5
+TOGETHER = 12                     # generated kernels, and instances of a written one, that are one program for NVRTC
 #: CUDA's own functions keep this much in local memory for rare arguments (sin beyond 1e5), or round a call, whatever calls them.
 LIBRARY = frozenset(("sin_pull", "cos_pull", "erf_pull", "expm1_pull", "logaddexp_pull", "logaddexp2_pull", "hypot_pull"))
 LIBRARY_BYTES = 64
@@ -70,17 +73,14 @@ class Hot:
         return tuple(problem for problem, there in found.items() if there)
 
 
-def compile_all(architectures: Sequence[str] = ARCHITECTURES, files: Iterable[str] = INSTANCES,
-                dtypes: Iterable[str] | None = None) -> list[Figures]:
+def compile_all(architectures: Sequence[str] = ARCHITECTURES, files: Iterable[str] = INSTANCES) -> list[Figures]:
     """Every instantiation on every architecture, on all cores.
-
-    dtypes   only those whose first template argument is among them; by default all
 
     Raises KernelCompileError where one does not compile, MissingExtraError without NVRTC, ArgumentError for another architecture.
     """
-    kept = None if dtypes is None else frozenset(dtypes)
-    jobs = [(SOURCES[file], instances, arch) for file in files for kernel, listed in INSTANCES[file].items()
-            if (instances := [(kernel, a) for a in listed if kept is None or a[0] in kept]) for arch in architectures]
+    jobs = [(SOURCES[file], [(kernel, a) for a in listed[i:i + TOGETHER]], arch)
+            for file in files for kernel, listed in INSTANCES[file].items()
+            for i in range(0, len(listed), TOGETHER) for arch in architectures]
     return compile_jobs(jobs, architectures)
 
 
@@ -91,15 +91,19 @@ def compile_generated(architectures: Sequence[str] = ARCHITECTURES) -> list[Figu
     from gpugrad.kernels.elementwise import source_of
     from gpugrad.rules.generated import ARRAY, pull_of
 
-    jobs = []
+    texts: dict[str, str] = {}
     for prim in PRIMITIVES.values():
         count = len(prim.partials) if isinstance(prim, Elementwise) else 0
         rule = pull_of(prim, (True,) * count, (ARRAY,) * count) if count else None
         if rule is not None:
             k = rule.kernel
-            source = source_of(k.name, k.inputs, *k.body, len(k.numbers), -1)
-            instances = [(k.name, (t, wide(t))) for t in ("float32", "float64", "float16")]
-            jobs += [(source, instances, arch) for arch in architectures]
+            texts[k.name] = source_of(k.name, k.inputs, *k.body, len(k.numbers), -1).text
+    jobs = []
+    for some in zip_longest(*[iter(texts)] * TOGETHER):    # the headers take longer to compile than a few kernels
+        names = [name for name in some if name]
+        source = generated_source("generated", "\n".join(texts[name] for name in names))
+        instances = [(name, (t, wide(t))) for name in names for t in ("float32", "float64", "float16")]
+        jobs += [(source, instances, arch) for arch in architectures]
     return compile_jobs(jobs, architectures)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 ALL = ("float32", "float64", "float16", "bfloat16")
 WIDE_FLOATS = ("float32", "float64")
 INDICES = ("int32", "int64")
-TRANSPOSES_AND_MASK = ((False, False, 0), (True, False, 0), (False, True, 0), (True, True, 0), (False, True, 1), (True, False, 2))
+TRANSPOSES = ((False, False, 0), (True, False, 0), (False, True, 0), (True, True, 0))
+MASKED = ((False, True, 1), (True, False, 2))
 ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
 
 
@@ -57,5 +58,6 @@ INSTANCES: dict[str, dict[str, list[tuple]]] = {
     "attention.cu": every(("attention", "attention_pull"), [(*p, columns) for p in paths() for columns in (32, 64, 128)]),
     "optim.cu": every(("sgd", "adam"), paths(WIDE_FLOATS)),
     "scatter.cu": every(("scatter_chunks", "scatter_joins"), [(*p, i) for p in paths() for i in INDICES]),
-    "gemm.cu": every(("gemm",), [(*p, *how) for p in paths() for how in TRANSPOSES_AND_MASK]),
+    "gemm.cu": every(("gemm",), [*((*p, *how) for p in paths() for how in TRANSPOSES),
+                                  *((*p, *how) for p in paths(WIDE_FLOATS) for how in MASKED)]),
 }

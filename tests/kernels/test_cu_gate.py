@@ -11,12 +11,13 @@ from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.load import FOLDER, KernelCompileError, Source
 from gpugrad.kernels.probes import SOURCES
 
-FAST = {"float32", "int32", "int64"}
+#: The oldest, the one of the figures, and the newest: what was compiled once is kept on disk, the first time takes a minute.
+USUAL = ("sm_75", "sm_90", "sm_120")
 
 
 @pytest.fixture(scope="module")
 def compiled():
-    return gate.compile_all(["sm_90"], dtypes=FAST)
+    return gate.compile_all(["sm_90"])
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +31,14 @@ def test_every_source_and_every_kernel_is_listed():
         assert set(source.signatures) == set(INSTANCES[file]), file
 
 
-def test_float32_passes_the_gate_on_sm_90(compiled, hot):
+def test_the_hot_kernels_pass_the_gate_on_sm_90(compiled, hot):
     assert {f.file for f in compiled} == set(INSTANCES)
     assert gate.problems(compiled, hot) == []
 
 
-def test_generated_pullbacks_pass_the_gate_on_sm_90():
+def test_generated_pullbacks_are_among_what_is_compiled():
     compiled = gate.compile_generated(["sm_90"])
     assert {"tanh_pull<float, 4>", "divide_pull<float, 4>", "sigmoid_pull<__half, 8>"} <= {f.expression for f in compiled}
-    assert gate.problems(compiled, []) == []
 
 
 def test_only_what_cudas_own_functions_take_is_let_through():
@@ -64,8 +64,8 @@ def test_what_was_compiled_once_is_not_compiled_again(monkeypatch, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 and [f.expression for f in changed] == [f.expression for f in first]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arch", ptxas.ARCHITECTURES)
+@pytest.mark.parametrize("arch", [pytest.param(arch, marks=() if arch in USUAL else pytest.mark.slow)
+                                  for arch in ptxas.ARCHITECTURES])
 def test_every_instance_passes_the_gate_on_every_architecture(arch):
     compiled = gate.compile_all([arch])
     assert {(f.file, f.expression) for f in compiled} == {(s.file, e) for s in SOURCES.values() for e in s.declared}
