@@ -48,8 +48,8 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     Raises ShapeError where f returns more than one element, DtypeError for integer inputs or a complex output.
     For complex inputs the gradient is the direction of steepest ascent, as in PyTorch.
 
-    x is not copied. While f runs, a NumPy array in x that owns its memory is read-only, since f would otherwise get the gradient of
-    what it wrote there; f should not write to x through a view, or on a GPU.
+    x is not copied. While f runs, a NumPy array in x that owns its memory is read-only, since f would otherwise get the
+    gradient of what it wrote there; f should not write to x through a view, or on a GPU.
     """
     both = value_and_grad(f, argnums, has_aux)
 
