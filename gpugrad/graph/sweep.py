@@ -77,7 +77,9 @@ def host_sweep(outputs: Outputs, targets: frozenset, plan: Plan, retain: bool) -
             else:
                 found[node] = g
             continue
-        xs, y, want = node.xs, node.y, node.parents
+        want: Sequence = node.parents
+        xs: Any = node.xs
+        y = node.y
         if xs is None:
             raise freed(node)
         if not retain:
