@@ -185,14 +185,21 @@ def redux(i):
     dtype = NUMPY[i.type]
     function = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or,
                 "xor": np.bitwise_xor}.get(name)
-    if function is None or dtype.kind == "f":
+    if function is None or (dtype.kind == "f" and name not in ("min", "max")):
         return None
-    identity = {"min": np.iinfo(dtype).max, "max": np.iinfo(dtype).min, "and": -1}.get(name, 0)
-    neutral = np.array(identity & 0xFFFFFFFF, np.uint32).view(dtype)[()]
+    if dtype.kind == "f":  # sm_100a
+        neutral = np.float32(np.nan)
+        if i.has("NaN"):
+            neutral = np.float32(np.inf if name == "min" else -np.inf)
+        else:
+            function = np.fmin if name == "min" else np.fmax
+    else:
+        identity = {"min": np.iinfo(dtype).max, "max": np.iinfo(dtype).min, "and": -1}.get(name, 0)
+        neutral = np.array(identity & 0xFFFFFFFF, np.uint32).view(dtype)[()]
 
     def run(lanes, value, mask):
         check_mask(i, lanes, mask)
-        rows = lanes.dense(lanes.spread(value))
+        rows = lanes.dense(lanes.spread(np.abs(value) if i.has("abs") else value))
         members = lanes.dense(lanes.spread(lanes.per_lane(lanes.active) & mask))
         chosen = (members[:, :, None] >> np.arange(WARP, dtype=np.uint32)) & np.uint32(1) != 0
         totals = function.reduce(np.where(chosen, rows[:, None, :], neutral), axis=2, dtype=dtype)

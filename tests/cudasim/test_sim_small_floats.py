@@ -26,10 +26,9 @@ def nearest(x, kind):
     if np.isnan(x):
         return {0x7F} if bits == 8 else {(1 << bits - 1) - 1}
     x = np.clip(x, -FORMATS[kind][2], FORMATS[kind][2])
-    codes = {code: value(code, kind) for code in range(1 << bits)}
-    codes = {code: v for code, v in codes.items() if np.isfinite(v) and np.signbit(v) == np.signbit(x)}
-    least = min(abs(v - x) for v in codes.values())
-    best = [code for code, v in codes.items() if abs(v - x) == least]
+    codes = np.arange(1 << bits - 1) + (np.signbit(x) << bits - 1)
+    distance = np.abs(np.array([value(code, kind) for code in codes.tolist()]) - x)
+    best = codes[distance == np.nanmin(distance)].tolist()
     return {code for code in best if code % 2 == 0} or set(best)
 
 
@@ -151,3 +150,20 @@ def test_modifiers_of_half_arithmetic(module, rng, kind, bits, lowest):
             want = 0.0 if modifier == "ftz" and abs(want) < 2.0**lowest else want
             want = min(max(want, 0.0), 1.0) if modifier == "sat" else max(want, 0.0) if modifier == "relu" else want
             assert result == want, (text, numbers)
+
+
+def test_reductions_of_floats_over_a_warp(module, rng):
+    text = ["max.f32", "min.abs.f32", "max.NaN.f32"]
+    body = "".join(f'asm("redux.sync.{name} %0, %1, %2;" : "=f"(r) : "f"(x[t]), "r"(m)); y[{64 * k} + t] = r; '
+                   for k, name in enumerate(text))
+    source = f"""extern "C" __global__ void k(float* y, const float* x) {{
+      int t = threadIdx.x; unsigned m = t % 32 < 8 ? 0xff : 0xffffff00; float r;
+      if (t % 32 < 8) {{ {body} }} else {{ {body} }} }}"""
+    x = rng.standard_normal(64).astype(np.float32)
+    x[3], x[40:64] = np.nan, np.nan
+    y = np.zeros((3, 2, 32), np.float32)
+    module(source, "sm_100")["k"].launch(1, 64, (y, x))
+    for warp, part in ((0, slice(0, 8)), (0, slice(8, 32)), (1, slice(0, 8)), (1, slice(8, 32))):
+        mine = x.reshape(2, 32)[warp, part]
+        expected = [np.fmax.reduce(mine), np.fmin.reduce(abs(mine)), np.maximum.reduce(mine)]
+        np.testing.assert_array_equal(y[:, warp, part], np.repeat(np.array(expected)[:, None], mine.size, axis=1))
