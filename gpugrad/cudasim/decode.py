@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from . import modifiers
 from .errors import Place, PtxError
-from .ptx import SINK, Group, Symbol
+from .ptx import SINK, Group, Register, Symbol
 from .types import NUMPY
 
 HANDLERS: dict = {}
@@ -97,6 +97,8 @@ def decode(instruction, place, layout, exact):
         raise decoding.unknown() from reason
     if step is None:
         raise decoding.unknown()
+    if not all(target is None or isinstance(target, Register) for target, _ in step.writes):
+        raise decoding.unknown("with a result that goes into no register")
     return step
 
 

@@ -154,7 +154,8 @@ def test_expressions_of_64_bits(module, rng, arch):
     check(module, WIDE, [f"out = {text};" for text in WIDE], "unsigned long long", np.uint64, M64, rng, arch)
 
 
-@pytest.mark.parametrize("text", ["sparkle.b32 %0, %1;", "add.wobbly.u32 %0, %1, %1;", "mul.lo.cc.u32 %0, %1, %1;"])
+@pytest.mark.parametrize("text", ["sparkle.b32 %0, %1;", "add.wobbly.u32 %0, %1, %1;", "mul.lo.cc.u32 %0, %1, %1;",
+                                  "add.u32 nowhere, %1, %1;"])
 def test_unknown_instruction_fails_loudly_with_its_line(module, text):
     source = f"""extern "C" __global__ void strange(unsigned* y) {{
       unsigned out;
