@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.flat.division import floor_divide, fmod, remainder
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Body, Node
 from gpugrad.flat.vector_math import FUNCTIONS, apply
@@ -136,6 +137,7 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "square": lambda b, x: x * x,
     "power": power,
     "sqrt": intrinsic("sqrt"), "abs": absolute, "absolute": absolute, "fabs": intrinsic("fabs"), "sign": sign,
+    "floor_divide": floor_divide, "remainder": remainder, "fmod": fmod,
     "heaviside": heaviside, "hypot": hypot, "logaddexp": logaddexp, "elu": elu,
     "deg2rad": lambda b, x: x * (math.pi / 180), "rad2deg": lambda b, x: x * (180 / math.pi),
     "floor": intrinsic("floor"), "ceil": intrinsic("ceil"), "trunc": intrinsic("trunc"), "rint": intrinsic("rint"),
@@ -171,7 +173,8 @@ COMPARISONS = frozenset(("equal", "not_equal", "less", "less_equal", "greater", 
 LOGIC = frozenset(("logical_and", "bitwise_and", "logical_or", "bitwise_or", "logical_xor", "bitwise_xor", "logical_not",
                    "invert"))
 ON_INTEGERS = frozenset(("add", "subtract", "multiply", "negative", "positive", "square", "abs", "absolute", "maximum", "minimum",
-                         "where", "masked", "alias", "spread", "astype", "relu", "one_hot", "conj", "real"))
+                         "where", "masked", "alias", "spread", "astype", "relu", "one_hot", "conj", "real",
+                         "floor_divide", "remainder", "fmod"))
 ON_BOOLS = frozenset(("where", "masked", "alias", "spread"))
 FLOATS_ONLY = frozenset(("isnan", "isfinite", "isinf"))
 MASK_AT = {"where": 0, "masked": 1}

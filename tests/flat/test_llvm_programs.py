@@ -348,3 +348,22 @@ def test_readings_of_one_element():
     x = np.array(0.5, np.float32)
     agree(lambda x: gg.setitem(m.setitem(x * 2, 1.0, index=()), ..., x) + gg.sum(gg.setitem(gg.reshape(x, (1,)), 0, x)), x)
     agree(lambda x: gg.hvp(lambda x: gg.exp(x[()]) / x, x, x), x)
+
+
+@pytest.mark.parametrize("name", ["floor_divide", "remainder", "fmod"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i2", "i4", "i8"])
+def test_quotients_and_remainders_are_numpys(name, dtype):
+    if dtype[0] == "f":
+        edge = [0.0, -0.0, 1, -1, 2.5, -2.5, np.inf, -np.inf, np.nan, 1e-30, -1e-30, 3, -3, 7.5, 0.1, 0.3, 1e30]
+    else:
+        least = np.iinfo(dtype).min
+        edge = [0, 1, -1, 2, -2, 3, -3, 7, -7, least, least + 1, -1 - least, 10]
+    a, b = (x.ravel() for x in np.meshgrid(np.array(edge, dtype), np.array(edge, dtype)))
+    f = lambda a, b: (getattr(m, name)(a, b), getattr(m, name)(a, 3), getattr(m, name)(a, -1))
+    for wanted, found in zip(*both(f, gg.tensor(a), gg.tensor(b)), strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+        if dtype[0] == "f":
+            np.testing.assert_array_equal(np.signbit(found) & (found == 0), np.signbit(wanted) & (wanted == 0))
+    with np.errstate(all="ignore"):
+        assert all(isinstance(step, Group) for step in steps(f, gg.tensor(a), gg.tensor(b)))
