@@ -17,7 +17,7 @@ from gpugrad.flat.driver import Env, Product, Segment
 from gpugrad.flat.elements import ours
 from gpugrad.flat.expand import OWN, expand
 from gpugrad.flat.fuse import STRAIGHT, Group, fuse, operations, stored
-from gpugrad.flat.homes import at_home
+from gpugrad.flat.homes import made_at_home
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element
@@ -52,7 +52,7 @@ def emit(graph: Graph, homes: dict[Value, Value] | None = None) -> Loops:
     """The program compiled. homes: output -> the input that it is to overwrite, where no one reads the input any more."""
     graph = expand(graph)
     steps = fuse(graph)
-    homes = at_home(steps, graph, homes or {})
+    homes = made_at_home(steps, graph, homes or {})
     for step in steps:
         if isinstance(step, Group):
             step.passing -= homes.keys()                     # the memory of an input may begin anywhere

@@ -79,7 +79,7 @@ class Writer:
             self.results[value] = out
             self.maker(value).outputs = (out,)
         for op in self.ops:
-            op.args = tuple([self.results.get(x, x) if isinstance(x, Value) else x for x in op.args])
+            op.read([self.results.get(x, x) if isinstance(x, Value) else x for x in op.args])
 
 
 def length(x: Value, axis: tuple[int, ...]) -> int:

@@ -7,7 +7,7 @@ from gpugrad.flat.loops import turn
 from gpugrad.flat.plan import makes_new
 
 
-def at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
+def made_at_home(steps: list[Group | Op], graph: Graph, wanted: dict[Value, Value]) -> dict[Value, Value]:
     """Those of the wanted homes that can be written: by a group, element by element, after everyone has read the input."""
     found: dict[Value, Value] = {}
     for i, step in enumerate(steps):

@@ -41,6 +41,7 @@ class Op:
     """outputs = PRIMITIVES[name](*args, **params).
 
     args     values, Python scalars, or None
+    values   those of them that are values
     params   static: shapes, axes, index layouts
     several  True where the primitive returns a tuple, even of one
     line     the user's line that asked for it, "file:number: text"; for an operation of a sweep, the line of `forward`
@@ -49,13 +50,13 @@ class Op:
     part     the primitive that was written out in simpler ones, of which this is one; None for an operation by itself
     """
 
-    __slots__ = ("name", "args", "params", "outputs", "several", "line", "forward", "function", "part")
+    __slots__ = ("name", "args", "values", "params", "outputs", "several", "line", "forward", "function", "part")
 
     def __init__(self, name: str, args: Iterable[Any], params: dict[str, Any], outputs: tuple[Value, ...] = (), *,
                  several: bool = False, line: str | None = None, forward: Op | None = None,
                  function: Callable | None = None, part: str | None = None):
         self.name = name
-        self.args = tuple(args)
+        self.read(args)
         self.params = params
         self.outputs = outputs
         self.several = several
@@ -64,10 +65,10 @@ class Op:
         self.function = function
         self.part = part
 
-    @property
-    def values(self) -> list[Value]:
-        """The arguments that are values."""
-        return [x for x in self.args if isinstance(x, Value)]
+    def read(self, args: Iterable[Any]) -> None:
+        """Be an operation on these arguments."""
+        self.args = tuple(args)
+        self.values = tuple([x for x in self.args if isinstance(x, Value)])
 
     def __repr__(self) -> str:
         parts = [repr(x) for x in self.args] + [f"{k}={v!r}" for k, v in self.params.items()]
