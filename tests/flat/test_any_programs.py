@@ -20,8 +20,8 @@ MOST = 2000                                                   # elements of one 
 
 UNARY = [
     "abs", "negative", "conj", "sqrt", "exp", "expm1", "log", "log1p", "sin", "tan", "arctan", "sinh", "tanh", "arcsinh",
-    "deg2rad", "reciprocal", "square", "sign", "floor", "rint", "isnan", "isfinite", "signbit", "logical_not", "invert", "nan_to_num",
-    "cumsum", "cumprod", "sort", "argsort", "flip", "tril", "real", "imag", "angle", "ravel"]
+    "deg2rad", "reciprocal", "square", "sign", "floor", "rint", "isnan", "isfinite", "signbit", "logical_not", "invert",
+    "nan_to_num", "cumsum", "cumprod", "sort", "argsort", "flip", "tril", "real", "imag", "angle", "ravel"]
 BINARY = [
     "add", "subtract", "multiply", "divide", "power", "remainder", "floor_divide", "fmod", "maximum", "fmin", "arctan2", "hypot",
     "copysign", "logaddexp", "equal", "less_equal", "logical_and", "bitwise_xor", "left_shift", "heaviside", "matmul", "outer",
