@@ -1,7 +1,7 @@
 """`make gpu`, `python -m gpugrad.bench gpu`: everything that needs a real GPU, in one command.
 
     1. what is taken for granted of device, driver and CuPy, tried out one by one (gpu_checks.py)
-    2. the test suite, which takes in every usable device
+    2. the test suite, which takes in every usable device; in a rehearsal those of its tests that would go to the GPU (REHEARSED)
     3. each hot kernel there and on the simulated device: the same bits, or how far apart
     4. each hot kernel timed, beside its floor at the measured copy bandwidth
     5. training steps, eager and as one CUDA graph, which must give the same; attention; products beside cuBLAS (CuPy's matmul);
@@ -41,6 +41,11 @@ from gpugrad.kernels.signature import Bound
 HERE = Path(__file__).resolve().parent
 ROWS, COPY_BYTES, SIZES = 16384, 256 << 20, (256, 1024, 4096)  # beyond an H100's 50 MB of L2
 REHEARSAL_ROWS, REHEARSAL_COPY_BYTES, REHEARSAL_SIZES = 128, 1 << 20, (64,)
+#: What a rehearsal takes of the suite: rules, networks, the engine and the kernels behind them, on the simulated device alone.
+REHEARSED = ("rules", "nn", "graph", "kernels/test_launched.py", "kernels/test_layer_norm.py", "kernels/test_accumulate.py",
+             "kernels/test_gpu_elementwise.py", "kernels/test_gpu_optim.py", "kernels/test_gpu_reduce.py",
+             "kernels/test_gpu_rules.py", "kernels/test_gpu_scatter.py")
+NAMED = "sim or kernels"
 WORKLOADS = ("w3", "w4", "w5", "w6", "w9", "w10", "w11")
 TOLERANCE = 64  # units in the last place of float32, of the largest element: the .approx functions differ, nothing else
 SECONDS = 1.0
@@ -170,12 +175,15 @@ def cuda_torch() -> Any:
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def run_tests(arguments: Sequence[str]) -> int | None:
-    """The test suite, which takes in every usable device; its exit code, or None where the package has no tests beside it."""
+def run_tests(real: bool, only: str | None) -> int | None:
+    """The test suite, which takes in every usable device, or what a rehearsal takes of it; pytest's exit code, or None where the
+    package has no tests beside it."""
     folder = HERE.parent / "tests"
     if not folder.is_dir():
         return None
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", str(folder), *arguments]
+    places = [folder] if real else [folder / name for name in REHEARSED]
+    chosen = " and ".join(f"({words})" for words in (only, None if real else NAMED) if words)
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *map(str, places), *(["-k", chosen] if chosen else [])]
     return subprocess.run(command, cwd=folder.parent, check=False).returncode
 
 
@@ -214,7 +222,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     failed = any(line.startswith("DIFFERS") for line in lines)
     if not args.skip_tests:
-        code = run_tests(["-k", args.only] if args.only else [])
+        code = run_tests(device.real, args.only)
         failed |= bool(code)
         print("tests: " + ("none beside the package" if code is None else "failed" if code else "passed"), flush=True)
     kernels = dict(compare(device))

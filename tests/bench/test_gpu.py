@@ -1,4 +1,7 @@
 """`make gpu`: without a device one sentence, and its checks tell right from wrong."""
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,17 @@ def test_steps_run_eager_and_compiled_and_a_wrong_one_is_named(monkeypatch):
     assert all(t.bytes > 0 and t.floor_us > 0 and t.params["launches"] <= 14 for t in timed)
     monkeypatch.setattr("gpugrad.bench.gpu_programs.TOLERANCE", -1.0)
     assert "off" in time_steps(gpu.find("sim"), 1e12, 0.0)[1][0]
+
+
+def test_a_real_run_takes_the_whole_suite_and_a_rehearsal_what_would_go_to_the_gpu(monkeypatch):
+    commands = []
+    monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command) or SimpleNamespace(returncode=0))
+    assert [gpu.run_tests(True, None), gpu.run_tests(False, None), gpu.run_tests(False, "softmax or gelu")] == [0, 0, 0]
+    real, rehearsal, chosen = ([part for part in command if "tests" in part] for command in commands)
+    assert len(real) == 1 and len(rehearsal) == len(chosen) == len(gpu.REHEARSED)
+    assert all(Path(place).exists() for place in (*real, *rehearsal))
+    assert "-k" not in commands[0] and commands[1][-1] == f"({gpu.NAMED})"
+    assert commands[2][-1] == f"(softmax or gelu) and ({gpu.NAMED})"
 
 
 def test_attention_counts_its_arrays():
