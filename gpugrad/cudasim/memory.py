@@ -67,14 +67,18 @@ class Allocation(Region):
         self.poison = None if initialised is None else data.copy()
 
     def notice_host_writes(self):
-        """Bytes that no longer hold the poison were written by the host; whole 4-byte words count."""
+        """Bytes that no longer hold the poison were written by the host; whole 4-byte words count.
+
+        A shorter tail goes with the bytes before it, if the host wrote those now: two bytes alone hold the poison by chance.
+        """
         if self.poison is None:
             return
         changed = self.data != self.poison
         words = self.size // 4 * 4
+        by_host = changed[max(self.size - 4, 0):] & (self.initialised[max(self.size - 4, 0):] == 0)
         in_word = changed[:words].reshape(-1, 4).any(axis=1)
         self.initialised[:words] |= np.repeat(in_word, 4)
-        self.initialised[words:] |= changed[words:].any()
+        self.initialised[words:] |= by_host.any()
 
 
 class AddressSpace:

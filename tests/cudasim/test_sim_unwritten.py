@@ -79,3 +79,17 @@ def test_global_memory_that_nobody_wrote_may_be_loaded_and_dropped(module):
     with pytest.raises(Uninitialised, match="argument 1 `x`"):
         module(text)["k"].launch(1, 64, (y, x, np.int32(63)))
     module(text)["k"].launch(1, 64, (y, x, np.int32(63)), checks=Checks(uninitialised=False))
+
+
+def test_a_tail_that_holds_the_poison_by_chance_counts_as_written_with_what_stands_before_it(module):
+    source = """extern "C" __global__ void k(unsigned short* y, const unsigned short* x, int n) {
+      int t = threadIdx.x; if (t < n) y[t] = x[t]; }"""
+    kernel, y = module(source)["k"], np.zeros(5, np.uint16)
+    x = cudasim.empty(5, np.uint16)
+    x[:] = [*(x[:4] ^ 1), x[4]]
+    kernel.launch(1, 32, (y, x, np.int32(5)))
+    np.testing.assert_array_equal(y, x)
+    written = cudasim.empty(5, np.uint16)
+    kernel.launch(1, 32, (written, x, np.int32(4)))
+    with pytest.raises(Uninitialised):
+        kernel.launch(1, 32, (y, written, np.int32(5)))
