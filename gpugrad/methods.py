@@ -12,10 +12,10 @@ from gpugrad import numpy as gnp
 from gpugrad.arrays import Device
 from gpugrad.errors import DtypeError, ShapeError
 from gpugrad.graph.layers import PLAIN
-from gpugrad.graph.namespace import TRACED
+from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import current
 from gpugrad.graph.tensor import Tensor
-from gpugrad.graph.views import overwrite, write
+from gpugrad.graph.views import Link, connect, is_scalar, link_of, overwrite, write
 from gpugrad.numpy._arguments import device_beside
 
 # operators --------------------------------------------------------------------------------------------------------------
@@ -94,7 +94,9 @@ def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
 
 
 def update(tensor: Tensor, operation: Callable, other: Any) -> Tensor:
-    """tensor = operation(tensor, other), in place."""
+    """tensor = operation(tensor, other), in place but for scalars, which do not change in NumPy: the name gets another."""
+    if not tensor.ndim and is_scalar(tensor):
+        return operation(tensor, other)
     return assign(operation.__name__, tensor, operation(tensor, other))
 
 
@@ -137,8 +139,16 @@ def transpose(self: Tensor, *axes: Any) -> Tensor:
 
 
 def flatten(self: Tensor, order: str = "C") -> Tensor:
-    """All elements along one axis."""
-    return gnp.ravel(self, order)
+    """A copy of all elements along one axis."""
+    return gnp.copy(gnp.ravel(self, order))
+
+
+def flat(self: Tensor) -> Tensor:
+    """All elements along one axis, as a view in every case: x.flat[0] = 1 changes x."""
+    y = gnp.ravel(self)
+    if y is not self and link_of(y) is None:
+        connect(Link, y, self, PRIMITIVES["reshape"], {"shape": y.shape})
+    return y
 
 
 def compress(self: Tensor, condition: Any, axis: int | None = None, out: Any = None) -> Tensor:
@@ -173,7 +183,7 @@ for _name, _function_name, _doc in [
     ("mT", "matrix_transpose", "The last two axes swapped."),
     ("real", "real", "The real part."),
     ("imag", "imag", "The imaginary part."),
-    ("flat", "ravel", "All elements along one axis."),
     ("at", "At", "x.at[i].add(v): a new Tensor with v added at i; also set, multiply and the like."),
 ]:
     setattr(Tensor, _name, property(functools.partial(lambda name, self: getattr(gnp, name)(self), _function_name), doc=_doc))
+setattr(Tensor, "flat", property(flat, lambda self, value: flat(self).__setitem__(..., value)))  # noqa: B010 - as the others

@@ -282,6 +282,7 @@ def tensor(data: Any, dtype: Any = None, device: Device | str | None = None, req
     if isinstance(data, Tensor):
         data = bare("tensor", data)
     result = Tensor(new_array(data, dtype, device))
+    result._view = None                                   # an array of its own, also where it has no axes
     if requires_grad:
         result.requires_grad = True
     return result

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpugrad.arrays import copied, is_array, mark_changed
+from gpugrad.arrays import copied, is_array, mark_changed, module_of
 from gpugrad.arrays.memory import owner
 from gpugrad.errors import ArgumentError, GraphError
 from gpugrad.graph.layers import PLAIN, Layered, array_under, snapshot
@@ -111,7 +111,8 @@ def linked(y: Any, x: Any, prim: Any, params: dict) -> Any:
 def connect(kind: type[Link], view: Tensor, base: Tensor, prim: Any, params: dict) -> None:
     """Make `view` a view of `base`; where it is outside the graph of the base, one of the Tensor that left it."""
     if view._node is None and base._node is not None and not isinstance(view, Layered):
-        base = shadow(base) or without_graph(base)
+        known = shadow(base)
+        base = without_graph(base) if known is None else known
     tie(kind, view, base, prim, params).base = base
 
 
@@ -121,9 +122,28 @@ def tie(kind: type[Link], view: Tensor, base: Tensor, prim: Any, params: dict) -
     return link
 
 
+def read_only(view: Tensor) -> Tensor:
+    """The same view, which may not be written to."""
+    link = link_of(view)
+    if link is not None:
+        tie(ReadOnly, view, link.base, link.prim, link.params).base = link.base
+    return view
+
+
 def shared(y: Any, x: Any) -> bool:
     """Whether two arrays lie in the same memory."""
     return is_array(y) and is_array(x) and owner(y) is owner(x)
+
+
+def is_scalar(tensor: Tensor) -> bool:
+    """Whether NumPy would have a scalar for a Tensor without axes: unless it was made as an array, or is a view or a leaf."""
+    return type(tensor._node) is not Leaf and (not hasattr(tensor, "_view") or type(tensor._view) is Scalar)
+
+
+def as_made(tensor: Tensor) -> Tensor:
+    """The Tensor, known as an array of its own: one without axes is then no scalar."""
+    tensor._view = None
+    return tensor
 
 
 def link_of(tensor: Tensor) -> Any:
@@ -189,12 +209,22 @@ def write(op: str, tensor: Tensor, new: Tensor) -> None:
             break
         path.append(link)
         link = link_of(link.base)
+    part, memory = tensor, tensor._data if not path else path[-1].base._data
     rebind(tensor, new)
-    part = tensor
     for link in path:
         rebind(link.base, link.prim.put(TRACED, link.base, part, **link.params))
         part = link.base
+    part._data = in_order_of(memory, part._data)
     take_again(part)
+
+
+def in_order_of(old: Any, array: Any) -> Any:
+    """The array with its elements in memory as those of `old`, on which it depends what can be a view of it."""
+    if type(array) is not type(old) or getattr(array, "strides", None) == getattr(old, "strides", None):
+        return array
+    y = module_of(old).empty_like(old)
+    y[...] = array
+    return y
 
 
 def take_again(base: Tensor) -> None:

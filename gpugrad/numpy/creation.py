@@ -12,6 +12,7 @@ from gpugrad.errors import ArgumentError, DtypeError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import as_made
 from gpugrad.numpy._arguments import (
     as_dtype,
     as_inexact,
@@ -35,7 +36,7 @@ def new(build: Callable, device: Device | str | None) -> Tensor:
     """build(xp) on a device, by default the default one."""
     chosen = default_device() if device is None else Device(device)
     with chosen:
-        return Tensor(build(chosen.xp))
+        return as_made(Tensor(build(chosen.xp)))
 
 
 # constants -------------------------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def array(object: Any, dtype: Any = None, *, copy: bool | None = True, order: st
     else:
         dtype = None if dtype is None else as_dtype("array", dtype)
         data = new_array(x, dtype, device, copy=bool(copy))
-        y = Tensor(data)
+        y = as_made(Tensor(data))
     return T.reshape(y, shape=(1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
 

@@ -10,6 +10,7 @@ from gpugrad.arrays import default_device, module_of, move, short
 from gpugrad.errors import ArgumentError, IndexingError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, bare
+from gpugrad.graph.views import read_only
 from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, device_beside, one_axis, to_dtype, write_out
 from gpugrad.numpy.index import setitem
 from gpugrad.numpy.selection import flat, integers, places_of, repeated, target, update
@@ -28,7 +29,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     axis1, axis2 = one_axis("diagonal", axis1, x.ndim), one_axis("diagonal", axis2, x.ndim)
     if axis1 == axis2:
         raise ArgumentError(f"diagonal: expected two different axes, got {axis1} twice. Name another.")
-    return T.diagonal(x, offset=as_int("diagonal", "offset", offset), axis1=axis1, axis2=axis2)
+    return read_only(T.diagonal(x, offset=as_int("diagonal", "offset", offset), axis1=axis1, axis2=axis2))
 
 
 def diag(v: Any, k: int = 0) -> Tensor:
@@ -37,7 +38,7 @@ def diag(v: Any, k: int = 0) -> Tensor:
     if x.ndim not in (1, 2):
         raise ShapeError(f"diag: expected a vector or a matrix, got shape {x.shape}. Use diagonal for more axes.")
     if x.ndim == 2:
-        return T.diagonal(x, offset=k, axis1=0, axis2=1)
+        return read_only(T.diagonal(x, offset=k, axis1=0, axis2=1))
     n = x.size + abs(k)
     return T.from_diagonal(x, offset=k, axis1=0, axis2=1, shape=(n, n))
 

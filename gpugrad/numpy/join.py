@@ -8,8 +8,10 @@ import numpy
 
 from gpugrad.arrays import CPU, is_array, move, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
+from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import Link, Scalar, connect
 from gpugrad.numpy._arguments import (
     as_dtype,
     as_int,
@@ -240,12 +242,12 @@ def parts_of(op: str, ary: Any, cuts: Any, axis: int, even: bool = True) -> list
     if count < 1 or (even and n % count):
         raise ArgumentError(f"{op}: expected a number of parts that divides {n}, got {count}. Use array_split for unequal parts.")
     sizes = [n // count + (i < n % count) for i in range(count)]
-    return list(T.split(x, sizes=tuple(sizes), axis=axis))
+    return pieces(x, sizes, axis)
 
 
 def cut(x: Tensor, borders: list[int], sizes: list[int], axis: int) -> list[Tensor]:
     if sum(sizes) == x.shape[axis]:
-        return list(T.split(x, sizes=tuple(sizes), axis=axis))
+        return pieces(x, sizes, axis)
     lead = (slice(None),) * axis                            # indices that go back: parts overlap
     return [T.getitem(x, index=(*lead, slice(start, start + size))) for start, size in zip(borders, sizes, strict=False)]
 
@@ -254,7 +256,20 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     """The parts along an axis, without it."""
     x = as_tensor("unstack", x)
     axis = one_axis("unstack", axis, x.ndim)
-    return tuple([T.squeeze(part, axis=(axis,)) for part in T.split(x, sizes=(1,) * x.shape[axis], axis=axis)])
+    parts = [T.squeeze(part, axis=(axis,)) for part in pieces(x, [1] * x.shape[axis], axis)]
+    if x.ndim == 1:                                         # NumPy's scalars
+        for i, part in enumerate(parts):
+            connect(Scalar, part, x, PRIMITIVES["getitem"], {"index": (i,)})
+    return tuple(parts)
+
+
+def pieces(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
+    """Parts of these lengths along an axis, as views."""
+    parts, start = list(T.split(x, sizes=tuple(sizes), axis=axis)), 0
+    for part, size in zip(parts, sizes, strict=True):
+        connect(Link, part, x, PRIMITIVES["getitem"], {"index": (slice(None),) * axis + (slice(start, start + size),)})
+        start += size
+    return parts
 
 
 # elements out and in ---------------------------------------------------------------------------------------------------
@@ -323,7 +338,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     sparse    leave each with length 1 along the axes of the others
     """
     one_of("meshgrid", "indexing", indexing, ("xy", "ij"))
-    xs = [ravel(x) for x in as_tensors("meshgrid", *xi)]
+    xs = [T.reshape(x, shape=(x.size,)) for x in as_tensors("meshgrid", *xi)]
     axes = list(range(len(xs)))
     if indexing == "xy" and len(xs) > 1:
         axes[:2] = [1, 0]

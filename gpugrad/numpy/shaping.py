@@ -9,8 +9,10 @@ import numpy
 
 from gpugrad.arrays import short
 from gpugrad.errors import ArgumentError, AxisError, ShapeError
+from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import ReadOnly, connect
 from gpugrad.numpy._arguments import as_int, as_shape, as_tensor, as_tensors, normalize_axis, one_axis, pick
 
 __all__ = ["atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_to", "expand_dims", "flip", "fliplr",
@@ -176,7 +178,14 @@ def broadcast_to(array: Any, shape: int | Sequence[int], subok: bool = False) ->
     if lead < 0 or any(n not in (1, wanted) for n, wanted in zip(x.shape, shape[lead:], strict=True)):
         raise ShapeError(f"broadcast_to: expected a shape that {x.shape} broadcasts to, got {shape}. "
                          "Only axes of length 1 can be repeated.")
-    return T.spread(x, shape=shape) if shape != x.shape else x
+    return seen_as(x, shape)
+
+
+def seen_as(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x in a shape that it broadcasts to, as a view that may not be written to."""
+    y = T.spread(x, shape=shape)
+    connect(ReadOnly, y, x, PRIMITIVES["spread"], {"shape": shape})
+    return y
 
 
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Tensor, ...]:
@@ -187,7 +196,7 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Tensor, ...]:
     except ValueError as error:
         raise ShapeError(f"broadcast_arrays: expected shapes that fit, got {', '.join(str(x.shape) for x in xs)}. "
                          "Lengths must agree or be 1.") from error
-    return tuple([T.spread(x, shape=shape) if x.shape != shape else x for x in xs])
+    return tuple([seen_as(x, shape) if x.shape != shape else x for x in xs])
 
 
 def repeat(a: Any, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
@@ -231,7 +240,9 @@ def resize(a: Any, new_shape: int | Sequence[int]) -> Tensor:
     row = T.reshape(x, shape=(x.size,))
     if n > x.size:
         row = tile(row, -(-n // x.size))
-    return T.reshape(T.getitem(row, index=(slice(0, n),)), shape=shape)
+    row = T.getitem(row, index=(slice(0, n),))
+    own = T.astype(row, dtype=row.dtype) if row.dtype.kind in "fc" else T.discretise(row, dtype=row.dtype)
+    return T.reshape(own, shape=shape)
 
 
 # the same elements elsewhere -------------------------------------------------------------------------------------------
