@@ -188,9 +188,7 @@ def binary_cross_entropy(probability: Any, target: Any, *, weight: Any = None, r
     Raises ArgumentError for a probability outside [0, 1] on the host. Prefer binary_cross_entropy_with_logits.
     """
     p, t = same_shape("binary_cross_entropy", probability, target)
-    if isinstance(p._data, numpy.ndarray) and p.size:
-        require("binary_cross_entropy", "probabilities", (float(p._data.min()), float(p._data.max())),
-                bool(p._data.min() >= 0) and bool(p._data.max() <= 1), "from 0 to 1")
+    p = T.probabilities(p)
     tiny = 4e-44 if p.dtype.itemsize > 2 else 6e-8         # exp(-100), or the smallest float16
     loss = -(t * T.log(T.maximum(p, tiny)) + (1 - t) * T.log(T.maximum(1 - p, tiny)))
     return reduced("binary_cross_entropy", loss if weight is None else loss * real("binary_cross_entropy", weight, p), reduction)

@@ -4,7 +4,8 @@ The pullback of each is a primitive too, with a rule of its own, so that hand-wr
 """
 import math
 
-from gpugrad.arrays import is_one
+from gpugrad.arrays import has_kernels, is_one
+from gpugrad.errors import require
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.node import HOOKS
 from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
@@ -337,6 +338,20 @@ def linear_relu_jvp(m, ts, y, x, w, b=None, gate=None):
 rectified_linear = Primitive("linear_relu", linear_relu_vjp, linear_relu_jvp, outputs=2, keep=("y w", "y x", "y"),
                              impl=linear_relu.linear_relu)
 rectified_linear.pull_into = linear_relu_into
+
+
+def from_0_to_1(xp):
+    """x, after a look whether these are probabilities; on a GPU the look would wait for the device."""
+    def looked_at(x):
+        if x.size:
+            least, most = float(x.min()), float(x.max())
+            require("binary_cross_entropy", "probabilities", (least, most), least >= 0 and most <= 1, "from 0 to 1")
+        return x
+    return (lambda x: x) if has_kernels(xp) else looked_at
+
+
+Primitive("probabilities", lambda m, g, want, y, x: (g,), jvp=lambda m, ts, y, x: ts[0], impl=from_0_to_1,
+          batch=lambda m, size, batched, x: m.probabilities(x))
 
 Primitive("dropout", lambda m, g, want, y, x, kept, scale: (m.dropout(g, kept, scale=scale), None),
           jvp=lambda m, ts, y, x, kept, scale: m.dropout(ts[0], kept, scale=scale),

@@ -383,6 +383,16 @@ def test_errors_have_the_same_class_and_text(f, args, backend):
     assert str(compiled) == str(eager)
 
 
+def test_probabilities_are_looked_at_in_every_run(backend):
+    f = lambda p: gg.nn.binary_cross_entropy(p, ROW > 0)
+    for g in (f, gg.grad(f)):
+        compiled = gg.compile(g, backend=backend)
+        same(compiled(np.full(4, 0.25)), g(np.full(4, 0.25)))
+        with pytest.raises(gg.ArgumentError, match=r"expected probabilities from 0 to 1, got \(0.25, 1.5\)"):
+            compiled(np.array([0.25, 1.5, 0.5, 0.5]))
+    assert compiled.programs == 1
+
+
 def test_an_array_is_not_the_place_for_a_sum_with_a_tensor(backend):
     def f(x, t):
         y = x * 1

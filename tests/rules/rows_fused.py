@@ -188,6 +188,7 @@ ROWS = [
               rng.normal(size=shape), np.array([0, call], np.uint64)), params={"p": p},
           ref=lambda x, stream, p: x * keep(int(stream[1]), x.shape, p) / max(1 - p, 1e-30))
       for label, call, p, shape in [("", 5, 0.3, (4, 5)), ("far", (1 << 64) - 1, 0.5, (3,)), ("empty", 5, 0.5, (2, 0))]],
+    Row("probabilities", sample=lambda rng, shape: rng.uniform(0.1, 0.9, shape), ref=np.asarray),
     Row("dropout", args=lambda rng: (rng.normal(size=(4, 5)), rng.random((4, 5)) < 0.7), params={"scale": 1.25},
         ref=lambda x, kept, scale: x * kept * scale),
     *[Row("standardize", label=label, shapes=[shape], params={"axis": axis, "eps": 1e-3, **more}, ref=standardize)
