@@ -1,4 +1,8 @@
-"""PyTensor, the successor of Theano: symbolic graphs, compiled. Not in the extra `peers`: it wants an older llvmlite."""
+"""PyTensor, the successor of Theano: symbolic graphs, compiled, by default to Numba.
+
+Not in the extra `peers`: its bounds would put an older llvmlite in the place of ours. It runs with the newer one: install it, and
+what it needs beside NumPy, SciPy and Numba, without dependencies.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +14,7 @@ from gpugrad.bench.peers import Peer
 
 class PytensorPeer(Peer):
     library = "pytensor"
-    install = "pytensor"
+    install = "--no-deps pytensor cons etuples logical-unification miniKanren multipledispatch toolz"
 
     def prepare(self) -> None:
         import pytensor.tensor  # noqa: F401  a submodule that `import pytensor` alone does not promise
