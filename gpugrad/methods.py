@@ -187,3 +187,17 @@ for _name, _function_name, _doc in [
 ]:
     setattr(Tensor, _name, property(functools.partial(lambda name, self: getattr(gnp, name)(self), _function_name), doc=_doc))
 setattr(Tensor, "flat", property(flat, lambda self, value: flat(self).__setitem__(..., value)))  # noqa: B010 - as the others
+
+
+def set_real(self: Tensor, value: Any) -> None:
+    self.real[...] = value
+
+
+def set_imag(self: Tensor, value: Any) -> None:
+    if self.dtype.kind != "c":
+        raise DtypeError(f"imag: expected a complex Tensor to write to, got dtype {self.dtype}. Use .astype(complex) first.")
+    self.imag[...] = value
+
+
+setattr(Tensor, "real", Tensor.real.setter(set_real))    # type: ignore[attr-defined]  # noqa: B010
+setattr(Tensor, "imag", Tensor.imag.setter(set_imag))    # type: ignore[attr-defined]  # noqa: B010

@@ -19,6 +19,7 @@ from gpugrad.flat.trace import Trace, outside
 from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import replaced
 from gpugrad.random import Generator
 
 DATA: Any = Tensor.__dict__["_data"]
@@ -222,7 +223,9 @@ def overwriting(tensor: Tensor, place: int | None) -> Callable:
 
 def rebinding(tensor: Tensor, place: int | None) -> Callable:
     def write(arguments: list, array: numpy.ndarray) -> None:
-        at(arguments, place, tensor)._data = array
+        target = at(arguments, place, tensor)
+        target._data = array
+        replaced(target)
     return write
 
 

@@ -56,6 +56,8 @@ class Tensor(Declared):
                              f"got {value.shape} and {value.dtype}. Make a new Tensor instead.")
         mark_changed(value, clock())           # `t.data -= step` changed the array in place before it came here
         self._data = value
+        from gpugrad.graph.views import replaced  # which imports this module
+        replaced(self)
 
     @property
     def grad(self) -> Tensor | None:

@@ -288,6 +288,19 @@ def carry(tensor: Tensor) -> None:
             mark_changed(view._data, clock())
 
 
+def replaced(tensor: Tensor) -> None:
+    """Let the base and the views of a Tensor show the array that it was given in place of its own."""
+    top = tensor
+    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
+        base = link()
+        base._data = top._data if link.prim is None else link.prim.put(RAW[type(top._data)], base._data, top._data, **link.params)
+        top = base
+    for view, link in family(top):
+        data = link()._data
+        if type(link) is not Scalar and is_array(data):
+            view._data = data if link.prim is None else link.prim.impls[type(data)](data, **link.params)
+
+
 def family(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
     """The views of a Tensor, those of its views, and so on, each after its base."""
     todo = [base]

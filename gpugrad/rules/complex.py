@@ -3,7 +3,7 @@
 The gradient of a real loss is the direction of steepest ascent; the gradient of abs(z) is therefore z / abs(z).
 1j stands on the right of a product: Python's complex times a NumPy scalar would be Python's again.
 """
-from gpugrad.graph.primitive import Primitive, aligned, elementwise
+from gpugrad.graph.primitive import Primitive, View, aligned, elementwise
 from gpugrad.rules.elementwise import off_zero
 
 
@@ -13,10 +13,12 @@ def cast(m, g, x):
 
 Primitive("conj", lambda m, g, want, y, x: (m.conj(g),), jvp=lambda m, ts, y, x: m.conj(ts[0]),
           impl=lambda xp: lambda x: x.conjugate(), batch=aligned("conj"))
-Primitive("real", lambda m, g, want, y, x: (cast(m, g, x),), jvp=lambda m, ts, y, x: m.real(ts[0]),
-          impl=lambda xp: lambda x: x.real, batch=aligned("real"))
-Primitive("imag", lambda m, g, want, y, x: (g * 1j if x.dtype.kind == "c" else None,), jvp=lambda m, ts, y, x: m.imag(ts[0]),
-          impl=lambda xp: lambda x: x.imag, batch=aligned("imag"))
+real = View("real", lambda m, g, want, y, x: (cast(m, g, x),), jvp=lambda m, ts, y, x: m.real(ts[0]),
+            impl=lambda xp: lambda x: x.real, batch=aligned("real"))
+imag = View("imag", lambda m, g, want, y, x: (g * 1j if x.dtype.kind == "c" else None,), jvp=lambda m, ts, y, x: m.imag(ts[0]),
+            impl=lambda xp: lambda x: x.imag, batch=aligned("imag"))
+real.put = lambda m, x, v: v + m.imag(x) * 1j                    # an infinite part makes the other NaN
+imag.put = lambda m, x, v: m.real(x) + v * 1j
 
 
 def modulus_jvp(m, ts, y, x):

@@ -178,3 +178,45 @@ def test_writes_through_views_are_mapped():
         return y
     x = xp.asarray(np.arange(6.0).reshape(2, 3))
     assert_equal(gg.vmap(f)(x), [[2, 0, 2], [2, 9, 5]])
+
+
+def test_parts_of_complex_numbers_are_views():
+    z = gg.tensor([1 + 2j, 3 + 4j])
+    part = z.imag
+    z.real = 5.0
+    z.imag[1:] = 6.0
+    assert_equal(z.numpy(), [5 + 2j, 5 + 6j])
+    assert_equal(part.numpy(), [2, 6])
+    with pytest.raises(gg.DtypeError, match="imag: expected a complex Tensor to write to"):
+        gg.tensor([1.0]).imag = 2.0
+
+    def f(x):
+        y = x * (1 + 2j)
+        y.real[0] = x[1] ** 2
+        return np.abs(y).sum()
+    gg.check_grads(f, (xp.asarray([0.5, 0.8]),), order=1)
+
+
+def test_an_array_in_place_of_another_is_seen_in_views():
+    x = gg.tensor(xp.zeros((2, 2)))
+    row, left = x[1], x.detach()
+    x.data = xp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    assert_equal(row.numpy(), [3, 4])
+    assert_equal(left.numpy(), [[1, 2], [3, 4]])
+    row.data = xp.asarray([7.0, 8.0])
+    assert_equal(x.numpy(), [[1, 2], [7, 8]])
+
+
+def test_a_compiled_function_writes_where_views_see_it():
+    x = gg.tensor(xp.zeros((2, 2)))
+    row = x[1]
+
+    @gg.compile
+    def step(v):
+        x[1][0] = v.sum()
+        x.T[1] = v
+        return x.sum()
+    for n in (1.0, 2.0):
+        assert_close(step(xp.full(2, n)), 4 * n)
+        assert_equal(x.numpy(), [[0, n], [2 * n, n]])
+        assert_equal(row.numpy(), [2 * n, n])
