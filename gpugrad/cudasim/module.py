@@ -112,7 +112,9 @@ class Kernel:
         self.codes = {}
         self.code = self.generated(False)
         waiting.mark(self.blocks, self.loops, self.code.live_in, self.code.defines)
-        self.parameter_names = parameter_names(module.compiled.source, short(lowered), len(self.entry.params))
+        declared = declared_parameters(module.compiled.source, short(lowered), len(self.entry.params))
+        self.parameter_names = declared and [name for _, name in declared]
+        self.pointed = declared and [POINTED.get(kind.removeprefix("const ")) for kind, _ in declared]
 
     @property
     def python_source(self):
@@ -213,6 +215,7 @@ class Launch:
         """The bytes that CuPy's rules make of an argument, and its kind: pointer, int, float or struct."""
         if isinstance(value, np.ndarray):
             allocation = memory.SPACE.allocation_of(value)
+            self.check_elements(value, k)
             self.arrays.append(value)
             self.names.setdefault(id(allocation), f"argument {k}{self.called(k)} ({allocation.title})")
             return np.uint64(memory.address(value)).tobytes(), "pointer"
@@ -239,6 +242,15 @@ class Launch:
             return bytes(value), kind
         raise ArgumentError(f"{self.kernel.name}: argument {k}{self.called(k)} must be an array, a number or a struct, "
                             f"got {type(value).__name__}. Convert it.", kernel=self.kernel.name)
+
+    def check_elements(self, array, k):
+        """Whether a pointer to float or double gets an array of the other, and one to int or long long likewise."""
+        wants = self.kernel.pointed and self.kernel.pointed[k]
+        if wants and array.dtype.kind in ("f" if wants.kind == "f" else "iu") and (
+                {wants.itemsize, array.dtype.itemsize} == {4, 8}):
+            raise ArgumentError(
+                f"{self.kernel.name}: argument {k}{self.called(k)} must be an array of {wants}, got {memory.describe(array)}. "
+                f"Convert it with astype, or pass a view where its bytes are meant.", kernel=self.kernel.name)
 
     def called(self, k):
         names = self.kernel.parameter_names
@@ -317,7 +329,7 @@ def fits(kind, declared):
 
 
 def wanted(parameter):
-    if parameter.type == "b8" and parameter.size > 8:
+    if parameter.type == "b8" and parameter.size > 1:
         return f"a struct of {parameter.size} bytes"
     noun = {"f": "float", "s": "signed integer", "u": "integer or pointer" if parameter.size == 8 else "integer"}
     return f"{parameter.size} bytes ({noun.get(parameter.type[0], 'value')})"
@@ -338,8 +350,14 @@ def advice(parameter, value):
     return f"Pass np.{kind}{parameter.size * 8}({shown})."
 
 
-def parameter_names(source, kernel, count):
-    """The names in the C signature of a kernel, or None where they can't be told."""
+POINTED = {f"{name} *": np.dtype(kind) for kind, names in {
+    "float32": ["float"], "float64": ["double"], "int32": ["int"], "uint32": ["unsigned", "unsigned int"],
+    "int64": ["long long", "long", "int64_t"], "uint64": ["unsigned long long", "uint64_t"]}.items() for name in names}
+
+
+def declared_parameters(source, kernel, count):
+    """[(type, name)] in the C signature of a kernel, or None where they can't be told."""
+    source = re.sub(r"/\*.*?\*/|//[^\n]*", " ", source, flags=re.DOTALL)
     for found in re.finditer(rf"\b{re.escape(kernel)}\s*\(", source):
         depth, text = 1, ""
         for character in source[found.end():]:
@@ -349,7 +367,8 @@ def parameter_names(source, kernel, count):
             text += "\0" if character == "," and depth == 1 else character
         body = source[found.end() + len(text) + 1:].lstrip()
         parts = [part for part in text.split("\0") if part.strip()]
-        names = [re.findall(r"(\w+)\s*(?:\[\w*\])?\s*$", re.sub(r"/\*.*?\*/|//.*", "", part)) for part in parts]
-        if body.startswith("{") and len(parts) == count and all(names):
-            return [name[0] for name in names]
+        found = [re.findall(r"^(.*?)(\w+)\s*(?:\[\w*\])?\s*$", " ".join(part.split())) for part in parts]
+        if body.startswith("{") and len(parts) == count and all(found):
+            return [(" ".join(re.sub(r"\b__restrict(__)?\b|\brestrict\b", " ", kind).replace("*", " * ").split()), name)
+                    for [(kind, name)] in found]
     return None

@@ -160,3 +160,35 @@ def test_counters_print_as_a_table(module):
 
 def test_decoded_kernel_shows_the_python_it_runs(module):
     assert "def block_0(lanes):" in module(AXPY)["axpy"].python_source
+
+
+TYPED = """template <class T> __global__ void any(T* y) { y[0] = 1; }
+extern "C" __global__ void typed(float* __restrict__ f, const double *d, int* i, // a comment, with commas
+                                 const unsigned int* u, long long* l, void* v) { f[0] = d[0] + i[0] + u[0] + l[0]; }"""
+
+
+@pytest.mark.parametrize(("position", "dtype", "words"), [
+    (0, np.float64, r"argument 0 `f` must be an array of float32, got float64\[4\]"),
+    (1, np.float32, "`d` must be an array of float64"),
+    (2, np.int64, "`i` must be an array of int32, got int64"), (3, np.uint64, "`u` must be an array of uint32"),
+    (4, np.int32, "`l` must be an array of int64, got int32"),
+])
+def test_arrays_of_the_other_width_are_refused(module, position, dtype, words):
+    args = [np.ones(4, kind) for kind in (np.float32, np.float64, np.int32, np.uint32, np.int64, np.uint8)]
+    module(TYPED)["typed"].launch(1, 1, args)
+    assert args[0][0] == 4
+    args[position] = np.ones(4, dtype)
+    with pytest.raises(ArgumentError, match=words):
+        module(TYPED)["typed"].launch(1, 1, args)
+
+
+def test_bytes_may_be_meant_differently(module):
+    args = [np.ones(4, kind) for kind in (np.complex64, np.float64, np.uint32, np.uint8, np.int64, np.float64)]
+    module(TYPED)["typed"].launch(1, 1, args)
+    module(TYPED, names=("any<float>",))["any<float>"].launch(1, 1, (np.ones(4),))
+
+
+def test_a_struct_of_eight_bytes_is_called_one(module):
+    source = """extern "C" __global__ void k(float* y, float2 v) { y[0] = v.x; }"""
+    with pytest.raises(ArgumentError, match="argument 1 `v` must be a struct of 8 bytes, got float32"):
+        module(source)["k"].launch(1, 1, (np.zeros(1, np.float32), np.float32(3)))
