@@ -72,10 +72,7 @@ def host_sweep(outputs: Outputs, targets: frozenset, plan: Plan, retain: bool) -
             return {**found, **sweep([(node, g), *grads.items()], targets, plan.rest([node, *nodes]), retain=retain)}
         prim = node.prim
         if prim is None or (targets and node in targets):
-            if type(node) is Item and node not in targets:
-                collect(grads, node, g)
-            else:
-                found[node] = g
+            arrived(node, g, targets, grads, found)
             continue
         want: Sequence = node.parents
         xs: Any = node.xs
@@ -147,10 +144,7 @@ def walk(outputs: Outputs, targets: frozenset, plan: Plan, traced: bool, retain:
             g = look_closely(node, g, traced)
         prim = node.prim
         if prim is None or (targets and node in targets):
-            if type(node) is Item and node not in targets:
-                collect(grads, node, g)
-            else:
-                found[node] = g
+            arrived(node, g, targets, grads, found)
             continue
         xs: Any
         xs, y, parents = node.xs, node.y, node.parents
@@ -259,10 +253,13 @@ def read_output(y: Any, node: Node) -> Any:
     return Tensor(y, node) if is_array(y) else snapshot(y, node)
 
 
-def collect(grads: dict, item: Item, g: Any) -> None:
-    """Put the cotangent of one output into its operation's list."""
-    parts = grads.setdefault(item.parents[0], {})
-    parts[item.index] = g if item.index not in parts else parts[item.index] + g
+def arrived(node: Node, g: Any, targets: frozenset, grads: dict, found: dict) -> None:
+    """The cotangent of an end is found; that of one output of several waits for the others."""
+    if type(node) is not Item or node in targets:
+        found[node] = g
+        return
+    parts = grads.setdefault(node.parents[0], {})
+    parts[node.index] = g if node.index not in parts else parts[node.index] + g
 
 
 def saved_layers(plan: Plan) -> list[Layered]:
