@@ -218,17 +218,21 @@ def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:
 def sums(graph: Graph) -> Graph:
     found = Matcher(graph)
     for op in graph.ops:
-        u = op.args[0] if op.name == "layer_norm" and ours(op) else None
-        add = found.made_by(u, "add") if isinstance(u, Value) and u.size else None
+        if op.name != "layer_norm" or not ours(op) or not op.args[0].size:
+            continue
+        u = op.args[0]
+        add = found.made_by(u, "add")
         if add is None or any(not isinstance(x, Value) or (x.shape, x.dtype) != (u.shape, u.dtype) for x in add.args):
             continue
         if all(found.at[reader] >= found.at[op] for reader in found.uses[u]):
             found.gone.add(add)
-            params = op.params
-            found.fresh(op, "add_layer_norm", [*add.args, *op.args[1:]],
-                        lambda xp, params=params: partial(layer_norm.add_layer_norm(xp), **params),
+            found.fresh(op, "add_layer_norm", [*add.args, *op.args[1:]], add_norm(op.params),
                         op.outputs[0], u, *op.outputs[1:])
     return found.done()
+
+
+def add_norm(params: dict[str, Any]) -> Callable[[Any], Callable]:
+    return lambda xp: partial(layer_norm.add_layer_norm(xp), **params)
 
 
 def norms(graph: Graph) -> Graph:

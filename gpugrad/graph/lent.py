@@ -56,7 +56,7 @@ def lend(order: list[Node], g: Any) -> Lent:
     for node in order:
         leaf = node.tensor() if type(node) is Leaf else None
         tensor = None if leaf is None else getattr(leaf, "_grad", None)
-        if tensor is not None and may_change(tensor, leaf):
+        if leaf is not None and tensor is not None and may_change(tensor, leaf):
             leaf._grad = None
             found[node] = tensor
         del leaf, tensor

@@ -81,7 +81,8 @@ def pulled_into(m, g, first, x, w, y, params, totals, more=None):
     if gy is None or max(g) >= first or gy.dtype != x.dtype or not layer_norm.takes(x, axes, w):
         return None
     totals = [t if t is not None and t.flags.c_contiguous else None for t in totals]
-    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, *y[-2:], axes, params.get("centre", True), totals, more)
+    mean, r = y[-2:]
+    dx, dw, db = layer_norm.launched_pull(m.xp, gy, x, w, mean, r, axes, params.get("centre", True), totals, more)
     both = totals[1] is not None and totals[2] is not None
     return None if totals[0] is not None else dx, None if both else dw, None if both else db
 
