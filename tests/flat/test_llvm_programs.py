@@ -367,3 +367,7 @@ def test_quotients_and_remainders_are_numpys(name, dtype):
             np.testing.assert_array_equal(np.signbit(found) & (found == 0), np.signbit(wanted) & (wanted == 0))
     with np.errstate(all="ignore"):
         assert all(isinstance(step, Group) for step in steps(f, gg.tensor(a), gg.tensor(b)))
+
+
+def test_a_constant_decides_the_shape_of_what_is_empty():
+    agree(lambda x: np.full((3, 1, 2, 1), 2.0) + gg.concatenate([x[:0], x[:0]]), draw(5, dtype="f8"))
