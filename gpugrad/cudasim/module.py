@@ -367,8 +367,8 @@ def declared_parameters(source, kernel, count):
             text += "\0" if character == "," and depth == 1 else character
         body = source[found.end() + len(text) + 1:].lstrip()
         parts = [part for part in text.split("\0") if part.strip()]
-        found = [re.findall(r"^(.*?)(\w+)\s*(?:\[\w*\])?\s*$", " ".join(part.split())) for part in parts]
-        if body.startswith("{") and len(parts) == count and all(found):
+        declared = [re.findall(r"^(.*?)(\w+)\s*(?:\[\w*\])?\s*$", " ".join(part.split())) for part in parts]
+        if body.startswith("{") and len(parts) == count and all(declared):
             return [(" ".join(re.sub(r"\b__restrict(__)?\b|\brestrict\b", " ", kind).replace("*", " * ").split()), name)
-                    for [(kind, name)] in found]
+                    for [(kind, name)] in declared]
     return None

@@ -37,9 +37,11 @@ def short(name):
 
 def identifier(name, at):
     """(the identifier whose length stands at `at`, where it ends)."""
-    length = re.match(r"\d+", name[at:])[0]
-    end = at + len(length) + int(length)
-    return name[at + len(length): end], end
+    begin = at
+    while begin < len(name) and name[begin].isdigit():
+        begin += 1
+    end = begin + int(name[at:begin])
+    return name[begin:end], end
 
 
 def after_arguments(name, at):

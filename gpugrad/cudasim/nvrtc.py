@@ -48,12 +48,12 @@ def compile_ptx(source, arch="sm_90", options=(), names=(), filename="kernel.cu"
     return Compiled(ptx, log, lowered, source, filename)
 
 
-def with_host_headers(nvrtc, *what):
+def with_host_headers(nvrtc, source, arch, flags, names, filename):
     """`compiled`, with those headers of the C library that were not found; the log names them."""
     headers: dict[str, str] = {}
     while True:
         try:
-            ptx, log, lowered = compiled(nvrtc, *what, headers)
+            ptx, log, lowered = compiled(nvrtc, source, arch, flags, names, filename, headers)
         except CompileError as error:
             missing = re.search(r'cannot open source file "([^"]+)"', error.log)
             if missing is None or missing[1] in headers or missing[1] not in HEADERS:
