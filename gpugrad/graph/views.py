@@ -30,6 +30,9 @@ class Link(weakref.ref):
     __slots__ = ("base", "view", "prim", "params")
 
     base: Any                                             # the base, held
+    view: Any
+    prim: Any
+    params: dict
 
 
 class ReadOnly(Link):

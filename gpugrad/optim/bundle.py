@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import exclusive
+from gpugrad.graph.views import replaced
 
 SMALL = 1 << 13                   # elements: a longer one takes longer to gather than the calls that it saves
 FEW = 3                           # parameters that are worth it
@@ -48,6 +49,7 @@ class Bundle:
         self.kept: dict[str, list] = {}
         for slot, part in zip(slots, self.parts, strict=True):
             slot.tensor._data = part
+            replaced(slot.tensor)
 
     def cut(self, flat: numpy.ndarray) -> list[numpy.ndarray]:
         """The parameters' views of an array of the bundle."""
@@ -68,6 +70,7 @@ class Bundle:
             if w is not part:
                 part[...] = w
                 tensor._data = part
+                replaced(tensor)
             found.append(g.reshape(-1))
         if not self.gather_kept():
             return False

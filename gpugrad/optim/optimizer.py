@@ -11,6 +11,7 @@ from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GraphError, S
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import replaced
 from gpugrad.kernels.optim import KINDS, Arena
 from gpugrad.optim.bundle import Bundle, bundles
 from gpugrad.trees import flatten
@@ -150,7 +151,10 @@ class Optimizer:
         """Step the slots that have gradients; those that have had as many steps go in one launch."""
         turns: dict[int, list] = {}
         for k, slot in enumerate(slots):
-            slot.tensor._data = arena.take("weights", k, slot.tensor._data)
+            weights = arena.take("weights", k, slot.tensor._data)
+            if weights is not slot.tensor._data:
+                slot.tensor._data = weights
+                replaced(slot.tensor)
             grad = slot.tensor.grad
             if grad is not None:
                 g = module_of(grad._data).ascontiguousarray(real_view(grad._data), dtype=arena.real)

@@ -220,3 +220,16 @@ def test_a_compiled_function_writes_where_views_see_it():
         assert_close(step(xp.full(2, n)), 4 * n)
         assert_equal(x.numpy(), [[0, n], [2 * n, n]])
         assert_equal(row.numpy(), [2 * n, n])
+
+
+def test_an_optimiser_that_gathers_its_parameters_is_seen_in_views():
+    weights = [gg.tensor(xp.ones(3), requires_grad=True) for _ in range(40)]
+    views = [(w.detach(), w[1:]) for w in weights]
+    optimiser = gg.optim.Adam(weights, lr=0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        sum((w * w).sum() for w in weights).backward()
+        optimiser.step()
+    for w, (left, part) in zip(weights, views, strict=True):
+        assert_equal(left.numpy(), w.detach().numpy())
+        assert_equal(part.detach().numpy(), w.detach().numpy()[1:])
