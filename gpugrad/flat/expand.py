@@ -326,7 +326,7 @@ def uniform(array: numpy.ndarray) -> bool:
 
 
 def narrowed(op: Op, one: dict[Value, Value]) -> Op:
-    if not any(x in one for x in op.values) or not op.outputs[0].size or not fusable(op):
+    if not any(x in one for x in op.values) or not fusable(op) or not op.outputs[0].size:
         return op                                          # what is empty is NumPy's, which needs the shapes
     args = tuple([one.get(x, x) if isinstance(x, Value) else x for x in op.args])
     return Op(op.name, args, op.params, op.outputs, line=op.line, forward=op.forward, function=op.function)

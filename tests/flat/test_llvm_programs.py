@@ -371,3 +371,7 @@ def test_quotients_and_remainders_are_numpys(name, dtype):
 
 def test_a_constant_decides_the_shape_of_what_is_empty():
     agree(lambda x: np.full((3, 1, 2, 1), 2.0) + gg.concatenate([x[:0], x[:0]]), draw(5, dtype="f8"))
+
+
+def test_labels_that_are_all_the_same():
+    agree(lambda x: gg.cross_entropy(x, np.zeros(6, int)), draw(6, 5))
