@@ -98,7 +98,7 @@ def heaviside(b: Body, x: Node, half: Node) -> Node:
 
 
 def elu(b: Body, x: Node, a: Node) -> Node:
-    return x.compare("ogt", 0.0).where(x, apply(b, "expm1", x) * a)
+    return x.compare("ogt", 0.0).where(x, apply(b, "expm1", x) * a + 0.0)        # 0 at -0, where the array function adds 0
 
 
 def either(floats: str, integers: str) -> Callable:
