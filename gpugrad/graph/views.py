@@ -212,18 +212,36 @@ def write(op: str, tensor: Tensor, new: Tensor) -> None:
             break
         path.append(link)
         link = link_of(link.base)
-    part, memory = tensor, tensor._data if not path else path[-1].base._data
+    part, memory = tensor, array_under(path[-1].base if path else tensor)
     rebind(tensor, new)
     for link in path:
         rebind(link.base, link.prim.put(TRACED, link.base, part, **link.params))
         part = link.base
-    part._data = in_order_of(memory, part._data)
+    keep_order(memory, part)
     take_again(part)
+
+
+def keep_order(old: Any, tensor: Tensor) -> None:
+    """`in_order_of` for the array of a Tensor, and for that under its levels."""
+    tensor._data = in_order_of(old, tensor._data)
+    while isinstance(tensor, Layered):
+        level, inner, *rest = tensor._layer
+        if not isinstance(inner, Tensor):
+            tensor._layer = (level, in_order_of(old, inner), *rest)
+            return
+        tensor = inner
+        tensor._data = in_order_of(old, tensor._data)
 
 
 def in_order_of(old: Any, array: Any) -> Any:
     """The array with its elements in memory as those of `old`, on which it depends what can be a view of it."""
-    if type(array) is not type(old) or getattr(array, "strides", None) == getattr(old, "strides", None):
+    if type(array) is not type(old) or array.shape != old.shape:
+        return array
+    if not hasattr(array, "strides"):                     # a tracer's, which holds an array of NumPy's
+        if hasattr(array, "array"):
+            array.array = in_order_of(old.array, array.array)
+        return array
+    if array.strides == old.strides:
         return array
     y = module_of(old).empty_like(old)
     y[...] = array
