@@ -6,6 +6,7 @@ lives. Windows below FIRST_GLOBAL are the generic addresses of shared, local and
 
 import bisect
 import itertools
+import threading
 import weakref
 
 import numpy as np
@@ -88,6 +89,7 @@ class AddressSpace:
         self.starts, self.allocations, self.by_owner = [], [], {}
         self.cursor = FIRST_GLOBAL
         self.freed = []
+        self.lock = threading.RLock()     # an array may die, and be forgotten, while another is registered
 
     def allocation_of(self, array):
         """The allocation behind an array, registered on first sight."""
@@ -96,20 +98,25 @@ class AddressSpace:
         return found if found is not None else self.register(owner)
 
     def register(self, owner, initialised=None, kind=Allocation):
-        allocation = kind(owner, self.cursor, initialised)
-        self.cursor += GAP * (2 + allocation.size // GAP)
-        self.starts.append(allocation.start)
-        self.allocations.append(allocation)
-        self.by_owner[id(owner)] = allocation
-        weakref.finalize(owner, self.forget, id(owner)).atexit = False
-        return allocation
+        with self.lock:
+            known = self.by_owner.get(id(owner))
+            if known is not None:                                   # by another thread, meanwhile
+                return known
+            allocation = kind(owner, self.cursor, initialised)
+            self.cursor += GAP * (2 + allocation.size // GAP)
+            self.starts.append(allocation.start)
+            self.allocations.append(allocation)
+            self.by_owner[id(owner)] = allocation
+            weakref.finalize(owner, self.forget, id(owner)).atexit = False
+            return allocation
 
     def forget(self, key):
-        allocation = self.by_owner.pop(key, None)
-        if allocation is None:
-            return
-        at = bisect.bisect_left(self.starts, allocation.start)
-        del self.starts[at], self.allocations[at]
+        with self.lock:
+            allocation = self.by_owner.pop(key, None)
+            if allocation is None:
+                return
+            at = bisect.bisect_left(self.starts, allocation.start)
+            del self.starts[at], self.allocations[at]
         self.freed = [*self.freed[-255:], (allocation.start, allocation.size, allocation.title)]
 
     def address(self, array):
@@ -118,8 +125,9 @@ class AddressSpace:
 
     def find(self, address):
         """The allocation at or just below an address, or None."""
-        at = bisect.bisect_right(self.starts, address) - 1
-        return self.allocations[at] if at >= 0 else None
+        with self.lock:
+            at = bisect.bisect_right(self.starts, address) - 1
+            return self.allocations[at] if at >= 0 else None
 
     def nearest(self, address):
         """The allocation whose bytes lie nearest to an address."""

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import re
+import threading
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from .ptx import parse
 LANES_PER_BATCH = 65536
 LANES_TOGETHER = 1 << 19  # of a kernel whose blocks wait for each other
 LOCAL_BYTES_PER_BATCH = 1 << 26
+ONE_AT_A_TIME = threading.RLock()  # launches: a region remembers what the one that runs read and wrote
 SHARED_LIMITS = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
 
@@ -261,6 +263,10 @@ class Launch:
         return ", ".join(names) or "none"
 
     def run(self, only=None):
+        with ONE_AT_A_TIME:
+            return self.run_blocks(only)
+
+    def run_blocks(self, only):
         every = range(int(np.prod(self.grid, dtype=np.int64)))
         chosen = every if only is None else range(max(0, only.start), min(len(every), only.stop))
         together = any(block.waits == "spins" for block in self.kernel.blocks)
