@@ -12,6 +12,7 @@ import numpy
 
 from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.symbol import RUNNING, Symbol
+from gpugrad.graph.views import replaced
 from gpugrad.kernels.optim import Arena
 from gpugrad.optim.optimizer import Optimizer, Slot
 
@@ -78,7 +79,9 @@ class Joint:
             self.arena = arena
             turn = optimiser.turn(self.slots[self.moving[0]], options)
             for k, slot in enumerate(self.slots):
-                slot.tensor._data = arena.take("weights", k, slot.tensor._data)
+                old, slot.tensor._data = slot.tensor._data, arena.take("weights", k, slot.tensor._data)
+                if slot.tensor._data is not old:
+                    replaced(slot.tensor)
             for kind in optimiser.kept(options):
                 for k in self.moving:
                     slot = self.slots[k]

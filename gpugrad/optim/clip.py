@@ -10,6 +10,7 @@ from gpugrad.errors import ArgumentError, DeviceError, DtypeError, require
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.state import clock
 from gpugrad.graph.tensor import Tensor
+from gpugrad.graph.views import replaced
 from gpugrad.optim.optimizer import real_view
 from gpugrad.trees import flatten
 
@@ -93,6 +94,7 @@ def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
     start = 0
     for tensor, a in zip(grads, arrays, strict=True):
         tensor._data = joint[start:start + a.size].reshape(a.shape)
+        replaced(tensor)
         start += a.size + -a.size % pack
     return joint
 
