@@ -10,18 +10,18 @@ from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_inexact, as_tensor
 
 
-def real(op: str, x: Any, beside: Any = None) -> Tensor:
-    """x as a Tensor of a real float dtype; integers and bools become float64."""
+def real(op: str, x: Any, beside: Any = None, kinds: str = "f") -> Tensor:
+    """x as a Tensor of a real float dtype, or of a complex one where `kinds` is "fc"; integers and bools become float64."""
     if type(x) is not Tensor or x.dtype.kind != "f":
         x = as_inexact(as_tensor(op, x, beside))
-        if x.dtype.kind != "f":
+        if x.dtype.kind not in kinds:
             raise DtypeError(f"{op}: expected real numbers, got {x.dtype}. Treat real and imaginary parts apart.")
     return x
 
 
-def same_shape(op: str, a: Any, b: Any, names: str = "prediction and target") -> tuple[Tensor, Tensor]:
+def same_shape(op: str, a: Any, b: Any, names: str = "prediction and target", kinds: str = "f") -> tuple[Tensor, Tensor]:
     """Two real Tensors of one shape: losses that broadcast hide bugs."""
-    x, y = real(op, a, b), real(op, b, a)
+    x, y = real(op, a, b, kinds), real(op, b, a, kinds)
     if x.shape != y.shape:
         raise ShapeError(f"{op}: expected {names} of one shape, got {x.shape} and {y.shape}. Reshape one of them.")
     return x, y

@@ -64,7 +64,7 @@ def threshold(x: Any, limit: float, value: float) -> Tensor:
 
 def hard_tanh(x: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
     """min(max(x, low), high)."""
-    require("hard_tanh", "low", low, low < high, f"below high {high!r}")
+    require("hard_tanh", "low", low, low <= high, f"at most high {high!r}")
     return T.minimum(T.maximum(real("hard_tanh", x), low), high)
 
 
@@ -102,8 +102,13 @@ def tanh(x: Any) -> Tensor:
 
 
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + exp(-x)), without overflow and to full precision on both sides."""
-    return T.sigmoid(real("sigmoid", x))
+    """1 / (1 + exp(-x)), without overflow and to full precision on both sides; of complex numbers, too."""
+    x = real("sigmoid", x, kinds="fc")
+    if x.dtype.kind != "c":
+        return T.sigmoid(x)
+    left = T.real(x) < 0
+    e = T.exp(T.where(left, x, -x))
+    return T.where(left, e, 1) / (1 + e)
 
 
 def log_sigmoid(x: Any) -> Tensor:

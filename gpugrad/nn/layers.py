@@ -110,7 +110,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: Generator 
 
 def normalize(x: Any, axis: int = -1, eps: float = 1e-12) -> Tensor:
     """x / max(|x|, eps), with the Euclidean length along the axis. The slope at 0 is 1 / eps."""
-    x = real("normalize", x)
+    x = real("normalize", x, kinds="fc")
     return x / length(x, one_axis("normalize", axis, x.ndim), eps)
 
 
@@ -134,5 +134,7 @@ def length(x: Tensor, axis: int, eps: float) -> Tensor:
     Of float16 it is found in float32: the square of 256 is no float16, nor is that of 1e-8.
     """
     wide = T.astype(x, dtype=numpy.dtype("f")) if x.dtype.char == "e" else x
-    square = T.sum(wide * wide, axis=(axis,), keepdims=True)
-    return T.cast(T.sqrt(T.maximum(square, max(eps * eps, numpy.finfo(wide.dtype).tiny))), x.dtype)
+    square = wide * wide if x.dtype.kind != "c" else T.real(wide * T.conj(wide))
+    square = T.sum(square, axis=(axis,), keepdims=True)
+    size = T.sqrt(T.maximum(square, max(eps * eps, numpy.finfo(wide.dtype).tiny)))
+    return size if x.dtype.kind == "c" else T.cast(size, x.dtype)

@@ -1,6 +1,7 @@
 """Losses. `reduction` is "mean" over all elements or rows, "sum", or "none". Prediction and target have one shape."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -147,8 +148,8 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 
 def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """|prediction - target|, with slope 0 at 0."""
-    a, b = same_shape("l1_loss", prediction, target)
+    """|prediction - target|, with slope 0 at 0; of complex numbers, too."""
+    a, b = same_shape("l1_loss", prediction, target, kinds="fc")
     return reduced("l1_loss", T.abs(a - b), reduction)
 
 
@@ -210,14 +211,21 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, *, weight: Any = 
 
 
 def kl_div(log_input: Any, target: Any, *, log_target: bool = False, reduction: str = "mean") -> Tensor:
-    """target (log target - log_input), and 0 where the target is 0; with log_target the target is a logarithm too."""
+    """target (log target - log_input), and 0 where the target is 0; with log_target the target is a logarithm too.
+
+    reduction="batchmean" divides the sum by the length of the first axis: the mean divergence of a batch of distributions.
+    """
     x, t = same_shape("kl_div", log_input, target, "input and target")
     if log_target:
         loss = T.exp(t) * (t - x)
     else:
         positive = t > 0
         loss = T.where(positive, t * (T.log(T.where(positive, t, 1)) - x), 0)
-    return reduced("kl_div", loss, reduction)
+    if reduction != "batchmean":
+        return reduced("kl_div", loss, reduction)
+    if not loss.ndim:
+        raise ShapeError(f"kl_div: expected a batch along the first axis, got shape {loss.shape}. Use reduction='sum'.")
+    return reduced("kl_div", loss, "sum") / loss.shape[0]
 
 
 def gaussian_nll_loss(mean: Any, target: Any, variance: Any, eps: float = 1e-6, reduction: str = "mean") -> Tensor:
@@ -227,10 +235,19 @@ def gaussian_nll_loss(mean: Any, target: Any, variance: Any, eps: float = 1e-6, 
     return reduced("gaussian_nll_loss", 0.5 * (T.log(v) + T.square(m - t) / v), reduction)
 
 
-def poisson_nll_loss(log_rate: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """exp(log_rate) - target log_rate: the part of the likelihood that the rate moves."""
+def poisson_nll_loss(log_rate: Any, target: Any, reduction: str = "mean", *, log_input: bool = True, full: bool = False,
+                     eps: float = 1e-8) -> Tensor:
+    """exp(log_rate) - target log_rate: the part of the likelihood that the rate moves.
+
+    log_input   False where the rate itself is given: rate - target log(rate + eps)
+    full        add Stirling's log(target!), target log target - target + log(2 pi target) / 2, where the target is above 1
+    """
     x, t = same_shape("poisson_nll_loss", log_rate, target, "log_rate and target")
-    return reduced("poisson_nll_loss", T.exp(x) - t * x, reduction)
+    loss = T.exp(x) - t * x if log_input else x - t * T.log(x + eps)
+    if full:
+        many = T.where(t > 1, t, 1)
+        loss = loss + T.where(t > 1, many * T.log(many) - many + 0.5 * T.log(2 * math.pi * many), 0)
+    return reduced("poisson_nll_loss", loss, reduction)
 
 
 # of vectors ------------------------------------------------------------------------------------------------------------
@@ -249,7 +266,13 @@ def cosine_embedding_loss(a: Any, b: Any, target: Any, margin: float = 0.0, redu
     return reduced("cosine_embedding_loss", T.where(t > 0, 1 - similarity, T.relu(similarity - margin)), reduction)
 
 
-def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
-    """max(0, |anchor - positive| - |anchor - negative| + margin), with Euclidean distances along the last axis."""
+def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, reduction: str = "mean", *,
+                        swap: bool = False) -> Tensor:
+    """max(0, |anchor - positive| - |anchor - negative| + margin), with Euclidean distances along the last axis.
+
+    swap   let the positive stand for the anchor where the negative is closer to it
+    """
     near, far = pairwise_distance(anchor, positive), pairwise_distance(anchor, negative)
+    if swap:
+        far = T.minimum(far, pairwise_distance(positive, negative))
     return reduced("triplet_margin_loss", T.relu(near - far + margin), reduction)

@@ -40,8 +40,8 @@ def as_tensors(op: str, *xs: Any) -> list[Tensor]:
 
 
 def device_beside(x: Any) -> Device | None:
-    """The device of an array or Tensor, also inside vmap; None for nothing."""
-    return None if x is None else x.device if isinstance(x, Tensor) else device_of(x)
+    """The device of an array or Tensor, also inside vmap; None for anything else, which lies nowhere."""
+    return x.device if isinstance(x, Tensor) else device_of(x) if is_array(x) else None
 
 
 def moved_beside(array: numpy.ndarray, x: Any) -> Tensor:

@@ -167,11 +167,11 @@ def test_softmax_of_a_shifted_row_is_unchanged_and_large_rows_do_not_overflow():
     (lambda: nn.softmax(np.float64(1.0)), AxisError, "softmax: expected an axis"),
     (lambda: nn.log_softmax(xp.ones((2, 0))), ShapeError, "log_softmax: expected at least one element"),
     (lambda: nn.softmax(xp.ones(3) * 1j), DtypeError, "softmax: expected real numbers, got complex128"),
-    (lambda: nn.sigmoid(1j), DtypeError, "sigmoid: expected real numbers"),
+    (lambda: nn.log_sigmoid(1j), DtypeError, "log_sigmoid: expected real numbers"),
     (lambda: nn.gelu(xp.ones(2), approximate="erf"), ArgumentError, "gelu: expected approximate 'none' or 'tanh', got 'erf'"),
     (lambda: nn.softplus(xp.ones(2), beta=0), ArgumentError, "softplus: expected beta above 0"),
     (lambda: nn.celu(xp.ones(2), alpha=-1), ArgumentError, "celu: expected alpha above 0"),
-    (lambda: nn.hard_tanh(xp.ones(2), 1, -1), ArgumentError, "hard_tanh: expected low below high"),
+    (lambda: nn.hard_tanh(xp.ones(2), 1, -1), ArgumentError, "hard_tanh: expected low at most high"),
     (lambda: nn.glu(xp.ones((2, 3))), ShapeError, "glu: expected an even length along axis -1"),
     (lambda: nn.relu("a"), DtypeError, "relu: expected an array or numbers"),
 ])
@@ -184,3 +184,14 @@ def test_hard_swish_is_flat_below_and_the_identity_above():
     x = xp.array([-np.inf, -4.0, 4.0, np.inf])
     assert equal(nn.hard_swish(x), np.array([0.0, 0.0, 4.0, np.inf]))
     assert equal(gradient(nn.hard_swish, x), np.array([0.0, 0.0, 1.0, 1.0]))
+
+
+def test_hard_tanh_may_be_a_constant():
+    assert equal(nn.hard_tanh(xp.array([-1.0, 1.0, 2.0]), 1, 1), np.ones(3))
+
+
+def test_sigmoid_of_complex_numbers_is_the_quotient_and_does_not_overflow():
+    z = np.array([1 + 2j, -0.3 - 1j, 0j])
+    assert close(nn.sigmoid(xp.asarray(z)), 1 / (1 + np.exp(-z)), rtol=1e-14)
+    assert close(nn.sigmoid(xp.asarray([800 + 1j, -800 + 1j])), np.array([1, 0]), rtol=1e-14)
+    gg.check_grads(nn.sigmoid, (xp.asarray(z[:2]),), order=2)

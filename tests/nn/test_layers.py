@@ -275,3 +275,12 @@ def test_rows_of_float16_may_have_squares_beyond_its_range(f):
     assert (f(x).dtype, g.dtype) == (np.float16, np.float16)
     assert close(f(x).numpy(), f(x.astype("f4")).numpy(), rtol=2e-3)
     assert close(g, gg.grad(lambda x: (f(x) ** 2).sum())(x.astype("f4")), atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype", ["c16", "c8"])
+def test_normalize_divides_complex_rows_by_their_length(dtype):
+    z = xp.asarray([[3 + 4j, 0], [1j, 1]], dtype=dtype)
+    y = nn.normalize(z)
+    assert y.dtype == np.dtype(dtype)
+    assert close(y, np.array([[0.6 + 0.8j, 0], [1j / 2**0.5, 0.5**0.5]]), rtol=1e-6)
+    gg.check_grads(nn.normalize, (z.astype("c16"),), order=2)

@@ -77,6 +77,38 @@ def test_values_and_gradients_are_pytorchs(name, reduction):
     assert close(leaves[0].grad.numpy(), tensors[0].grad.numpy(), rtol=1e-11)
 
 
+MORE = [  # name, arguments, options that PyTorch's function has too
+    ("kl_div", (np.log(P), T01), {"reduction": "batchmean"}),
+    ("kl_div", (np.log(P), np.log(P[::-1])), {"reduction": "batchmean", "log_target": True}),
+    ("poisson_nll_loss", (P, T01 * 4), {"log_input": False}),
+    ("poisson_nll_loss", (P, T01 * 4), {"log_input": False, "eps": 0.1, "reduction": "sum"}),
+    ("poisson_nll_loss", (A, T01 * 4), {"full": True}),
+    ("triplet_margin_loss", (A, B, B[::-1].copy()), {"swap": True}),
+    ("l1_loss", (A + 1j * B, B - 1j * A), {}),
+]
+
+
+@on_cpu
+@pytest.mark.peers
+@pytest.mark.parametrize(("name", "args", "options"), MORE, ids=[f"{n}-{'-'.join(o)}" for n, _, o in MORE])
+def test_options_are_pytorchs(name, args, options):
+    torch = pytest.importorskip("torch")
+    tensors = [torch.tensor(a, requires_grad=True) for a in args]
+    y = getattr(torch.nn.functional, name)(*tensors, **options)
+    y.backward()
+    leaves = [gg.tensor(a, requires_grad=True) for a in args]
+    ours = getattr(nn, name)(*leaves, **options)
+    ours.backward()
+    assert close(ours.detach().numpy(), y.detach().numpy(), rtol=1e-12)
+    assert close(leaves[0].grad.numpy(), tensors[0].grad.numpy(), rtol=1e-11)
+    gg.check_grads(lambda x: getattr(nn, name)(x, *args[1:], **options), (args[0],), order=2)
+
+
+def test_batchmean_wants_a_batch():
+    with pytest.raises(ShapeError, match="first axis"):
+        nn.kl_div(0.5, 0.5, reduction="batchmean")
+
+
 def test_binary_cross_entropy_is_finite_at_0_and_1():
     p, t = xp.array([0.0, 1.0, 0.0, 1.0]), xp.array([0.0, 1.0, 1.0, 0.0])
     loss, g = gg.value_and_grad(lambda p: nn.binary_cross_entropy(p, t, reduction="sum"))(p)
