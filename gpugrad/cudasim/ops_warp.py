@@ -7,7 +7,7 @@ from .decode import Step, opcode
 from .definedness import ADVICE, undefined
 from .errors import WarpDivergence, show_index
 from .lanes import WARP
-from .ptx import SINK, Group
+from .syntax import SINK, Group
 from .types import NUMPY
 
 ALL = np.uint32(0xFFFFFFFF)
@@ -188,14 +188,13 @@ def redux(i):
     if function is None or (dtype.kind == "f" and name not in ("min", "max")):
         return None
     if dtype.kind == "f":  # sm_100a
-        neutral = np.float32(np.nan)
         if i.has("NaN"):
-            neutral = np.float32(np.inf if name == "min" else -np.inf)
+            neutral = np.array(np.inf if name == "min" else -np.inf, dtype)
         else:
-            function = np.fmin if name == "min" else np.fmax
+            function, neutral = np.fmin if name == "min" else np.fmax, np.array(np.nan, dtype)
     else:
         identity = {"min": np.iinfo(dtype).max, "max": np.iinfo(dtype).min, "and": -1}.get(name, 0)
-        neutral = np.array(identity & 0xFFFFFFFF, np.uint32).view(dtype)[()]
+        neutral = np.array(identity & 0xFFFFFFFF, np.uint32).view(dtype)
 
     def run(lanes, value, mask):
         check_mask(i, lanes, mask)
