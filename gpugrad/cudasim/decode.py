@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from . import modifiers
 from .errors import Place, PtxError
-from .ptx import SINK, Group, Register, Symbol
+from .syntax import SINK, Group, Register, Symbol
 from .types import NUMPY
 
 HANDLERS: dict = {}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .errors import WarpDivergence
-from .ptx import Negated, Register
+from .syntax import Negated, Register
 from .writer import BlockWriter
 
 NONE = np.int32(0)

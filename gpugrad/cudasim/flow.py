@@ -7,7 +7,7 @@ exits come after the loop. Threads that part therefore meet again at the immedia
 
 from dataclasses import dataclass, field
 
-from .ptx import Instruction, Label
+from .syntax import Instruction, Label
 
 BARRIERS = ("bar", "barrier")
 ENDINGS = {"bra": "jump", "brx": "table", "ret": "exit", "exit": "exit", "<call>": "call", "<return>": "return"}

@@ -26,8 +26,8 @@ from . import (
 )
 from .decode import Step, decode, place_of
 from .definedness import MarkedWriter
-from .ptx import Immediate, Negated, Register
 from .stack import Call
+from .syntax import Immediate, Negated, Register
 from .types import NUMPY
 from .writer import BlockWriter
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import memory
 from .decode import Step, opcode
 from .errors import MemoryFault, OutOfBounds, show_index
-from .ptx import Register
+from .syntax import Register
 
 SIZE, UNIT = 8 << 20, 16
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import PtxError
 from .flow import Block, components
-from .ptx import Address, Group, Instruction, Label, Negated, Part, Register, Symbol, size_of
+from .syntax import Address, Group, Instruction, Label, Negated, Part, Register, Symbol, size_of
 
 INTRINSICS = ("vprintf", "__assertfail", "malloc", "free")
 COPIES = ("<pass>", "<take>")  # (to, from, who calls)

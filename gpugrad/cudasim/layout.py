@@ -5,7 +5,7 @@ import numpy as np
 from . import memory
 from .errors import PtxError
 from .names import short
-from .ptx import Address, Group, Negated, Part, Register, size_of
+from .syntax import Address, Group, Negated, Part, Register, size_of
 from .types import UNSIGNED
 
 FUNCTIONS = 4 << 40  # functions have addresses only to be compared

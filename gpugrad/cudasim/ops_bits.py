@@ -5,7 +5,7 @@ import numpy as np
 from .decode import copied, opcode
 from .definedness import decided
 from .ops_integer import unsigned, width
-from .ptx import Immediate
+from .syntax import Immediate
 from .types import NUMPY, SIGNED, UNSIGNED
 
 

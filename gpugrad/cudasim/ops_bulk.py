@@ -5,7 +5,7 @@ import numpy as np
 from .access import Access
 from .decode import Step
 from .ops_memory import base_of
-from .ptx import Immediate
+from .syntax import Immediate
 
 CHUNK = 16
 

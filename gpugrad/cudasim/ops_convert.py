@@ -6,8 +6,8 @@ from . import rounding
 from .decode import copied, opcode
 from .layout import WINDOWS
 from .ops_half import HALF_TYPES, from_float32, from_float64, to_float32
-from .ptx import Group
 from .small_floats import PAIRS, decoded, encoded
+from .syntax import Group
 from .types import NUMPY, UNSIGNED, halves128, high_half, joined128, low_half, pack
 
 INTEGRAL = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}

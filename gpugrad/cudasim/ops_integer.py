@@ -3,7 +3,7 @@
 import numpy as np
 
 from .decode import opcode
-from .ptx import Register
+from .syntax import Register
 from .types import NUMPY, SIGNED, UNSIGNED
 
 CARRY = Register("%cc", "pred")

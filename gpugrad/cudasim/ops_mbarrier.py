@@ -12,7 +12,7 @@ from .access import Access
 from .decode import Step, opcode
 from .ops_bulk import copy_bulk
 from .ops_memory import base_of, copy_async
-from .ptx import SINK
+from .syntax import SINK
 from .types import NUMPY
 
 COUNT, EXPECTED, BYTES, PHASE = np.uint64((1 << 20) - 1), np.uint64(20), np.uint64(40), np.uint64(63)

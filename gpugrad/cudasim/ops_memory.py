@@ -6,7 +6,7 @@ from . import atomics
 from .access import Access
 from .decode import Step, opcode
 from .definedness import following, storing
-from .ptx import SINK, Address, Group, Immediate, Register
+from .syntax import SINK, Address, Group, Immediate, Register
 from .types import NUMPY, halves128, joined128
 
 SPACES = ("global", "shared", "local", "const", "param")

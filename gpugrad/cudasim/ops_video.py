@@ -6,7 +6,7 @@ import numpy as np
 
 from .decode import Step, opcode
 from .ops_float import COMPARE
-from .ptx import SINK, Part
+from .syntax import SINK, Part
 from .types import NUMPY
 
 FUNCTIONS: dict[str, Callable] = {

@@ -15,7 +15,7 @@ from .lanes import WARP
 from .ops_half import from_float64
 from .ops_matrix import BITS, RESULTS, added, by_warp, elements, operation, shape_of, whole
 from .ops_memory import base_of, space_of
-from .ptx import Group, Immediate
+from .syntax import Group, Immediate
 from .types import NUMPY, UNSIGNED, pack
 
 KINDS = {**BITS, "f32": 32, "s32": 32}

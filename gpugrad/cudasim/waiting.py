@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import Timeout, show_index
 from .layout import registers_in
-from .ptx import Address, Negated, Register, Symbol
+from .syntax import Address, Negated, Register, Symbol
 
 STRONG = {"volatile", "relaxed", "acquire"}
 TURNS = 16                 # that a loop which carries registers gets before others go first

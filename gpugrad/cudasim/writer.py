@@ -2,8 +2,8 @@
 
 from .decode import is_special
 from .errors import PtxError
-from .ptx import Group, Immediate, Negated, Register, Symbol
 from .specials import SPECIALS
+from .syntax import Group, Immediate, Negated, Register, Symbol
 from .types import NUMPY, constant, reinterpret, storage, widen
 
 

@@ -9,7 +9,8 @@ import pytest
 from gpugrad.cudasim import Checks, CompileError, PtxError, compile_cuda
 from gpugrad.cudasim.coalesce import conflicts, sectors
 from gpugrad.cudasim.flow import Block, in_order
-from gpugrad.cudasim.ptx import Address, Group, Immediate, Label, Register, parse
+from gpugrad.cudasim.ptx import parse
+from gpugrad.cudasim.syntax import Address, Group, Immediate, Label, Register
 
 HEADER = ".version 9.0\n.target sm_90\n.address_size 64\n"
 
