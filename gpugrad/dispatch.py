@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from numpy import ndarray
+
 from gpugrad import numpy as gnp
 from gpugrad.arrays import short
 from gpugrad.errors import ConversionError, NoRuleError
@@ -25,6 +27,8 @@ def __array_ufunc__(self: Tensor, ufunc: Any, method: str, *inputs: Any, out: An
     if function is None or (method in ("reduce", "accumulate", "reduceat") and compares(ufunc)):
         raise missing(f"np.{name}" if method == "__call__" else f"np.{name}.{method}")
     if method == "__call__":
+        if compares(ufunc):
+            function = of_scalars(function)
         CALLED[ufunc] = getattr(function, "operation", function)
         if out is not None and kwargs.get("where", True) is not True:         # elsewhere the result is what out holds
             return function(*inputs, out=out[0] if len(out) == 1 else out, **kwargs)
@@ -54,6 +58,13 @@ def __array_function__(self: Tensor, function: Any, types: Any, args: tuple, kwa
 def compares(ufunc: Any) -> bool:
     """Whether numbers give bools, which a reduction could not go on with."""
     return "dd->?" in ufunc.types and not ufunc.__name__.startswith("logical")
+
+
+def of_scalars(function: Callable) -> Callable:
+    """The comparison with 0-d arrays of NumPy taken for what they were: its scalars make them of themselves, left of > or ==."""
+    def run(*inputs: Any, **kwargs: Any) -> Any:
+        return function(*[x[()] if type(x) is ndarray and not x.ndim else x for x in inputs], **kwargs)
+    return run
 
 
 def write(op: str, result: Any, out: tuple) -> Any:

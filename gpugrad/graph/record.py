@@ -134,7 +134,7 @@ def run(prim: Any, values: list, params: dict) -> Any:
             xp = numpy
             break
     else:
-        xp = RAW[next((type(v) for v in values if is_array(v)), numpy.ndarray)].xp
+        xp = RAW[next((type(v) for v in values if is_array(v) and not isinstance(v, numpy.generic)), numpy.ndarray)].xp
     try:
         y = prim.impls[xp.ndarray](*values, **params)
     except Exception as error:

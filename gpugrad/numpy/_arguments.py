@@ -35,8 +35,13 @@ def as_tensor(op: str, x: Any, beside: Any = None) -> Tensor:
 
 def as_tensors(op: str, *xs: Any) -> list[Tensor]:
     """Several arguments of one operation, numbers and lists on the device of the arrays among them."""
-    beside = next((x for x in xs if isinstance(x, Tensor) or (is_array(x) and not isinstance(x, numpy.generic))), None)
+    beside = array_among(xs)
     return [as_tensor(op, x, beside) for x in xs]
+
+
+def array_among(xs: Sequence) -> Any:
+    """The first Tensor or array, beside which numbers go. NumPy's scalars are numbers."""
+    return next((x for x in xs if isinstance(x, Tensor) or (is_array(x) and not isinstance(x, numpy.generic))), None)
 
 
 def device_beside(x: Any) -> Device | None:

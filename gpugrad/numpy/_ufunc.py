@@ -10,7 +10,7 @@ from gpugrad.arrays import is_array, short
 from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_dtype, as_tensor, as_tensors, to_dtype, write_out
+from gpugrad.numpy._arguments import array_among, as_dtype, as_tensor, as_tensors, to_dtype, write_out
 from gpugrad.numpy.index import getitem, setitem
 
 ARGUMENTS = """
@@ -75,7 +75,7 @@ def call(name: str, op: Callable, xs: tuple, out: Any, where: Any, dtype: Any, o
 def operands(name: str, xs: tuple) -> list:
     """Tensors, and Python numbers as they are where a Tensor stands beside them: they do not widen its dtype."""
     if any(isinstance(x, Tensor) or is_array(x) or not isinstance(x, NUMBERS) for x in xs):
-        beside = next((x for x in xs if isinstance(x, Tensor) or is_array(x)), None)
+        beside = array_among(xs)
         return [x if type(x) in NUMBERS else as_tensor(name, x, beside) for x in xs]
     return as_tensors(name, *xs)
 

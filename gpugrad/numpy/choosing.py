@@ -53,7 +53,7 @@ def select(condlist: Sequence, choicelist: Sequence, default: Any = 0) -> Tensor
     for c in conditions:
         if c.dtype.kind != "b":
             raise DtypeError(f"select: expected conditions of bools, got dtype {c.dtype}. Compare with != 0.")
-    choices = operands("select", (*choicelist, default))
+    choices = operands("select", (*conditions, *choicelist, default))[len(conditions):]
     dtype = numpy.result_type(*[x if type(x) in NUMBERS else x.dtype for x in choices])
     y = to_dtype("select", as_tensor("select", choices.pop(), conditions[0]), dtype)
     for c, choice in zip(reversed(conditions), reversed(choices), strict=True):

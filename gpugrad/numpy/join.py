@@ -13,6 +13,7 @@ from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.graph.views import Link, Scalar, connect
 from gpugrad.numpy._arguments import (
+    array_among,
     as_dtype,
     as_int,
     as_tensor,
@@ -158,7 +159,7 @@ class ByIndex:
         axis, ndim, first = directive(self.name, items.pop(0), self.form) if items and isinstance(items[0], str) else self.form
         if not items:
             raise ArgumentError(f"{self.name}: expected at least one array, got none. Write gg.r_[x, 0, 1:4].")
-        device = device_beside(next((x for x in items if isinstance(x, Tensor) or is_array(x)), None))
+        device = device_beside(array_among(items))
         items = [ranged(self.name, x, device) if isinstance(x, slice) else x for x in items]
         numbers = [type(x) in (bool, int, float, complex) for x in items]
         xs = as_tensors(self.name, *items)

@@ -1,0 +1,28 @@
+"""What a user of a device writes: NumPy's numbers among its arrays, and random programs that must give what the CPU gives."""
+import numpy as np
+import pytest
+
+import gpugrad as gg
+
+pytestmark = pytest.mark.usefixtures("nvrtc")
+
+WITH_NUMBERS = {
+    "function": lambda x, n: gg.multiply(n, x), "operator": lambda x, n: n / x, "the other way": lambda x, n: x - n,
+    "NumPy's": lambda x, n: np.hypot(n, x), "comparison": lambda x, n: n > x, "where": lambda x, n: gg.where(x > 1, n, x),
+    "where of numbers": lambda x, n: gg.where(x > 1, n, n), "clip": lambda x, n: gg.clip(n, x, 2.5),
+    "join": lambda x, n: gg.r_[n, x], "select": lambda x, n: gg.select([x > 1], [n], n), "stack": lambda x, n: gg.stack([n, x[0]]),
+    "product": lambda x, n: gg.einsum("i,->i", x, n), "pad": lambda x, n: gg.pad(x, 1, constant_values=n),
+}
+
+
+@pytest.mark.parametrize("number", [np.float64(2), np.float32(2), np.int8(2)])
+@pytest.mark.parametrize("name", WITH_NUMBERS)
+def test_numpys_scalars_go_to_the_device_of_what_is_beside_them(name, number):
+    f = WITH_NUMBERS[name]
+    x = gg.tensor([1.0, 3.0], dtype="float32")
+    for device in ("sim", "sim:1"):
+        for _ in range(2):                                        # NumPy's functions are known here from the second call on
+            y = f(x.to(device), number)
+            assert y.device == device
+            assert y.dtype == f(x, number).dtype
+            np.testing.assert_array_equal(y.cpu().numpy(), f(x, number).numpy())
