@@ -13,7 +13,7 @@ from typing import Any
 
 from gpugrad.errors import NoRuleError
 from gpugrad.graph.namespace import PRIMITIVES, TRACED, Implementations
-from gpugrad.graph.record import binary_recorder, tensors_recorder, unary_recorder
+from gpugrad.graph.recorders import binary_recorder, tensors_recorder, unary_recorder
 from gpugrad.graph.views import view_recorder
 
 Rule = Callable[..., Any]

@@ -19,7 +19,8 @@ from gpugrad.errors import ArgumentError, GraphError
 from gpugrad.graph.layers import PLAIN, Layered, array_under, snapshot
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
 from gpugrad.graph.node import Leaf, Node, Shaped
-from gpugrad.graph.record import explained, new, record, settled
+from gpugrad.graph.record import explained, record, settled
+from gpugrad.graph.recorders import new
 from gpugrad.graph.state import LEVELS, RECORD, clock, current
 from gpugrad.graph.tensor import Tensor, bare
 
