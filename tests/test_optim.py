@@ -16,9 +16,11 @@ pytestmark = pytest.mark.usefixtures("device")
 
 SHAPES = [(3, 4), (5,), (), (BLOCK // 100 + 7, 101)]        # the last takes two blocks
 
-SGDS = [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"weight_decay": 0.1},
+UP = {"maximize": True, "weight_decay": 0.1}
+SGDS = [{}, UP, {"momentum": 0.8, "dampening": 0.3, **UP},
+        {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"weight_decay": 0.1},
         {"momentum": 0.8, "dampening": 0.3, "weight_decay": 0.05}]
-ADAMS = [{}, {"weight_decay": 0.1}, {"amsgrad": True}, {"betas": (0.8, 0.9), "eps": 1e-3}, {"weight_decay": 0.0}]
+ADAMS = [{}, UP, {"weight_decay": 0.1}, {"amsgrad": True}, {"betas": (0.8, 0.9), "eps": 1e-3}, {"weight_decay": 0.0}]
 CASES = [(SGD, o) for o in SGDS] + [(kind, o) for kind in (Adam, AdamW) for o in ADAMS]
 
 
@@ -32,11 +34,11 @@ def parameters(dtype="f8", shapes=SHAPES, seed=0):
 
 
 def by_hand(kind, w, grads, lr, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=None, betas=(0.9, 0.999), eps=1e-8,
-            amsgrad=False):
+            amsgrad=False, maximize=False):
     """The textbook's lines, every step an array of its own."""
     weight_decay = (0.01 if kind is AdamW else 0.0) if weight_decay is None else weight_decay
     m, v, top = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
-    for t, g in enumerate(grads, 1):
+    for t, g in enumerate([-g for g in grads] if maximize else grads, 1):
         if kind is not AdamW:
             g = g + weight_decay * w
         else:

@@ -14,7 +14,7 @@ from gpugrad.flat.ir import Op, Value
 from gpugrad.flat.symbol import RUNNING, Symbol
 from gpugrad.graph.views import replaced
 from gpugrad.kernels.optim import Arena
-from gpugrad.optim.optimizer import Optimizer, Slot
+from gpugrad.optim.optimizer import Optimizer, Slot, descent
 
 REAL = "fd"                       # dtypes that are stepped together; the steps of others are written out
 
@@ -60,7 +60,7 @@ class Joint:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {name: value for name, value in self.group.items() if name != "params"}
+        return descent(self.group)
 
     def in_step(self, _: Sequence) -> bool:
         """Whether all have had as many steps."""

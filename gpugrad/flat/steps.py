@@ -11,7 +11,7 @@ from gpugrad.errors import TraceError
 from gpugrad.flat.cuda_steps import step_together
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol
 from gpugrad.optim import SGD, Adam, Optimizer
-from gpugrad.optim.optimizer import Slot
+from gpugrad.optim.optimizer import Slot, descent
 
 
 def traced_step(optimiser: Optimizer) -> None:
@@ -42,7 +42,7 @@ def noted_step(optimiser: Optimizer) -> None:
             if tensor.dtype.kind == "c":
                 raise TraceError(f"compile: expected real parameters, got {tensor.dtype}. Step complex ones outside.")
             slot.step += 1
-            update(slot, tensor._data, grad._data, group, options, getattr(optimiser, "decoupled", False))
+            update(slot, tensor._data, grad._data, group, descent(group), getattr(optimiser, "decoupled", False))
 
 
 def on_device(params: list) -> bool:
@@ -85,7 +85,7 @@ def state(slot: Slot, name: str, w: Symbol) -> Symbol:
 def sgd(slot: Slot, w: Any, g: Any, group: dict, options: dict, _: bool) -> None:
     """See gpugrad/kernels/sgd.py for the formulas."""
     momentum, damping, decay = options["momentum"], options["dampening"], options["weight_decay"]
-    lr = number(w, lambda: group["lr"], group)
+    lr = number(w, lambda: descent(group)["lr"], group)
     if decay:
         g = w * decay + g
     step = g
@@ -108,7 +108,7 @@ def adam(slot: Slot, w: Any, g: Any, group: dict, options: dict, decoupled: bool
     mean: Any = state(slot, "mean", w)
     square: Any = state(slot, "square", w)
     if decay and decoupled:
-        w.rebind(w * number(w, lambda: 1 - group["lr"] * decay, group))
+        w.rebind(w * number(w, lambda: 1 - descent(group)["lr"] * decay, group))
     elif decay:
         g = w * decay + g
     mean.rebind(mean * beta1 + g * (1 - beta1))
@@ -118,4 +118,4 @@ def adam(slot: Slot, w: Any, g: Any, group: dict, options: dict, decoupled: bool
         root = state(slot, "top", w)
         root.rebind(SYMBOLIC.maximum(root, square))
     scaled = mean / (SYMBOLIC.sqrt(root) + number(w, lambda: eps * correction(), slot))
-    w.rebind(w - scaled * number(w, lambda: group["lr"] * correction() / (1 - beta1 ** slot.step), slot))
+    w.rebind(w - scaled * number(w, lambda: descent(group)["lr"] * correction() / (1 - beta1 ** slot.step), slot))

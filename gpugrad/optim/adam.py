@@ -17,7 +17,8 @@ class Adam(Optimizer):
     """w = w - lr m' / (sqrt(v') + eps), with m and v running means of g and g^2, and m', v' freed of their start at 0.
 
     weight_decay adds weight_decay w to the gradient; see AdamW. amsgrad=True puts the largest v so far in the root.
-    Complex parameters are stepped as pairs of reals. Source: Kingma & Ba 2015; PyTorch's definitions and defaults.
+    maximize=True steps up the gradient. Complex parameters are stepped as pairs of reals. Source: Kingma & Ba 2015;
+    PyTorch's definitions and defaults.
     """
 
     options = frozenset({"lr", "betas", "eps", "weight_decay", "amsgrad"})
@@ -25,8 +26,9 @@ class Adam(Optimizer):
     decoupled = False
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, amsgrad: bool = False):
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+                 weight_decay: float = 0.0, amsgrad: bool = False, maximize: bool = False):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
+                         maximize=maximize)
 
     def check(self, options: dict[str, Any]) -> None:
         super().check(options)
@@ -60,5 +62,5 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2, amsgrad: bool = False):
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+                 weight_decay: float = 1e-2, amsgrad: bool = False, maximize: bool = False):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize)

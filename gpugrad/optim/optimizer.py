@@ -85,7 +85,7 @@ class Optimizer:
             if grad is not None and (type(grad._data) is not numpy.ndarray or type(tensor._data) is not numpy.ndarray):
                 require_beside(self.op, tensor, grad)
         for number, group in enumerate(self.groups):
-            options = {name: value for name, value in group.items() if name != "params"}
+            options = descent(group)
             time = clock()
             for tensor in self.step_together(number, group, options, time):
                 grad = tensor.grad
@@ -190,9 +190,9 @@ class Optimizer:
 
     def check(self, options: dict[str, Any]) -> None:
         """Raise ArgumentError for an option out of range."""
-        unknown = set(options) - self.options
+        unknown = set(options) - self.options - {"maximize"}
         if unknown:
-            raise ArgumentError(f"{self.op}: expected options among {', '.join(sorted(self.options))}, "
+            raise ArgumentError(f"{self.op}: expected options among {', '.join(sorted(self.options | {'maximize'}))}, "
                                 f"got {', '.join(sorted(unknown))}. Correct the group.")
         require(self.op, "lr", options["lr"], options["lr"] >= 0, "at least 0")
         require(self.op, "weight_decay", options["weight_decay"], options["weight_decay"] >= 0, "at least 0")
@@ -243,6 +243,14 @@ class Optimizer:
 
 
 # helpers -----------------------------------------------------------------------------------------------------------------
+
+def descent(group: dict[str, Any]) -> dict[str, Any]:
+    """The options of a group's step. With maximize=True it goes up: down with a negative rate, along g - weight_decay w."""
+    options = {name: value for name, value in group.items() if name not in ("params", "maximize")}
+    if group.get("maximize"):
+        options["lr"], options["weight_decay"] = -options["lr"], -options["weight_decay"]
+    return options
+
 
 def groups_of(params: Any) -> list[tuple[Any, dict]]:
     """(tree of parameters, options) for each group."""

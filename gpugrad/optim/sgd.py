@@ -16,16 +16,17 @@ SGD_ON = Implementations(sgd)
 class SGD(Optimizer):
     """w = w - lr v,  v = momentum v + (1 - dampening) g,  g the gradient plus weight_decay w.
 
-    The first v is g itself. nesterov=True steps along g + momentum v instead. PyTorch's definitions and defaults, except
-    that lr must be given.
+    The first v is g itself. nesterov=True steps along g + momentum v instead. maximize=True steps up the
+    gradient. PyTorch's definitions and defaults, except that lr must be given.
     """
 
     options = frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov"})
     elementwise = True
 
     def __init__(self, params: Any, lr: float, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
-                 nesterov: bool = False):
-        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+                 nesterov: bool = False, maximize: bool = False):
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+                         maximize=maximize)
 
     def check(self, options: dict[str, Any]) -> None:
         super().check(options)

@@ -72,6 +72,8 @@ OPTIMISERS = [
     (gg.optim.Adam, {"lr": 0.01}),
     (gg.optim.Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}),
     (gg.optim.AdamW, {"lr": 0.01}),
+    (gg.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "maximize": True}),
+    (gg.optim.AdamW, {"lr": 0.01, "maximize": True}),
 ]
 
 
