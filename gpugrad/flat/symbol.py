@@ -20,6 +20,7 @@ from gpugrad.flat.ir import Value
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor, refuse_conversion
+from gpugrad.graph.views import is_element
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
 
 #: An array that nobody may write to: `exclusive` says no.
@@ -130,7 +131,7 @@ class Symbol:
 
     def __getitem__(self, index: Any) -> Symbol:
         y = self.copy() if isinstance(index, tuple) and index == () else Tensor(self)[wrapped(index)]._data
-        y.scalar = not y.ndim and not (isinstance(index, tuple) and any(i is Ellipsis for i in index) or index is Ellipsis)
+        y.scalar = not y.ndim and is_element(index)
         return y
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -35,6 +35,14 @@ class Link(weakref.ref):
     prim: Any
     params: dict
 
+    def shown(self, array: Any) -> Any:
+        """What the view shows of the base's array."""
+        return self.prim.impls[type(array)](array, **self.params)
+
+    def put(self, array: Any, part: Any) -> Any:
+        """The base's array with that part where the view is."""
+        return self.prim.put(RAW[type(part)], array, part, **self.params)
+
 
 class ReadOnly(Link):
     """The link of a view that NumPy does not let one write to."""
@@ -46,6 +54,12 @@ class Left(Link):
     """The link of a Tensor that left the graph of its base: it must not keep that alive, so that `base` is None."""
 
     __slots__ = ()
+
+    def shown(self, array: Any) -> Any:
+        return array
+
+    def put(self, array: Any, part: Any) -> Any:
+        return part
 
 
 class Scalar(Link):
@@ -90,7 +104,7 @@ def view_recorder(prim: Any) -> Callable:
             return t
         base = y.base
         if base is not None and (base is data or base is data.base):
-            t._view = link = Scalar(x) if not y.ndim and is_element(params) else Link(x)
+            t._view = link = Scalar(x) if not y.ndim and is_element(params.get("index", ...)) else Link(x)
             link.base = x
             link.view = weakref.ref(t)
             link.prim = prim
@@ -99,16 +113,15 @@ def view_recorder(prim: Any) -> Callable:
     return op
 
 
-def is_element(params: dict) -> bool:
+def is_element(index: Any) -> bool:
     """Whether an index with as many ints as there are axes makes a scalar: not where it has an ellipsis."""
-    index = params.get("index", ...)
     return not any(item is ... for item in index) if type(index) is tuple else index is not ...
 
 
 def linked(y: Any, x: Any, prim: Any, params: dict) -> Any:
     """The result y = prim(x, **params); as a view of x where it shows its memory."""
     if isinstance(x, Tensor) and shared(array_under(y), array_under(x)):
-        connect(Scalar if not y.ndim and is_element(params) else Link, y, x, prim, params)
+        connect(Scalar if not y.ndim and is_element(params.get("index", ...)) else Link, y, x, prim, params)
     return y
 
 
@@ -162,6 +175,22 @@ def views_of(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
             yield view, link
 
 
+def bases_of(view: Tensor) -> Iterator[tuple[Tensor, Any, Tensor]]:
+    """(view, link, base) for the live base of a Tensor, for that base's own, and so on up to the first."""
+    while (link := link_of(view)) is not None and type(link) is not Scalar and (base := link()) is not None:
+        yield view, link, base
+        view = base
+
+
+def family(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
+    """The views of a Tensor, those of its views, and so on, each after its base."""
+    todo = [base]
+    for base in todo:                                     # grows while it is walked
+        for view, link in views_of(base):
+            yield view, link
+            todo.append(view)
+
+
 def detach(self: Tensor) -> Tensor:
     """The same array (shared, not copied) outside the graph. A write to either is seen in both; it may not have a graph itself,
     and where the Tensor is the result of an operation, whose gradient would then be wrong, it is a GraphError.
@@ -205,9 +234,8 @@ def write(op: str, tensor: Tensor, new: Tensor) -> None:
     while link is not None and type(link) is not Scalar:
         require_writeable(op, link)
         if type(link) is Left:
-            outside = link()
-            if outside is not None:
-                require_no_graph(op, outside, new)
+            if link() is not None:
+                require_no_graph(op, new)
                 overwrite(op, tensor, new)
                 return
             break
@@ -274,13 +302,11 @@ def overwrite(op: str, tensor: Tensor, new: Tensor) -> None:
     """Write the array of `new` to the memory of `tensor`, which every view of it shows."""
     require_updatable(op, tensor)
     top = tensor
-    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
+    for _, link, top in bases_of(tensor):
         require_writeable(op, link)
-        top = link()
         require_updatable(op, top)
     keep_scalars(top)
-    tensor._data[...] = new._data
-    mark_changed(tensor._data, clock())
+    fill(tensor, new._data)
     carry(tensor)
 
 
@@ -295,41 +321,29 @@ def keep_scalars(base: Tensor) -> None:
 def carry(tensor: Tensor) -> None:
     """Copy what was written to the memory of a Tensor to those of its base and views that lie elsewhere."""
     top = tensor
-    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
-        base = link()
-        if not shared(top._data, base._data):
-            fresh = top._data if link.prim is None else link.prim.put(RAW[type(base._data)], base._data, top._data, **link.params)
-            base._data[...] = fresh
-            mark_changed(base._data, clock())
-        top = base
+    for view, link, top in bases_of(tensor):
+        if not shared(view._data, top._data):
+            fill(top, link.put(top._data, view._data))
     for view, link in family(top):
         base = link()
         if type(link) is not Scalar and not shared(view._data, base._data):
-            fresh = base._data if link.prim is None else link.prim.impls[type(base._data)](base._data, **link.params)
-            view._data[...] = fresh
-            mark_changed(view._data, clock())
+            fill(view, link.shown(base._data))
+
+
+def fill(tensor: Tensor, value: Any) -> None:
+    tensor._data[...] = value
+    mark_changed(tensor._data, clock())
 
 
 def replaced(tensor: Tensor) -> None:
     """Let the base and the views of a Tensor show the array that it was given in place of its own."""
     top = tensor
-    while (link := link_of(top)) is not None and type(link) is not Scalar and link() is not None:
-        base = link()
-        base._data = top._data if link.prim is None else link.prim.put(RAW[type(top._data)], base._data, top._data, **link.params)
-        top = base
+    for view, link, top in bases_of(tensor):
+        top._data = link.put(top._data, view._data)
     for view, link in family(top):
         data = link()._data
         if type(link) is not Scalar and is_array(data):
-            view._data = data if link.prim is None else link.prim.impls[type(data)](data, **link.params)
-
-
-def family(base: Tensor) -> Iterator[tuple[Tensor, Any]]:
-    """The views of a Tensor, those of its views, and so on, each after its base."""
-    todo = [base]
-    for base in todo:                                     # grows while it is walked
-        for view, link in views_of(base):
-            yield view, link
-            todo.append(view)
+            view._data = link.shown(data)
 
 
 def require_writeable(op: str, link: Link) -> None:
@@ -346,7 +360,7 @@ def require_updatable(op: str, tensor: Tensor) -> None:
         raise ArgumentError(f"{op}: expected a writeable array, got a read-only one of shape {tensor.shape}. Use .copy() first.")
 
 
-def require_no_graph(op: str, outside: Tensor, new: Tensor) -> None:
+def require_no_graph(op: str, new: Tensor) -> None:
     if new._node is not None or isinstance(new, Layered):
         raise GraphError(f"{op}: expected a value without gradient to write to what .detach() or no_grad() took out of the "
                          f"graph, got the result of {name_of(new)}, which the Tensor that it shares memory with could not show. "
