@@ -39,8 +39,10 @@ def reduced(op: str, loss: Tensor, reduction: str) -> Tensor:
 
 
 def in_one_launch(*tensors: Tensor | None) -> bool:
-    """Whether these, None apart, are float32 or float64 arrays where kernels are compiled, and no jvp or vmap looks at them."""
-    return all(t is None or (type(t) is Tensor and t.dtype.char in "fd" and compiles(t._data)) for t in tensors)
+    """Whether these, None apart, are all float32 or all float64, where kernels are compiled, and no jvp or vmap looks at them."""
+    given = [t for t in tensors if t is not None]
+    dtype = given[0].dtype
+    return dtype.char in "fd" and all(type(t) is Tensor and t.dtype == dtype and compiles(t._data) for t in given)
 
 
 def compiles(array: Any) -> bool:
