@@ -10,7 +10,8 @@ WITH_NUMBERS = {
     "function": lambda x, n: gg.multiply(n, x), "operator": lambda x, n: n / x, "the other way": lambda x, n: x - n,
     "NumPy's": lambda x, n: np.hypot(n, x), "comparison": lambda x, n: n > x, "where": lambda x, n: gg.where(x > 1, n, x),
     "where of numbers": lambda x, n: gg.where(x > 1, n, n), "clip": lambda x, n: gg.clip(n, x, 2.5),
-    "join": lambda x, n: gg.r_[n, x], "select": lambda x, n: gg.select([x > 1], [n], n), "stack": lambda x, n: gg.stack([n, x[0]]),
+    "join": lambda x, n: gg.r_[n, x], "select": lambda x, n: gg.select([x > 1], [n], n),
+    "stack": lambda x, n: gg.stack([n, x[0]]),
     "product": lambda x, n: gg.einsum("i,->i", x, n), "pad": lambda x, n: gg.pad(x, 1, constant_values=n),
 }
 
@@ -26,3 +27,26 @@ def test_numpys_scalars_go_to_the_device_of_what_is_beside_them(name, number):
             assert y.device == device
             assert y.dtype == f(x, number).dtype
             np.testing.assert_array_equal(y.cpu().numpy(), f(x, number).numpy())
+
+
+@pytest.mark.parametrize("f", [lambda x: gg.conj(x), lambda x: x.conj()])
+def test_the_conjugate_of_bools_is_a_copy_of_them(f):
+    x = gg.tensor([True, False], device="sim")
+    y = f(x)
+    x[0] = False
+    assert y.dtype == bool and y.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("names", ["fd", "df", "id", "if", "ef", "fe"])
+@pytest.mark.parametrize("layer", [
+    lambda x, w: gg.nn.layer_norm(x, w), lambda x, w: gg.nn.rms_norm(x, w), lambda x, w: gg.nn.add_layer_norm(x, x, None, w)[0],
+    lambda x, w: gg.nn.linear(x, gg.stack([w, w]), activation="relu"), lambda x, w: gg.nn.linear(x, gg.stack([w, w]), w[:2])])
+def test_layers_of_two_dtypes_have_the_dtypes_of_the_cpu(names, layer):
+    results = []
+    for device in ("cpu", "sim"):
+        x = gg.tensor(np.arange(6).reshape(2, 3).astype(names[0]), device=device, requires_grad=names[0] != "i")
+        w = gg.tensor(np.ones(3, names[1]), device=device, requires_grad=True)
+        y = layer(x, w)
+        y.sum().backward()
+        results.append([t.dtype for t in (y, x.grad, w.grad) if t is not None])
+    assert results[0] == results[1]

@@ -264,7 +264,7 @@ def install(namespace):
 
 
 METHODS = ("sum prod max min mean var std any all argmax argmin cumsum cumprod ptp dot take repeat trace nonzero round choose "
-           "compress searchsorted conj conjugate argpartition")
+           "compress searchsorted argpartition")
 OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
              "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
              "lshift": "left_shift", "rshift": "right_shift", "matmul": "matmul"}
