@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy
 
-from gpugrad.arrays import is_array, module_of, short
+from gpugrad.arrays import is_array, module_of, new_array, short
 from gpugrad.arrays.levelled import ARRAY
 from gpugrad.errors import ConversionError, DeviceError, DtypeError, IndexingError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
-from gpugrad.graph.tensor import Tensor, bare
-from gpugrad.numpy._arguments import as_tensor, moved_beside
+from gpugrad.graph.tensor import Tensor
+from gpugrad.numpy._arguments import as_tensor, device_beside, moved_beside
 
 __all__ = ["At", "getitem", "setitem"]
 
@@ -233,12 +233,17 @@ class At:
         if change.__name__ in ("add", "subtract"):
             total = T.scatter_add(T.cast(given[0], self.x.dtype), *arrays, index=place, shape=self.x.shape)
             return change(self.x, total)
-        xp = module_of(bare("at", self.x))
-        numbers = Tensor(xp.arange(self.x.size).reshape(self.x.shape))
-        elements = bare("at", T.gather(numbers, *arrays, index=place)).reshape(-1)
+        def here(values: numpy.ndarray) -> Tensor:
+            return Tensor(new_array(values, device=device_beside(self.x)))
+        elements = T.gather(here(numpy.arange(self.x.size).reshape(self.x.shape)), *arrays, index=place)
+        elements = T.reshape(elements, shape=(elements.size,))
         y, given = T.reshape(self.x, shape=(self.x.size,)), [T.reshape(v, shape=(v.size,)) for v in given]
-        for turn in turns(xp, elements):
-            now, chosen = Tensor(elements[turn]), [T.gather(v, Tensor(turn), index=(ARRAY,)) for v in given]
+        if is_array(elements._data):
+            steps = map(Tensor, turns(module_of(elements._data), elements._data))
+        else:                                              # inside vmap each of many names others twice: one after another
+            steps = (here(numpy.array([k])) for k in range(elements.size))
+        for turn in steps:
+            now, *chosen = [T.gather(v, turn, index=(ARRAY,)) for v in (elements, *given)]
             y = setitem(y, now, change(T.gather(y, now, index=(ARRAY,)), *chosen))
         return T.reshape(y, shape=self.x.shape)
 

@@ -212,3 +212,16 @@ def test_for_loops_end_at_the_end():
     x = gg.tensor([1.0, 2.0])
     with pytest.raises(IndexError):
         x[2]
+
+
+@pytest.mark.parametrize("change", ["multiply", "divide", "power", "minimum", "maximum"])
+@pytest.mark.parametrize("chosen", [[0, 2], [[0, 0], [2, 1]]], ids=["one", "twice"])
+def test_at_inside_vmap_changes_what_each_index_names(change, chosen):
+    x, i = xp.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), xp.asarray(chosen)
+
+    def f(x, i):
+        return getattr(gg.asarray(x).at[i], change)(2.5)
+    expected = np.stack([f(a, j).numpy() for a, j in zip(x, i, strict=True)])
+    assert_equal(gg.vmap(f)(x, i), expected)
+    assert_equal(gg.vmap(f, in_axes=(0, None))(x, i[1]), np.stack([f(a, i[1]).numpy() for a in x]))
+    check_grads(lambda x: gg.vmap(f)(x, i), (x,), order=1)
