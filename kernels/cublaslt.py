@@ -27,11 +27,11 @@ from typing import Any
 from gpugrad.arrays import module_of
 from gpugrad.errors import ArgumentError, DeviceError
 from gpugrad.kernels.lt_library import REDUCTIONS, Algorithm, Handle, Layout, Library, LtError, Preference, Product, library
-from gpugrad.kernels.lt_plan import LtUnsupportedError, Plan, aux_shape, check_shapes, plan
+from gpugrad.kernels.lt_plan import LtUnsupportedError, Plan, aux_shape, batch_axes, check_shapes, plan
 from gpugrad.kernels.record import note, open_logs
 
-__all__ = ["LtUnsupportedError", "WORKSPACE_ALIGNMENT", "WORKSPACE_BYTES", "aux_shape", "matmul", "product", "reasons", "status",
-           "why_not"]
+__all__ = ["LtUnsupportedError", "WORKSPACE_ALIGNMENT", "WORKSPACE_BYTES", "aux_shape", "batch_axes", "matmul", "plan",
+           "product", "reasons", "status", "why_not"]
 
 WORKSPACE_BYTES = 32 << 20              # what cuBLAS itself takes on Hopper
 WORKSPACE_ALIGNMENT = 256

@@ -3,7 +3,8 @@
 // Formula    d = alpha op(a) op(b) + beta d,  op(x) = x or x transposed. A masked operand has zeros where its bit is zero:
 //            dx = (g mask) w' and dw += x' (g mask) need no pass of their own for the gate
 // Arrays     op(a): (M, K), op(b): (K, N), d: (M, N), row-major with leading dimensions lda, ldb, ldd (elements from row to row of
-//            what is stored), T = float, double, half or bfloat16; batches `stride` elements apart. d overlaps neither.
+//            what is stored), T = float, double, half or bfloat16; batches in two axes, as the heads of rows that lie side by side:
+//            batch i inner + j begins i `outer` + j `stride` elements behind the first. d overlaps neither.
 //            mask: bits of the stored a (MASK = 1) or b (MASK = 2), as relu.cu writes them: (rows stored, ceil(columns / 32)),
 //            one batch only; null for MASK = 0.
 //            partial: (slices, M, N) of acc_t, any contents, and ticket: (tiles of M, tiles of N) zeros, where slices > 1
@@ -76,16 +77,18 @@ __global__ void __launch_bounds__(THREADS, 2)
     gemm(const T* __restrict__ a, const T* __restrict__ b, const unsigned* __restrict__ mask /* null without MASK */,
          T* __restrict__ d, acc_t<T>* partial /* null for one slice */, unsigned* ticket /* null for one slice */, long long M,
          long long N, long long K, long long lda, long long ldb, long long ldd, long long stride_a, long long stride_b,
-         long long stride_d, long long slice_size, double alpha, double beta) {
+         long long stride_d, unsigned inner, long long outer_a, long long outer_b, long long outer_d, long long slice_size,
+         double alpha, double beta) {
   using A = acc_t<T>;
   __shared__ __align__(16) A left[DEPTH][TILE + PAD];         // (k, row of d)
   __shared__ __align__(16) A right[DEPTH][TILE + PAD];        // (k, column of d)
   const long long tiles = (N + TILE - 1) / TILE;
   const long long m0 = blockIdx.x / tiles * TILE, n0 = blockIdx.x % tiles * TILE;
   const long long first = blockIdx.y * slice_size, stop = min(first + slice_size, K);
-  a += blockIdx.z * stride_a;
-  b += blockIdx.z * stride_b;
-  d += blockIdx.z * stride_d;
+  const long long i = blockIdx.z / inner, j = blockIdx.z % inner;
+  a += i * outer_a + j * stride_a;
+  b += i * outer_b + j * stride_b;
+  d += i * outer_d + j * stride_d;
   const int words = int(((MASK == 1 ? (TRANSPOSE_A ? M : K) : (TRANSPOSE_B ? K : N)) + 31) / 32);
   const int row = threadIdx.x / 16 * EACH, column = threadIdx.x % 16 * EACH;  // [0, TILE)
   A sums[EACH][EACH] = {};

@@ -128,6 +128,14 @@ def check_shapes(a: Any, b: Any, out: Any, c: Any) -> tuple[int, ...]:
 
 def one_batch(lead: tuple[int, ...], arrays: tuple) -> tuple[int, list[int]]:
     """(number of matrices, bytes from one to the next in each array) where the leading axes merge into one."""
+    axes = batch_axes(lead, arrays)
+    if len(axes) > 1:
+        raise LtUnsupportedError(f"the batch axes {lead} have no common stride")
+    return axes[0] if axes else (1, [0] * len(arrays))
+
+
+def batch_axes(lead: tuple[int, ...], arrays: tuple) -> list[tuple[int, list[int]]]:
+    """(size, bytes from one matrix to the next in each array) of the leading axes that are left when all that can have merged."""
     axes: list[tuple[int, list[int]]] = []
     for axis in range(len(lead) - 1, -1, -1):
         size, steps = lead[axis], []
@@ -140,9 +148,7 @@ def one_batch(lead: tuple[int, ...], arrays: tuple) -> tuple[int, list[int]]:
             axes[0] = (size * axes[0][0], axes[0][1])
         else:
             axes.insert(0, (size, steps))
-    if len(axes) > 1:
-        raise LtUnsupportedError(f"the batch axes {lead} have no common stride")
-    return axes[0] if axes else (1, [0] * len(arrays))
+    return axes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@
 Small products go to gemm.cu: up to SMALL_WORK multiply-adds and SMALL_INNER along the sum. Such a product is latency, which no
 larger tile shortens, and the kernel needs no search for an algorithm, takes any address and repeats bit for bit. The limits are
 derived, not timed: a block passes 16 of K between two barriers, about half a microsecond, so that 128 cost what a launch does.
-All else goes to cuBLASLt, and what that refuses to CuPy; `gpugrad info` says why.
+Stacks with two strides, as the heads of rows side by side, cuBLASLt takes only as copies: gemm.cu multiplies them where they lie,
+up to SPREAD_WORK multiply-adds, which at a third of an H100's 67 TFLOP/s last as long as the launch of a copy. All else goes to
+cuBLASLt, and what that refuses to CuPy; `gpugrad info` says why.
 """
 from __future__ import annotations
 
@@ -29,6 +31,7 @@ from gpugrad.kernels.load import Source
 
 GEMM = Source("gemm.cu", INSTANCES["gemm.cu"])
 SMALL_WORK = 1 << 20
+SPREAD_WORK = 1 << 24
 SMALL_INNER = 128
 TILE, THREADS, MOST_BATCHES = 64, 256, 65535
 DTYPES = "efd"                                  # complex products are CuPy's
@@ -199,13 +202,30 @@ class Small(NamedTuple):
     transposed: tuple[bool, bool]
     grid: tuple[int, int, int]
     sizes: tuple[int, ...]           # M, N, K, leading dimensions and batch strides of a, b and d
+    outer: tuple[int, ...]           # how many batches the inner axis has, strides of the outer one
     vectors: bool                    # whether all of them are multiples of 16 bytes
     flops: int
 
 
+class Described(NamedTuple):
+    """What a plan reads of an array."""
+
+    dtype: Any
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
 def small_product(a: Any, b: Any, out: Any) -> Small | None:
-    """How gemm.cu multiplies these, or None where that is not its business."""
-    if out.size * a.shape[-1] > SMALL_WORK or a.shape[-1] > SMALL_INNER:
+    """How gemm.cu multiplies these, or None where that is not its business. Reads shapes, strides and dtype only."""
+    if out.size * a.shape[-1] > SPREAD_WORK or a.shape[-1] > SMALL_INNER:
         return None
     key = (a.dtype, a.shape, a.strides, b.shape, b.strides, out.shape, out.strides)
     if key not in _small:
@@ -215,21 +235,33 @@ def small_product(a: Any, b: Any, out: Any) -> Small | None:
 
 def find_small(a: Any, b: Any, out: Any) -> Small | None:
     """gemm.cu is row-major and cuBLASLt is not, so that Lt's A is our b, and its m our N."""
+    axes = lt().batch_axes(out.shape[:-2], (a, b, out))
+    if len(axes) > 2 or len(axes) < 2 and out.size * a.shape[-1] > SMALL_WORK:
+        return None
+    count, outer = 1, [0, 0, 0]
+    if len(axes) == 2:
+        (count, outer), (size, steps) = axes
+        a, b, out = (Described(x.dtype, (size, *x.shape[-2:]), (step, *x.strides[-2:]))
+                     for x, step in zip((a, b, out), steps, strict=True))
+        if not outer[2] or any(step % a.dtype.itemsize for step in outer):
+            return None
     try:
         one = lt().plan(a, b, out)
     except lt().LtUnsupportedError:
         return None
-    if not one.swapped or one.batch > MOST_BATCHES:
+    if not one.swapped or count * one.batch > MOST_BATCHES:
         return None
     m, n = one.n, one.m
     sizes = (m, n, one.k, one.b.ld, one.a.ld, one.d.ld, one.b.batch_stride, one.a.batch_stride, one.d.batch_stride)
-    return Small((one.transpose_b, one.transpose_a), (-(-m // TILE) * -(-n // TILE), 1, one.batch), sizes,
-                 math.gcd(16, *(size * a.dtype.itemsize for size in sizes)) == 16, one.flops)
+    apart = tuple([step // a.dtype.itemsize for step in outer])
+    return Small((one.transpose_b, one.transpose_a), (-(-m // TILE) * -(-n // TILE), 1, count * one.batch), sizes,
+                 (one.batch, *apart), math.gcd(16, *(size * a.dtype.itemsize for size in (*sizes, *apart))) == 16,
+                 count * one.flops)
 
 
 def run_small(small: Small, a: Any, b: Any, out: Any, beta: float, alpha: float) -> Any:
     width = 16 // a.dtype.itemsize if small.vectors and not (a.data.ptr | b.data.ptr | out.data.ptr) & 15 else 1
     launch(GEMM, "gemm", (a.dtype, width, *small.transposed, 0), small.grid, THREADS,
-           (a, b, None, out, None, None, *small.sizes, small.sizes[2], alpha, beta), strided=("a", "b", "d"), flops=small.flops,
-           reads=(a, b, out) if beta else (a, b))
+           (a, b, None, out, None, None, *small.sizes, *small.outer, small.sizes[2], alpha, beta), strided=("a", "b", "d"),
+           flops=small.flops, reads=(a, b, out) if beta else (a, b))
     return out

@@ -132,5 +132,5 @@ def probes(rows: int = ROWS) -> Iterator[Probe]:
                 o.size, 32, 32.1)
     a, c = (rng.standard_normal((128, 64), dtype=np.float32) for _ in range(2))
     yield Probe("gemm.cu", "gemm", (*F, False, True, 0), (4, 1, 1), 256,
-                (a, c, None, empty((128, 128)), None, None, 128, 128, 64, 64, 64, 128, 128 * 64, 128 * 64, 128 * 128, 64, 1.0,
-                 0.0), 2 * 128 * 64 + 128 * 128, 4, 4)
+                (a, c, None, empty((128, 128)), None, None, 128, 128, 64, 64, 64, 128, 128 * 64, 128 * 64, 128 * 128,
+                 np.uint32(1), 0, 0, 0, 64, 1.0, 0.0), 2 * 128 * 64 + 128 * 128, 4, 4)

@@ -34,8 +34,8 @@ def run(a, b, dtype, width, ta=False, tb=False, shift=0, masked=0, gates=None, a
     ticket = np.zeros(tiles, np.uint32) if slices > 1 else None
     counters = launch("gemm.cu", "gemm", (dtype, width, ta, tb, masked), (tiles, slices, batches), 256,
                       (hold[0], hold[1], None if gates is None else bits(gates), hold[2], partial, ticket, i64(m), i64(n), i64(k),
-                       *(i64(h.shape[2]) for h in hold), *(i64(h.shape[1] * h.shape[2]) for h in hold),
-                       i64(slice_size or max(k, 1)), np.float64(alpha), np.float64(beta)), seed=seed)
+                       *(i64(h.shape[2]) for h in hold), *(i64(h.shape[1] * h.shape[2]) for h in hold), np.uint32(batches),
+                       *(i64(0) for _ in hold), i64(slice_size or max(k, 1)), np.float64(alpha), np.float64(beta)), seed=seed)
     assert ticket is None or not ticket.any()
     return hold[2][..., :n], counters
 

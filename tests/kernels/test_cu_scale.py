@@ -114,7 +114,7 @@ def test_a_product_of_matrices_with_huge_leading_dimensions():
     a, b, d = reserved((m, lead)), draw(k, n), reserved((m, lead))
     a[:, :k] = draw(m, k)
     run("gemm.cu", "gemm", ("float16", 8, False, False, 0), (1, 1, 1), 256,
-        (a, b, None, d, None, None, m, n, k, lead, n, lead, 0, 0, 0, k, 1.0, 0.0), None)
+        (a, b, None, d, None, None, m, n, k, lead, n, lead, 0, 0, 0, np.uint32(1), 0, 0, 0, k, 1.0, 0.0), None)
     np.testing.assert_allclose(d[:, :n], a[:, :k].astype("f8") @ b.astype("f8"), atol=0.05)
 
 

@@ -241,3 +241,38 @@ def test_a_weight_used_twice_gets_one_sum():
     right = host(x @ w).T @ ones + host(x).T @ (ones @ host(w).T)
     numpy.testing.assert_allclose(host(weight.grad), right, rtol=1e-3, atol=1e-3)
     assert [x.bytes_read for x in log.launches][-1] == 4 * (2 * 130 * 16 + 16 * 16)      # the last one adds
+
+
+# stacks with two strides --------------------------------------------------------------------------------------------------
+
+def heads(shape, dtype="float32", seed=0):
+    """(batch, heads, rows, columns) of rows that hold the heads side by side, with two columns more."""
+    batch, count, rows, columns = shape
+    return some((batch, rows, count, columns + 2), dtype, seed)[..., :columns].transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("sizes", [(5, 7, 9), (8, 16, 8), (70, 3, 6)])
+def test_heads_side_by_side_are_multiplied_where_they_lie(sizes, dtype):
+    m, n, k = sizes
+    a, b = heads((3, 2, m, k), dtype), heads((3, 2, n, k), dtype, 1).swapaxes(-1, -2)
+    out = heads((3, 2, m, n), dtype, 2)
+    before = wide(out)
+    for c in (a, cupy.ascontiguousarray(a), a[:1], a[0]):     # a stack of one stride, and those that repeat, beside one of two
+        with recording() as log:
+            y = product(c, b)
+        assert [launch.kind for launch in log.launches] == ["kernel"]
+        check(y, c, b)
+    with recording() as log:
+        assert matmul.multiply(a, b, out, beta=2.0, alpha=-1.0) is out
+    assert [launch.kind for launch in log.launches] == ["kernel"]
+    check(out, -a, b, 2 * before)
+
+
+def test_stacks_that_no_kernel_multiplies_where_they_lie():
+    for a, b in [(heads((2, 3, 4, 130)), heads((2, 3, 130, 5))),                                # too long along the sum
+                 (some((2, 3, 4, 5, 6)).transpose(2, 1, 0, 3, 4), some((4, 3, 2, 6, 5)))]:      # three strides
+        with recording() as log:
+            y = product(a, b)
+        assert "gemm<" not in str([launch.name for launch in log.launches])
+        check(y, a, b)
