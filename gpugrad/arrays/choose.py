@@ -44,6 +44,14 @@ def masked(xp: Any) -> Callable:
     return run
 
 
+def logical(name: str) -> Callable:
+    """The function of truth values by that name. CuPy's know no complex numbers."""
+    def impl(xp):
+        function = getattr(xp, name)
+        return function if xp is numpy else lambda *xs: function(*[x != 0 if numpy.iscomplexobj(x) else x for x in xs])
+    return impl
+
+
 def ahead(xp: Any) -> Callable:
     """1 where a > b, 0 where a < b or either is NaN, and 1/2 where they are equal, in the dtype of a and b."""
     def run(a, b):

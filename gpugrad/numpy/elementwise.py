@@ -76,7 +76,10 @@ sinc = unary("sinc", "sin(pi x) / (pi x), smooth at 0 to every order.", lambda x
 
 
 def conjugated(x: Tensor) -> Tensor:
-    return T.positive(x) if x.dtype.kind in "iuf" else T.conj(x)       # conj of a real array is the array, not a copy
+    """T.conj of a real array is the array; NumPy's is a copy."""
+    if x.dtype.kind == "b":
+        return T.discretise(x, dtype=x.dtype)
+    return T.conj(x) if x.dtype.kind == "c" else T.positive(x)
 
 
 abs = absolute = unary("abs", "The modulus; slope 0 at 0. Of complex z the gradient is z / |z|.")

@@ -7,11 +7,12 @@ from gpugrad.graph.primitive import Primitive, aligned, constant, elementwise
 # constants -------------------------------------------------------------------------------------------------------------
 
 for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal",
-             "logical_and", "logical_or", "logical_xor", "logical_not",
              "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "left_shift", "right_shift", "bitwise_count", "gcd", "lcm",
              "isfinite", "isinf", "isnan", "isneginf", "isposinf", "iscomplex", "isreal", "isclose", "signbit",
              "floor", "ceil", "trunc", "rint", "floor_divide"):
     constant(name)
+for name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
+    constant(name, impl=choose.logical(name))
 constant("round", impl=lambda xp: lambda x, decimals: x.round(decimals))
 constant("spacing", impl=choose.spacing)
 constant("ahead", impl=choose.ahead)             # 1 where a > b, 1/2 where they are equal, else 0

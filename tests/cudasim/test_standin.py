@@ -29,6 +29,7 @@ def x():
     lambda x: cupy.sum(x, where=True),
     lambda x: cupy.add(x, 1, where=True),
     lambda x: x.__setitem__(0, np.ones(3)),
+    lambda x: cupy.logical_and(x.astype("complex64"), True),
     lambda x: np.ones((2, 3), np.float32).__iadd__(x),
     lambda x: cupyx.scatter_add(x.astype("complex64"), 0, 1),
     lambda x: cupy.sin(gg.tensor(1.0, requires_grad=True)),

@@ -20,6 +20,7 @@ FEW = 8                           # more arrays than these CuPy joins in one lau
 IN_PLACE = {"fill_diagonal", "put", "put_along_axis"}
 SOLVERS = {"cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd"}
 LIBRARIES = {**dict.fromkeys({*GEMMS, "linalg.matrix_power"}, "cuBLAS"), **{f"linalg.{name}": "cuSOLVER" for name in SOLVERS}}
+OF_REALS = {"cupy_logical_and", "cupy_logical_or", "cupy_logical_xor", "cupy_logical_not"}       # where NumPy takes complex, too
 PLAIN_OPERANDS = {"searchsorted", "pad", "select"}
 
 
@@ -42,6 +43,8 @@ class ufunc:
             raise TypeError(f"Wrong number of arguments for {self!r}. It must be either {self.nin} or {self.nin + self.nout} "
                             f"(with outputs), but given {len(args)}.")
         values = [operand(x) for x in args]
+        if self.name in OF_REALS and any(map(np.iscomplexobj, values)):
+            raise TypeError(f"Wrong type ({tuple(map(np.result_type, values))}) of arguments for {self.name}")
         how = {} if dtype is None else {"dtype": dtype}
         if isinstance(self.function, np.ufunc):
             how["casting"] = casting
