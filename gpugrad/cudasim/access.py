@@ -201,7 +201,7 @@ class Access(Faults):
             self.outside_window(lanes, position, int(np.atleast_1d(at)[position]), kind, space, variables,
                                 int(bad.sum()) if at.ndim else lanes.count)
         if (low if at.ndim == 0 else int(np.bitwise_or.reduce(at))) & self.size - 1:
-            self.misaligned(lanes, np.atleast_1d(at), kind, None, space)
+            self.misaligned(lanes, np.atleast_1d(at), kind, None)
         if row is not None:
             at = row * stride + at
         elif at.ndim == 0 and kind != "read":

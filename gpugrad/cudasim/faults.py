@@ -43,7 +43,7 @@ class Faults:
                    "Check the index, and the shared= bytes of the launch for `extern __shared__`.",
                    variables.describe(at, self.size), count)
 
-    def misaligned(self, lanes, address, kind, region, space="global"):
+    def misaligned(self, lanes, address, kind, region):
         bad = address & address.dtype.type(self.size - 1) != 0
         position = int(np.flatnonzero(bad)[0])
         self.fault(Misaligned, lanes, position, int(address[position]), region, kind,

@@ -73,7 +73,7 @@ def generate(blocks, kernel, compiled, files, layout, exact):
     for number, block in enumerate(blocks):
         decoded = [decode(instruction, place_of(instruction, kernel, compiled, files), layout, exact)
                    for instruction in block.instructions]
-        steps.append((decoded, ending(block, kernel, compiled, files, layout)))
+        steps.append((decoded, ending(block, kernel, compiled, files)))
         if block.kind == "barrier":
             out.barriers[number] = Barrier(block.last, place_of(block.last, kernel, compiled, files))
         out.classes.append(Counter(step.kind for step in decoded))
@@ -144,7 +144,7 @@ class Barrier:
         self.count = operands[1] if len(operands) > 1 else None
 
 
-def ending(block, kernel, compiled, files, layout):
+def ending(block, kernel, compiled, files):
     """The reads of a block's last instruction, as a Step without a call; None where it reads nothing."""
     last = block.last
     if last is None or block.kind in ("exit", "jump", "call", "return"):

@@ -9,6 +9,7 @@ from .decode import Step, opcode
 from .definedness import selected
 from .ops_half import HALF_TYPES, half_arithmetic, half_unary, signed_zeros, to_float32
 from .ops_integer import INTEGER
+from .syntax import parts_of
 from .types import NUMPY, high_half, low_half, pack
 
 TINY = {np.dtype(np.float32): np.float32(2.0**-126), np.dtype(np.float64): np.float64(2.0**-1022)}
@@ -228,7 +229,7 @@ def comparison(i, kind):
 def setp(i):
     kind = i.types[-1]
     combine = next((COMBINE[part] for part in i.parts[2:3] if part in COMBINE), None)
-    targets = 2 if hasattr(i.operands[0], "items") else 1
+    targets = len(parts_of(i.operands[0]))
     if kind in ("f16x2", "bf16x2"):
         return setp_packed(i, kind, combine, targets)
     compare = comparison(i, kind)

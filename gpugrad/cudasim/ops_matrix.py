@@ -13,6 +13,7 @@ from .lanes import WARP
 from .ops_half import from_float64, to_float32
 from .ops_warp import blame
 from .small_floats import decoded
+from .syntax import parts_of
 from .types import NUMPY, high_half, low_half, pack
 
 LANE = np.arange(WARP)
@@ -108,7 +109,7 @@ def multiply_accumulate(i):
         return None
     if (family(left_kind) in ("8", "4", "1")) != (result == "s32") or (left_kind == "b1") != i.has("popc"):
         return None
-    targets, *sources = (operand.items if hasattr(operand, "items") else (operand,) for operand in i.operands)
+    targets, *sources = map(parts_of, i.operands)
     a_words, b_words, c_words = (len(source) for source in sources)
     parts = slice(0, a_words), slice(a_words, a_words + b_words), slice(a_words + b_words, None)
     rows = m // 8

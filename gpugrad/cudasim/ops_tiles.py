@@ -6,6 +6,7 @@ from .access import Access
 from .decode import Step, opcode
 from .ops_matrix import G, T, by_warp, whole
 from .ops_memory import base_of
+from .syntax import parts_of
 from .types import pack
 
 
@@ -30,7 +31,7 @@ def load_matrix(i):
     if count is None:
         return None
     target, address = i.operands
-    targets = target.items if hasattr(target, "items") else (target,)
+    targets = parts_of(target)
     transposed, site = i.has("trans"), site_of(i, address)
 
     def run(lanes, base):
@@ -57,7 +58,7 @@ def store_matrix(i):
     if count is None:
         return None
     address, source = i.operands
-    sources = source.items if hasattr(source, "items") else (source,)
+    sources = parts_of(source)
     transposed, site = i.has("trans"), site_of(i, address)
 
     def run(lanes, base, *words):

@@ -59,6 +59,11 @@ class Part:
 SINK = Symbol("_")
 
 
+def parts_of(operand):
+    """The operands of a Group, or the one that stands alone."""
+    return operand.items if isinstance(operand, Group) else (operand,)
+
+
 @dataclass(slots=True)
 class Instruction:
     """One instruction. `locs` runs from the innermost inlined place outwards, as pairs (file number, line)."""
