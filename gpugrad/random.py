@@ -8,8 +8,8 @@
 
 NumPy's counter-based Philox makes the numbers on the host, whatever the device; they then move there in one copy. A seed
 therefore means the same numbers everywhere, for one version of NumPy. Inside `gg.vmap` its `randomness` says whether each
-element has numbers of its own. All functions return Tensors outside the graph;
-`normal` and `uniform` are differentiable in their own parameters where those are Tensors.
+element has numbers of its own. All functions return Tensors outside the graph; `normal` and `uniform` are differentiable in
+their own parameters where those are Tensors.
 """
 from __future__ import annotations
 

@@ -165,7 +165,9 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
     out_axes    where the new axis is in the results, an int or such a tree; None: the result is the same for all
     randomness  what gg.random and dropout do inside: "error"; "same" numbers for all elements; "different" ones for each
 
-    Raises ArgumentError where axis lengths differ. Operations without a batch rule fall back on a loop over the axis.
+    Raises ArgumentError where axis lengths differ, where f draws random numbers and randomness is "error", and where a result
+    differs from one element to the next and its out_axes is None. Operations without a batch rule fall back on a loop over the
+    axis.
     """
     require_callable("vmap", f)
     if randomness not in ("error", "same", "different"):

@@ -21,23 +21,27 @@ __all__ = ["add_layer_norm", "add_rms_norm", "batch_norm", "group_norm", "instan
 
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                axis: int | tuple[int, ...] | None = None, *, residual: Any = None) -> Tensor:
-    """Normalised over the axis or axes: by default as many of the last ones as the weight has, or the last one.
+    """(x - mean) / sqrt(variance + eps) weight + bias, mean and variance over the axis or axes.
 
+    axis           by default as many of the last axes as the weight has, or the last one
     weight, bias   of the shape of those axes, or None
     residual       of x's shape: what is normalised is x + residual, as after a block of a transformer
+    return         of x's shape, of the dtype that all of them promote to
+
+    Raises ShapeError where weight, bias or residual have another shape, AxisError for an axis that x lacks.
     """
     return layer_normed("layer_norm", x, residual, weight, bias, eps, axis)[0]
 
 
 def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                    axis: int | tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """(layer_norm(u), u) of u = x + residual, for blocks that go on with both."""
+    """(layer_norm(u), u) of u = x + residual, for blocks that go on with both; arguments and errors are layer_norm's."""
     return layer_normed("add_layer_norm", x, residual, weight, bias, eps, axis)
 
 
 def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int | tuple[int, ...] | None = None, *,
              residual: Any = None) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the axes, times the weight; with a residual, of x + residual.
+    """x / sqrt(mean(x^2) + eps) weight, the mean over the axes; arguments and errors are layer_norm's.
 
     Source: Zhang & Sennrich 2019.
     """
@@ -46,7 +50,7 @@ def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int | tuple[in
 
 def add_rms_norm(x: Any, residual: Any, weight: Any = None, eps: float = 1e-6,
                  axis: int | tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
-    """(rms_norm(u), u) of u = x + residual."""
+    """(rms_norm(u), u) of u = x + residual; arguments and errors are layer_norm's."""
     return rms_normed("add_rms_norm", x, residual, weight, eps, axis)
 
 
@@ -77,13 +81,13 @@ def batch_norm(x: Any, running_mean: Tensor | None = None, running_var: Tensor |
         if count < 2:
             raise ShapeError(f"batch_norm: expected more than one value for each channel in training, got {x.shape}. "
                              "Use a larger batch.")
-        n, r, mean = T.standardize(x, axis=axes, eps=positive("batch_norm", eps))
+        n, r, mean = T.standardize(x, axis=axes, eps=checked_eps("batch_norm", eps))
         if running_mean is not None:
             follow(running_mean, mean, momentum)
         if running_var is not None:
             follow(running_var, (1 / T.square(r) - eps) * (count / (count - 1)), momentum)
     else:
-        scale = 1 / T.sqrt(running_var + positive("batch_norm", eps))
+        scale = 1 / T.sqrt(running_var + checked_eps("batch_norm", eps))
         n = (x - T.reshape(running_mean, shape=channels)) * T.reshape(scale, shape=channels)
     return affine("batch_norm", n, per_channel("batch_norm", weight, x), per_channel("batch_norm", bias, x), None)
 
@@ -95,7 +99,7 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
         raise ShapeError(f"group_norm: expected x (N, C, ...) whose C is a multiple of groups, got {x.shape} and {groups!r}. "
                          "Choose a divisor of C.")
     grouped = T.reshape(x, shape=(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
-    n, _, _ = T.standardize(grouped, axis=tuple(range(2, grouped.ndim)), eps=positive("group_norm", eps))
+    n, _, _ = T.standardize(grouped, axis=tuple(range(2, grouped.ndim)), eps=checked_eps("group_norm", eps))
     return affine("group_norm", T.reshape(n, shape=x.shape), per_channel("group_norm", weight, x),
                   per_channel("group_norm", bias, x), None)
 
@@ -105,13 +109,13 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
     x = real("instance_norm", x)
     if x.ndim < 3:
         raise ShapeError(f"instance_norm: expected x (N, C, ...) with axes behind the channels, got {x.shape}. Use batch_norm.")
-    n, _, _ = T.standardize(x, axis=tuple(range(2, x.ndim)), eps=positive("instance_norm", eps))
+    n, _, _ = T.standardize(x, axis=tuple(range(2, x.ndim)), eps=checked_eps("instance_norm", eps))
     return affine("instance_norm", n, per_channel("instance_norm", weight, x), per_channel("instance_norm", bias, x), None)
 
 
 # helpers -----------------------------------------------------------------------------------------------------------------
 
-def positive(op: str, eps: float) -> float:
+def checked_eps(op: str, eps: float) -> float:
     require(op, "eps", eps, eps >= 0, "at least 0")
     return float(eps)
 
@@ -135,12 +139,12 @@ def trailing(op: str, x: Tensor, weight: Any, axis: Any) -> tuple[int, ...]:
 def layer_normed(op: str, x: Any, residual: Any, weight: Any, bias: Any, eps: float, axis: Any) -> tuple[Tensor, Tensor]:
     x = real(op, x)
     axes = trailing(op, x, weight if weight is not None else bias, axis)
-    return over_last(op, x, residual, weight, bias, axes, positive(op, eps), True)
+    return over_last(op, x, residual, weight, bias, axes, checked_eps(op, eps), True)
 
 
 def rms_normed(op: str, x: Any, residual: Any, weight: Any, eps: float, axis: Any) -> tuple[Tensor, Tensor]:
     x = real(op, x)
-    return over_last(op, x, residual, weight, None, trailing(op, x, weight, axis), positive(op, eps), False)
+    return over_last(op, x, residual, weight, None, trailing(op, x, weight, axis), checked_eps(op, eps), False)
 
 
 def over_last(op: str, x: Tensor, residual: Any, weight: Any, bias: Any, axes: tuple[int, ...], eps: float,
