@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from . import modifiers
 from .errors import Place, PtxError
-from .syntax import SINK, Group, Register, Symbol
+from .syntax import SINK, Register, Symbol, parts_of
 from .types import NUMPY
 
 HANDLERS: dict = {}
@@ -64,7 +64,7 @@ class Decoding:
     def step(self, call, reads, writes, kind, lanes=False):
         """A Step whose first operands are written, as the types in `writes`, and whose others are read."""
         flat = [item for operand in self.operands
-                for item in (operand.items if isinstance(operand, Group) else (operand,))]
+                for item in parts_of(operand)]
         targets, sources = flat[: len(writes)], flat[len(writes):]
         if len(sources) < len(reads):
             raise self.unknown(f"with {len(reads)} sources")

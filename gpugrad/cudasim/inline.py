@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .errors import PtxError
 from .flow import Block, components
-from .syntax import Address, Group, Instruction, Label, Negated, Part, Register, Symbol, size_of
+from .syntax import Address, Group, Instruction, Label, Negated, Part, Register, Symbol, parts_of, size_of
 
 INTRINSICS = ("vprintf", "__assertfail", "malloc", "free")
 COPIES = ("<pass>", "<take>")  # (to, from, who calls)
@@ -267,8 +267,7 @@ def promote_parameters(flat):
             body.append(Instruction(item.opcode, registers, None, item.line, item.locs, item.text))
         elif found:
             store = item.opcode.startswith("st")
-            values = item.operands[1 if store else 0]
-            values = values.items if isinstance(values, Group) else (values,)
+            values = parts_of(item.operands[1 if store else 0])
             kind = item.parts[-1]
             for piece, value in zip(found, values, strict=True):
                 pair = (piece_register(*piece), value) if store else (value, piece_register(*piece))

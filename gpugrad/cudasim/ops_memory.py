@@ -6,7 +6,7 @@ from . import atomics
 from .access import Access
 from .decode import Step, opcode
 from .definedness import following, storing
-from .syntax import SINK, Address, Group, Immediate, Register
+from .syntax import SINK, Address, Group, Immediate, Register, parts_of
 from .types import NUMPY, halves128, joined128
 
 SPACES = ("global", "shared", "local", "const", "param")
@@ -53,7 +53,7 @@ def load(i):
     if i.type == "b128":
         return Step(lambda lanes, base: joined128(*site.load(lanes, base)), [base_of(i, address)], [(target, "b128")],
                     f"{space} load", lanes=True)
-    targets = target.items if isinstance(target, Group) else (target,)
+    targets = parts_of(target)
     return Step(site.load, [base_of(i, address)], [(None if t == SINK else t, i.type) for t in targets],
                 f"{space} load", lanes=True, marked=following(site))
 
@@ -65,7 +65,7 @@ def store(i):
     if i.type == "b128":
         return Step(lambda lanes, base, value: site.store(lanes, base, *halves128(value)),
                     [base_of(i, address), (source, "b128")], [], f"{space} store", lanes=True)
-    sources = source.items if isinstance(source, Group) else (source,)
+    sources = parts_of(source)
     return Step(site.store, [base_of(i, address), *((s, i.type) for s in sources)], [], f"{space} store", lanes=True,
                 marked=storing(site))
 
@@ -77,7 +77,7 @@ def atomic(i):
         return atomic128(i)
     with_result = i.parts[0] == "atom"
     address, *operands = i.operands[with_result:]
-    sources = [o.items if isinstance(o, Group) else (o,) for o in operands if o != SINK]
+    sources = [parts_of(o) for o in operands if o != SINK]
     target = i.operands[0] if with_result else SINK
     targets = target.items if isinstance(target, Group) else (target,) * len(sources[0])
     name = next((part for part in i.parts if part in (*atomics.FUNCTIONS, "cas")), None)

@@ -15,7 +15,7 @@ from .lanes import WARP
 from .ops_half import from_float64
 from .ops_matrix import BITS, RESULTS, added, by_warp, elements, operation, shape_of, whole
 from .ops_memory import base_of, space_of
-from .syntax import Group, Immediate
+from .syntax import Immediate, parts_of
 from .types import NUMPY, UNSIGNED, pack
 
 KINDS = {**BITS, "f32": 32, "s32": 32}
@@ -89,7 +89,7 @@ def warp_matrix(i):
 
 def load(i):
     target, address, *stride = i.operands
-    targets = target.items if isinstance(target, Group) else (target,)
+    targets = parts_of(target)
     fragment = Fragment(i.parts[2], shape_of(i), i.parts[-1], len(targets))
     by_rows = i.has("row")
     if fragment.bits < 8 and by_rows == fragment.by_columns:
@@ -126,7 +126,7 @@ def load(i):
 
 def store(i):
     address, source, *stride = i.operands
-    sources = source.items if isinstance(source, Group) else (source,)
+    sources = parts_of(source)
     fragment = Fragment("d", shape_of(i), i.parts[-1], len(sources))
     by_rows = i.has("row")
     dtype = NUMPY[fragment.kind] if fragment.kind != "f16" else NUMPY["b16"]
@@ -150,7 +150,7 @@ def multiply(i):
     if len(kinds) == 2:  # the product of f16 names the types of D and C alone
         kinds = [kinds[0], "f16", "f16", kinds[1]]
     shape = shape_of(i)
-    groups = [operand.items if isinstance(operand, Group) else (operand,) for operand in i.operands]
+    groups = list(map(parts_of, i.operands))
     d, a, b, c = (Fragment(role, shape, kind, len(group))
                   for role, kind, group in zip("dabc", kinds, groups, strict=True))
     if kinds[0] not in RESULTS or kinds[3] not in RESULTS or (kinds[1] == "b1") != i.has("popc"):
