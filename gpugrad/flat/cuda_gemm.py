@@ -70,9 +70,9 @@ class Matcher:
         free = op is not None and op.name == name and op not in self.gone and op not in self.instead
         return op if free and op is not None and not isinstance(op.function, Native) and ours(op) else None
 
-    def fresh(self, op: Op, name: str, args: list, make: Callable[[Any], Callable], *outputs: Value) -> Op:
+    def fresh(self, op: Op, name: str, args: list, make: Callable[[Any], Callable], *outputs: Value, **params: Any) -> Op:
         """An operation for the outputs of others, in the place of `op`."""
-        new = Op(name, args, {}, outputs, several=len(outputs) > 1, line=op.line, forward=op.forward, function=Native(make))
+        new = Op(name, args, params, outputs, several=len(outputs) > 1, line=op.line, forward=op.forward, function=Native(make))
         self.instead[op] = new
         return new
 
@@ -189,7 +189,7 @@ def scales(graph: Graph) -> Graph:
         product = found.made_by(x, "matmul")
         if product is not None and is_product(product) and found.only_use(x) is op:
             found.gone.add(product)
-            found.fresh(op, "scaled_matmul", list(product.args), scaled(number), op.outputs[0])
+            found.fresh(op, "scaled_matmul", list(product.args), scaled, op.outputs[0], alpha=number)
             continue
         y = op.outputs[0]
         readers = found.uses.get(y, [])
@@ -197,13 +197,13 @@ def scales(graph: Graph) -> Graph:
                                                       for o in readers):
             for reader in readers:
                 args = [x if a is y else a for a in reader.args]
-                found.fresh(reader, "scaled_matmul", args, scaled(number), reader.outputs[0])
+                found.fresh(reader, "scaled_matmul", args, scaled, reader.outputs[0], alpha=number)
             found.gone.add(op)
     return found.done()
 
 
-def scaled(number: float) -> Callable[[Any], Callable]:
-    return lambda xp: lambda a, b: stack_product(a, b, number)
+def scaled(xp: Any) -> Callable:
+    return stack_product
 
 
 def stack_product(a: Any, b: Any, alpha: float = 1.0) -> Any:

@@ -13,6 +13,7 @@ import numpy
 from numpy.lib.stride_tricks import as_strided
 
 from gpugrad.flat.cuda_gemm import Native
+from gpugrad.flat.cuda_places import joinable, multiplies, order_read, places, product_at, takes
 from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.kernels import attention_heads, join
@@ -65,6 +66,8 @@ class Moves:
         self.behind: dict[int, list[Op]] = {}                # views of what an operation makes; -1: of inputs
         self.ahead: dict[int, list[Op]] = {}                 # views of copies that it reads
         self.uses = graph.uses()
+        self.places = places(graph)
+        self.joints: dict[Op, Value] = {}                    # of concatenations whose parts products write
         for i, op in enumerate(graph.ops):
             self.ops.append(self.moved(i, op))
 
@@ -91,9 +94,11 @@ class Moves:
             return found
         if op.name in CONTIGUOUS and ours(op):
             return with_args(op, [self.whole(i, x) if isinstance(x, Value) else x for x in op.args])
+        if multiplies(op) and (found := self.multiplied(op)) is not None:
+            return found
         if op.name == "scaled_matmul" or op.name == "matmul" and ours(op):
             return with_args(op, [self.stack(i, x) if isinstance(x, Value) else x for x in op.args])
-        if op.name == "concatenate" and joinable(op):
+        if joinable(op):
             axis = op.params["axis"] % op.args[0].ndim
             joint = self.joint_of(op, axis)
             if joint is not None:
@@ -149,11 +154,28 @@ class Moves:
         self.ahead.setdefault(i, []).append(Op("view", [self.whole(i, plain)], {}, (turned,), function=Native(turn)))
         return turned
 
+    def multiplied(self, op: Op) -> Op | None:
+        """A product by our kernel, which copies nothing and writes where the result is read."""
+        a, b, y = *(self.layout(x).array for x in op.values), op.outputs[0]
+        place = self.places.get(y)
+        out = None if place is None else place.part(self.described(y, place.shape))
+        if place is None or out is None or not takes(a, b, out):
+            return op if takes(a, b, self.layout(y).array) else None
+        run = product_at(place, op.params.get("alpha", 1.0))
+        if place.joint is None:
+            self.layouts[y] = Layout(y, out)
+            return native(op, list(op.args), lambda xp: run, op.outputs)
+        joint = self.joints.get(place.joint)
+        args, outputs = [*op.args, joint], op.outputs
+        if joint is None:
+            joint = self.joints[place.joint] = self.extra(place.shape, y.dtype)
+            args, outputs = list(op.args), (y, joint)
+        self.layouts[y] = Layout(joint, place.part(self.layout(joint).array))
+        return native(op, args, lambda xp: run, outputs)
+
     def read_in(self, y: Value) -> tuple[int, ...]:
         """The order of axes in which the one operation that reads a value does so; it lies like that from now on."""
-        readers = self.uses.get(y, [])
-        turned = len(readers) == 1 and readers[0].name == "transpose" and ours(readers[0]) and y not in self.graph.outputs
-        order = tuple([a % y.ndim for a in readers[0].params["axes"]]) if turned else tuple(range(y.ndim))
+        order = order_read(y, self.uses, set(self.graph.outputs))
         rows = self.described(y, tuple([y.shape[a] for a in order]))
         self.layouts[y] = Layout(y, rows.transpose(numpy.argsort(order)))
         return order
@@ -272,8 +294,3 @@ def with_args(op: Op, args: list) -> Op:
     return Op(op.name, args, op.params, op.outputs, several=op.several, line=op.line, forward=op.forward, function=op.function,
               part=op.part)
 
-
-def joinable(op: Op) -> bool:
-    xs = list(op.values)
-    return (ours(op) and len(xs) == len(op.args) and 1 < len(xs) <= 8 and len({x.shape for x in xs}) == 1
-            and {x.dtype for x in xs} == {op.outputs[0].dtype} and xs[0].dtype.char in FLOATS and xs[0].size > 0)

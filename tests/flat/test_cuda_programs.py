@@ -272,20 +272,89 @@ def test_a_transformer_block():
     assert len(names(log)) <= 21, names(log)
 
 
-@pytest.mark.parametrize(("softmax", "launches"), [(gg.softmax, 31), (softmax_by_hand, 31)])
-def test_a_transformer_block_with_attention_by_hand(softmax, launches):
-    """Products of heads that lie side by side: what is copied is copied once, all three in one launch, and the graph has it."""
-    class ByHand(Block):
-        def attend(self, gg, q, k, v):
-            return softmax(q @ gg.numpy.matrix_transpose(k) * q.shape[-1] ** -0.5) @ v
-    step = gg.compile(ByHand(2, 8, 16, 2).build(gg, "sim").step, reuse_outputs=True)
-    eager = ByHand(2, 8, 16, 2).build(gg, "sim").step
+class ByHand(Block):
+    def attend(self, gg, q, k, v):
+        return gg.softmax(q @ gg.numpy.matrix_transpose(k) * q.shape[-1] ** -0.5) @ v
+
+
+class WhollyByHand(Block):
+    def attend(self, gg, q, k, v):
+        return softmax_by_hand(q @ gg.numpy.matrix_transpose(k) * q.shape[-1] ** -0.5) @ v
+
+
+@pytest.mark.parametrize("kind", [ByHand, WhollyByHand])
+@pytest.mark.parametrize(("most_work", "launches", "copies"), [(1 << 24, 27, 0), (0, 31, 3)])
+def test_a_transformer_block_with_attention_by_hand(kind, most_work, launches, copies, monkeypatch):
+    """Products of heads that lie side by side read and write them there; where they are large, what is copied is copied once,
+    all three in one launch, and the graph has it."""
+    monkeypatch.setattr("gpugrad.kernels.matmul.SPREAD_WORK", most_work)
+    monkeypatch.setattr("gpugrad.kernels.matmul._small", {})
+    step = gg.compile(kind(2, 8, 16, 2).build(gg, "sim").step, reuse_outputs=True)
+    eager = kind(2, 8, 16, 2).build(gg, "sim").step
     agree(host(step()), host(eager()))
     output, log = replayed(step)
     agree(host(output), host(eager()))
     assert [x.kind for x in log.launches] == ["graph"] and not log.mallocs and not log.waits
     found = names(log)
-    assert len(found) <= launches and sum(x.startswith("copies") for x in found) == 3, found
+    assert len(found) <= launches and sum(x.startswith("copies") for x in found) == copies, found
+    assert sum(x.startswith("join") for x in found) == (copies > 0)
+
+
+def test_gradients_of_attention_by_hand():
+    ours, eager = ByHand(2, 5, 12, 3).build(gg, "sim"), ByHand(2, 5, 12, 3).build(gg, "cpu")
+    compiled = gg.compile(ours.backward)
+    for _ in range(3):
+        compiled()
+    eager.backward()
+    agree(host([leaf.grad for leaf in ours.leaves]), [leaf.grad.numpy() for leaf in eager.leaves], rtol=1e-4, atol=1e-5)
+
+
+B = draw(2, 3, 5, 6)
+
+
+def rows_of(x):
+    return gg.reshape(gg.transpose(x, (0, 2, 1, 3)), (x.shape[0], x.shape[2], -1))
+
+
+def heads_of(x, count):
+    return gg.transpose(gg.reshape(x, (*x.shape[:2], count, -1)), (0, 2, 1, 3))
+
+
+PLACES = {
+    "rows": (lambda a, b: rows_of(heads_of(a, 3) @ b.mT), {"gemm"}, draw(2, 4, 18), B),
+    "rows read twice": (lambda a, b: (rows_of(p := heads_of(a, 3) @ b.mT), gg.sum(p)), None, draw(2, 4, 18), B),
+    "columns": (lambda a, b: gg.reshape(gg.transpose(heads_of(a, 3) @ b.mT, (0, 3, 1, 2)), (2, 5, -1)), {"gemm"},
+                draw(2, 4, 18), B),
+    "joined": (lambda a, b: gg.concatenate([heads_of(a, 3) @ b.mT, heads_of(a, 3) @ gg.sin(b).mT], axis=-1), None,
+               draw(2, 4, 18), B),
+    "joined, turned": (lambda a, b: rows_of(gg.concatenate([heads_of(a, 3) @ b.mT, (heads_of(a, 3) * 2) @ b.mT], axis=-1)),
+                       {"gemm"}, draw(2, 4, 18), B),
+    "joined as matrices turned": (lambda a, b: gg.concatenate([(heads_of(a, 3) @ b.mT).mT, b @ heads_of(a, 3).mT], axis=1),
+                                  {"gemm"}, draw(2, 4, 18), B),
+    "one of them no product": (lambda a, b: rows_of(gg.concatenate([heads_of(a, 3) @ b.mT, gg.sin(b[:, :, :4, :5])], axis=3)),
+                               None, draw(2, 4, 18), B),
+    "one joined twice": (lambda a, b: rows_of(gg.concatenate([p := heads_of(a, 3) @ b.mT, p, p], axis=3)), None,
+                         draw(2, 4, 18), B),
+    "a result that is joined": (lambda a, b: (p := heads_of(a, 3) @ b.mT, gg.concatenate([p, p * 2], axis=0)), None,
+                                draw(2, 4, 18), B),
+    "reversed": (lambda a, b: rows_of(heads_of(a[:, ::-1], 3)[:, ::-1] @ b.mT), None, draw(2, 4, 18), B),
+    "repeated": (lambda a, b: rows_of(heads_of(a, 3) @ b[:1].mT), {"gemm"}, draw(2, 4, 18), B),
+    "vectors": (lambda a, b: heads_of(a, 3) @ b, None, draw(2, 4, 18), draw(6)),
+    "too long": (lambda a, b: rows_of(heads_of(a, 2) @ b.mT), None, draw(2, 4, 300), draw(2, 2, 5, 150)),
+    "doubles": (lambda a, b: rows_of(heads_of(a, 3) @ b.mT), {"gemm"}, draw(2, 4, 18, dtype="f8"), B.astype("f8")),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_products_write_where_they_are_read(name):
+    f, only, *arrays = PLACES[name]
+    compiled = gg.compile(f)
+    for scale in (1, 2, 3):
+        xs = on_sim(*(scale * x for x in arrays))
+        found, log = replayed(compiled, *xs)
+        agree(host(found), host(f(*xs)))
+    if only:
+        assert {n.split("<")[0] for n in names(log)} == only, names(log)
 
 
 def test_parameters_without_an_optimiser_are_written_in_place():
