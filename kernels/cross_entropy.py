@@ -49,10 +49,10 @@ def row_losses(xp: Any, x: Any, labels: Any, places: Any, smoothing: float, out:
     if smoothing:
         target = target * (1 - smoothing) + e.mean(axis=-1) * smoothing
     xp.exp(e, out=e)
-    total = e.sum(axis=-1, keepdims=True)
+    total = e.sum(axis=-1, keepdims=True, dtype="f" if e.dtype.char == "e" else None)            # 70000 classes are no float16
     loss = xp.log(total).reshape(labels.shape)
     loss -= target
-    return loss, e, total
+    return loss.astype(e.dtype, copy=False), e, total
 
 
 def cross_entropy_pull(xp):

@@ -235,7 +235,8 @@ class Writer:
             name = f"np.{op.function.__name__}"
         else:
             name = ""
-        if not name and op.name in TEXTS and not holds_arrays(op.params.get("index")):
+        widened = op.name == "cumsum" and op.outputs[0].dtype.char == "e"                  # NumPy's own would add up in float16
+        if not name and op.name in TEXTS and not widened and not holds_arrays(op.params.get("index")):
             return TEXTS[op.name](*args, **op.params, **({"out": out} if out else {}))
         given = [*args, *[f"{k}={parameter(v, self.helpers)}" for k, v in op.params.items()], *([f"out={out}"] if out else [])]
         return f"{name or function_name(op, self.helpers)}({', '.join(given)})"

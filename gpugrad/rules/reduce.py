@@ -39,10 +39,13 @@ def sum_transpose(m, g, x, axis, keepdims):
     return m.spread(m.widen(g, x, axis, keepdims), shape=x.shape)
 
 
+def shared(t, n):
+    """t / n for a count n. Of float16 by the reciprocal: 70000 is none, 1 / 70000 is one."""
+    return t * (1 / max(n, 1)) if t.dtype.char == "e" and n > 2048 else t / n
+
+
 def mean_transpose(m, g, x, axis, keepdims):
-    n = count(x, axis)
-    share = g * (1 / max(n, 1)) if g.dtype.char == "e" else g / n          # 70000 is no float16, its reciprocal is one
-    return m.spread(m.widen(share, x, axis, keepdims), shape=x.shape)
+    return m.spread(m.widen(shared(g, count(x, axis)), x, axis, keepdims), shape=x.shape)
 
 
 linear("sum", sum_transpose, impl=reduce.sums, batch=over_next_axes("sum"))
@@ -130,24 +133,34 @@ def along_deviation(m, t, x, axis, keepdims):
 
 
 def var_vjp(m, g, want, y, x, axis, correction, keepdims):
-    return (m.widen(g / (freedom(x, axis, correction) / 2), x, axis, keepdims) * deviation(m, x, axis),)
+    return (m.widen(shared(g, freedom(x, axis, correction) / 2), x, axis, keepdims) * deviation(m, x, axis),)
 
 
 def var_jvp(m, ts, y, x, axis, correction, keepdims):
-    return along_deviation(m, ts[0], x, axis, keepdims) / (freedom(x, axis, correction) / 2)
+    return shared(along_deviation(m, ts[0], x, axis, keepdims), freedom(x, axis, correction) / 2)
 
 
-def slope_scale(m, y, x, axis, correction):
-    """1/std' by its deviation. At std = 0 it is infinite, which makes every derivative there 0, the subgradient."""
-    return m.where(m.equal(y, 0), float("inf"), y) * freedom(x, axis, correction)
+def over_scale(m, t, y, x, axis, correction):
+    """t over the slope's scale, std times the count. At std = 0 that is 0, which makes every derivative there 0, the subgradient.
+
+    Of float16 it lacks the count, by which `counted` divides in the end: before, 1 / 140000 std is none.
+    """
+    scale = m.where(m.equal(y, 0), float("inf"), y)
+    return t / scale if t.dtype.char == "e" else t / (scale * freedom(x, axis, correction))
+
+
+def counted(slope, x, axis, correction):
+    return shared(slope, freedom(x, axis, correction)) if slope.dtype.char == "e" else slope
 
 
 def std_vjp(m, g, want, y, x, axis, correction, keepdims):
-    return (m.widen(g / slope_scale(m, y, x, axis, correction), x, axis, keepdims) * deviation(m, x, axis),)
+    g = m.widen(over_scale(m, g, y, x, axis, correction), x, axis, keepdims)
+    return (counted(g * deviation(m, x, axis), x, axis, correction),)
 
 
 def std_jvp(m, ts, y, x, axis, correction, keepdims):
-    return along_deviation(m, ts[0], x, axis, keepdims) / slope_scale(m, y, x, axis, correction)
+    t = over_scale(m, along_deviation(m, ts[0], x, axis, keepdims), y, x, axis, correction)
+    return counted(t, x, axis, correction)
 
 
 Primitive("var", var_vjp, var_jvp, impl=var, keep="x", batch=over_next_axes("var"))

@@ -29,7 +29,12 @@ def cumsum_transpose(m, g, x, axis):
     return m.flip(m.cumsum(m.flip(g, axis=(axis,)), axis=axis), axis=(axis,))
 
 
-linear("cumsum", cumsum_transpose, impl=lambda xp: lambda x, axis: x.cumsum(axis=axis),
+def cumsum(xp):
+    """float16 is added up in float32: beyond 2048 it knows no ones."""
+    return lambda x, axis: x.cumsum(axis=axis) if x.dtype.char != "e" else x.cumsum(axis=axis, dtype="f").astype("e")
+
+
+linear("cumsum", cumsum_transpose, impl=cumsum,
        batch=lambda m, size, batched, x, axis: m.cumsum(x, axis=axis + 1))
 
 

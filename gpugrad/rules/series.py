@@ -61,10 +61,10 @@ def bessel_i(xp):
         size = xp.where(near, SERIES_END, size)
         term = asymptotic = 1
         for k in range(1, 24 + 2 * n):
-            term = term * ((2 * k - 1) ** 2 - 4 * n * n) / (8 * k * size)
+            term = term * ((2 * k - 1) ** 2 - 4 * n * n) / (8 * k) / size
             asymptotic = asymptotic + term
         root = xp.exp(size / 2)                          # its square overflows before I_n does
-        y = xp.where(near, series, root * (root / xp.sqrt(2 * math.pi * size)) * asymptotic)
+        y = xp.where(near, series, root * (root / (math.sqrt(2 * math.pi) * xp.sqrt(size))) * asymptotic)
         return y * xp.sign(x) if n % 2 else y
     return run
 

@@ -104,6 +104,16 @@ def test_options_are_pytorchs(name, args, options):
     gg.check_grads(lambda x: getattr(nn, name)(x, *args[1:], **options), (args[0],), order=2)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_more_classes_than_half_precision_counts(reduction):
+    x, labels = xp.zeros((2, 70000), "f2"), xp.asarray([0, 1])
+    loss = nn.cross_entropy(x, labels, reduction=reduction)
+    assert loss.dtype == np.float16
+    assert close(loss.numpy().mean(), np.log(70000) * (2 if reduction == "sum" else 1), rtol=1e-3)
+    g = gg.grad(lambda x: nn.cross_entropy(x, labels, reduction=reduction).sum())(x)
+    assert float(g[1, 0]) == pytest.approx(1 / 70000 / (2 if reduction == "mean" else 1), rel=1e-2)
+
+
 def test_batchmean_wants_a_batch():
     with pytest.raises(ShapeError, match="first axis"):
         nn.kl_div(0.5, 0.5, reduction="batchmean")

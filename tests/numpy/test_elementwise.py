@@ -258,6 +258,11 @@ def test_fourth_derivative_of_sinc(x):
     assert float(f(x)) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_the_slope_of_i0_overflows_to_infinity():
+    assert float(gg.grad(gg.i0)(xp.asarray(1e38, "f4"))) == np.inf
+
+
 def test_i0_has_bessel_derivatives_near_and_far():
     from scipy.special import iv
     x = xp.array([-40.0, -3.0, -1e-9, 0.0, 1e-9, 0.7, 29.9, 30.1, 200.0, 700.0])

@@ -92,6 +92,14 @@ def test_spread_of_many_half_precision_numbers(scale):
         assert_close(found.data, expected, rtol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["var", "std"])
+def test_slopes_of_spread_of_more_numbers_than_half_precision_counts(name):
+    x = np.tile(np.linspace(-400, 400, 1000), 140).astype("f2")
+    found = gg.grad(getattr(gnp, name))(xp.asarray(x))
+    assert found.dtype == np.float16
+    assert_close(found, gg.grad(getattr(gnp, name))(x.astype("f8")), rtol=5e-3, atol=1e-7)
+
+
 def test_logcumsumexp_neither_overflows_nor_loses_digits():
     agrees("logcumsumexp", normal(3, 50), axis=1, reference=np.logaddexp.accumulate)
     x = xp.asarray(np.array([1e4, 1.0, 1e4 + 30, -np.inf]))
@@ -123,6 +131,9 @@ def test_float16_is_added_up_in_float32():
     assert gnp.logsumexp(many).item() == pytest.approx(np.log(70000), rel=1e-3)
     assert gg.nn.softmax(many).tolist()[0] == pytest.approx(1 / 70000, rel=3e-3)
     assert gg.compile(lambda x: gg.sum(x * 1, axis=0))(ones).tolist() == [5000] * 3
+    for f in (gnp.cumsum, gg.compile(gnp.cumsum)):
+        assert float(f(ones[:, 0])[-1]) == 5000
+    assert gg.compile(gnp.cumsum, backend="numpy")(np.ones(5000, "f2"))[-1] == 5000
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
