@@ -52,8 +52,8 @@ def test_layers_of_two_dtypes_have_the_dtypes_of_the_cpu(names, layer):
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("f", [lambda z, w: gg.logical_and(z, w), lambda z, w: gg.logical_or(w, z), lambda z, w: gg.logical_not(z),
-                               lambda z, w: gg.logical_xor(z, 1j)])
+@pytest.mark.parametrize("f", [lambda z, w: gg.logical_and(z, w), lambda z, w: gg.logical_or(w, z),
+                               lambda z, w: gg.logical_not(z), lambda z, w: gg.logical_xor(z, 1j)])
 def test_complex_numbers_have_truth_values_on_a_device(f):
     z, w = gg.tensor([0, 1j, 2, 0]), gg.tensor([True, True, False, False])
     assert f(z.to("sim"), w.to("sim")).tolist() == f(z, w).tolist()
