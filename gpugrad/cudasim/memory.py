@@ -21,8 +21,10 @@ GAP = 1 << 36  # an int32 index that overflows moves an address by at most 2**31
 class Region:
     """Bytes with shadows: `initialised` (None: all are), and per launch which bytes were read and written."""
 
-    def __init__(self, data, start=0, writable=True, title="", initialised=None):
-        self.data, self.start, self.writable, self.title = data, start, writable, title
+    writable = True
+
+    def __init__(self, data, start=0, title="", initialised=None):
+        self.data, self.start, self.title = data, start, title
         self.initialised = initialised
         self.read = self.written = self.launch = self.hazards = None
         self.views = {}
@@ -63,9 +65,15 @@ class Allocation(Region):
 
     def __init__(self, owner, start, initialised=None):
         data = bytes_of(owner)
-        super().__init__(data, start, owner.flags.writeable, describe(owner), initialised)
+        super().__init__(data, start, describe(owner), initialised)
         self.owner = weakref.ref(owner)
         self.poison = None if initialised is None else data.copy()
+
+    @property
+    def writable(self):  # type: ignore[override]
+        """What the array says now: it may change its mind between launches."""
+        owner = self.owner()
+        return owner is None or owner.flags.writeable
 
     def notice_host_writes(self):
         """Bytes that no longer hold the poison were written by the host; whole 4-byte words count.

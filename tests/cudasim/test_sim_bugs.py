@@ -131,6 +131,17 @@ def test_store_through_a_read_only_array(module):
     assert isinstance(error, ReadOnly)
 
 
+def test_an_array_becomes_read_only_and_writable_again_between_launches(module):
+    source = r"""extern "C" __global__ void spoil(float* x) { x[threadIdx.x] = 0; }"""
+    x = FLOATS.copy()
+    run = module(source)["spoil"].launch
+    run(1, 32, (x,))
+    x.flags.writeable = False
+    assert isinstance(diagnosis(module, source, "spoil", 1, 32, (x,)), ReadOnly)
+    x.flags.writeable = True
+    run(1, 32, (x,))
+
+
 def test_tail_that_nobody_wrote(module):
     source = r"""
     extern "C" __global__ void first(float* t, int n) { int i = threadIdx.x; if (i < n / 4 * 4) t[i] = i; }
