@@ -63,8 +63,7 @@ class Decoding:
 
     def step(self, call, reads, writes, kind, lanes=False):
         """A Step whose first operands are written, as the types in `writes`, and whose others are read."""
-        flat = [item for operand in self.operands
-                for item in parts_of(operand)]
+        flat = [item for operand in self.operands for item in parts_of(operand)]
         targets, sources = flat[: len(writes)], flat[len(writes):]
         if len(sources) < len(reads):
             raise self.unknown(f"with {len(reads)} sources")
