@@ -239,7 +239,7 @@ class At:
         elements = T.reshape(elements, shape=(elements.size,))
         y, given = T.reshape(self.x, shape=(self.x.size,)), [T.reshape(v, shape=(v.size,)) for v in given]
         if is_array(elements._data):
-            steps = map(Tensor, turns(module_of(elements._data), elements._data))
+            steps: Iterator[Tensor] = map(Tensor, turns(module_of(elements._data), elements._data))
         else:                                              # inside vmap each of many names others twice: one after another
             steps = (here(numpy.array([k])) for k in range(elements.size))
         for turn in steps:
