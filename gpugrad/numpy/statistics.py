@@ -10,6 +10,7 @@ import numpy
 from gpugrad.arrays import new_array, short
 from gpugrad.arrays.levelled import ARRAY
 from gpugrad.errors import ArgumentError, ShapeError
+from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_inexact, as_tensor, device_beside, normalize_axis, to_dtype, write_out
@@ -39,7 +40,8 @@ def quantile(a: Any, q: Any, axis: Axis = None, out: Tensor | None = None, overw
 
     method   how to choose between two elements, by NumPy's thirteen names; those that choose one keep integers what they are
 
-    Differentiable in a. A NaN in a slice makes its quantiles NaN.
+    Differentiable in a, and in q where a method goes from one element to the next; such a q is not looked at on a GPU, where
+    that would wait: outside 0 to 1 it gives the outermost element. A NaN in a slice makes its quantiles NaN.
     """
     return write_out("quantile", out, quantiles("quantile", a, q, axis, method, keepdims, skip_nan=False))
 
@@ -107,8 +109,11 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
         x = as_inexact(x)
     if x.dtype.kind == "c" and "median" not in op:
         raise ArgumentError(f"{op}: expected real elements, got {x.dtype}. Take the real part or abs.")
-    fractions = numpy.asarray(q, dtype=float) / (100 if "percent" in op else 1)
-    if not ((fractions >= 0) & (fractions <= 1)).all():
+    moving = isinstance(q, Layered) or (isinstance(q, Tensor) and q.requires_grad)
+    fractions: Any = to_dtype(op, q.to(x.device), numpy.dtype(float)) if moving else numpy.asarray(q, dtype=float)
+    fractions = fractions / (100 if "percent" in op else 1)
+    known = fractions._data if moving else fractions
+    if type(known) is numpy.ndarray and not ((known >= 0) & (known <= 1)).all():
         raise ArgumentError(f"{op}: expected q from 0 to {100 if 'percent' in op else 1}, got {short(q)}. Check its scale.")
     axes = normalize_axis(op, axis, x.ndim)
     rest = tuple([i for i in range(x.ndim) if i not in axes])
@@ -124,14 +129,14 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
     return T.reshape(T.swapaxes(y, axis1=0, axis2=1), shape=fractions.shape + kept)
 
 
-def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool) -> Tensor:
+def in_rows(rows: Tensor, fractions: Any, method: str, skip_nan: bool) -> Tensor:
     """The quantiles of each sorted row, as columns."""
     def here(values: Any) -> Tensor:
         return Tensor(new_array(values, device=device_beside(rows)))
     count, n = rows.shape
     numbers = T.equal(rows, rows)
     present = T.sum(numbers, axis=(1,), keepdims=True) if skip_nan else here(numpy.full((1, 1), n))
-    place, weight = METHODS[method](present, here(fractions))
+    place, weight = METHODS[method](present, fractions if isinstance(fractions, Tensor) else here(fractions))
     last = T.maximum(present - 1, 0)
     number = here(numpy.arange(count)[:, None])
 
@@ -144,7 +149,8 @@ def in_rows(rows: Tensor, fractions: numpy.ndarray, method: str, skip_nan: bool)
         before = T.floor(place)
         low, high = element(before), element(before + 1)
         weight = to_dtype("quantile", place - before if weight is None else weight, rows.dtype)
-        stays = T.logical_or(T.equal(weight, 0), T.logical_and(T.isinf(low), T.not_equal(low, -high)))    # inf - inf is no number
+        stays = T.logical_and(T.equal(weight, 0), T.isinf(high))                                          # inf * 0 is no number
+        stays = T.logical_or(stays, T.logical_and(T.isinf(low), T.not_equal(low, -high)))                 # nor is inf - inf
         y = low + (T.where(stays, 0, high) - T.where(stays, 0, low)) * weight
         y = T.where(T.equal(weight, 1), high, y)
     if skip_nan or rows.dtype.kind not in "fc":

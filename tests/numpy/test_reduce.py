@@ -425,3 +425,18 @@ BAD = [
 def test_bad_argument_is_an_error_that_says_what_was_expected(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_quantile_moves_with_q_by_the_gap_between_its_neighbours():
+    a = xp.asarray([1.0, 3.0, 7.0, 20.0])
+    assert float(gg.grad(lambda q: gnp.quantile(a, q))(0.3)) == pytest.approx(6)
+    assert float(gg.grad(lambda q: gnp.percentile(a, q))(30.0)) == pytest.approx(0.06)
+    assert float(gg.grad(lambda q: gnp.quantile(a, q, method="lower"))(0.3)) == 0
+    gg.check_grads(lambda q: gnp.quantile(a, q), (np.array([0.1, 0.6]),), order=2)
+    assert_close(gnp.quantile(xp.asarray([1.0, 2.0, np.inf]), 0.5).data, 2.0)
+
+
+@on_cpu
+def test_a_moving_q_is_looked_at():
+    with pytest.raises(ArgumentError, match="quantile: expected q from 0 to 1"):
+        gg.grad(lambda q: gnp.quantile(np.arange(4.0), q))(1.3)
