@@ -312,3 +312,18 @@ def test_a_gradient_on_another_device_than_its_parameter_is_refused_before_anyth
     assert equal(first, before)
     with pytest.raises(DeviceError, match=f"clip_grad_norm: .* some on {here} and on {there}"):
         clip_grad_norm([first, second], 1.0)
+
+
+@pytest.mark.parametrize("options", [{"lr": "a"}, {"lr": None}, {"lr": [1]}, {"betas": None}, {"betas": 0.9}, {"eps": "a"},
+                                     {"weight_decay": None}])
+def test_options_that_are_no_numbers_are_refused(options):
+    with pytest.raises(ArgumentError, match="Adam: expected a number for each option"):
+        Adam([gg.tensor(xp.ones(2), requires_grad=True)], **options)
+
+
+def test_a_saved_group_without_an_option_is_refused():
+    optimiser = Adam([gg.tensor(xp.ones(2), requires_grad=True)])
+    saved = optimiser.state_dict()
+    del saved["groups"][0]["lr"]
+    with pytest.raises(ArgumentError, match="KeyError"):
+        optimiser.load_state_dict(saved)

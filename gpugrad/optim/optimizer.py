@@ -42,7 +42,7 @@ class Optimizer:
         self._arenas: dict[tuple, tuple[list[Slot], Arena]] = {}
         self._bundles: dict[int, tuple[list[int], list[Bundle]]] = {}
         for tree, options in groups_of(params):
-            self.check({**defaults, **options})
+            self.checked({**defaults, **options})
             tensors = [parameter(self.op, leaf) for leaf in flatten(tree)[0]]
             for tensor in tensors:
                 if tensor in self._slots:
@@ -188,6 +188,14 @@ class Optimizer:
         """One step of one parameter, in place; w and g are real views."""
         raise NotImplementedError
 
+    def checked(self, options: dict[str, Any]) -> None:
+        """`check`, also of what is no number or not there."""
+        try:
+            self.check(options)
+        except (TypeError, KeyError) as error:
+            raise ArgumentError(f"{self.op}: expected a number for each option, got {short(options)} ({error!r}). "
+                                "Correct the group.") from error
+
     def check(self, options: dict[str, Any]) -> None:
         """Raise ArgumentError for an option out of range."""
         unknown = set(options) - self.options - {"maximize"}
@@ -229,7 +237,7 @@ class Optimizer:
             raise ArgumentError(f"{self.op}: expected the state of groups of {mine} parameters, got {sizes}. "
                                 "Load it into an optimiser of the same parameters.")
         for chosen in options:
-            self.check(chosen)
+            self.checked(chosen)
         loaded = [{name: state_array(self.op, name, value, slot.tensor) for name, value in entry.items() if name != "step"}
                   for slot, entry in zip(self._slots.values(), state, strict=True)]
         for group, chosen in zip(self.groups, options, strict=True):
