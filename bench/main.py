@@ -114,8 +114,7 @@ def bench(
             f"bench: expected libraries among {', '.join(ADAPTERS)}, got {', '.join(unknown)}. Correct --against."
         )
     chosen = select(cases or (QUICK if quick else ()))
-    if device == "auto":
-        device = default_device()
+    device = named(device)
     names = [name for name in ADAPTERS if name in ALWAYS or name in against]
     if device != "cpu":
         names = [name for name in names if not name.startswith("numpy")]
@@ -150,11 +149,11 @@ def versions(peers: Sequence[Peer]) -> dict[str, str]:
     return {peer.library: peer.version for peer in peers}
 
 
-def default_device() -> str:
-    """The name of gpugrad's own default device."""
+def named(device: str) -> str:
+    """A device of gpugrad's that is there, its own default for "auto"; DeviceError for any other."""
     import gpugrad
 
-    return str(gpugrad.default_device())
+    return str(gpugrad.default_device() if device == "auto" else gpugrad.device(device))
 
 
 def describe(device: str) -> str:

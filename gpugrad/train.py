@@ -202,6 +202,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the parsed options say."""
+    if args.json and args.json != "-":
+        open(args.json, "a", encoding="utf-8").close()     # a path that can't be written shows now, not after the last epoch
     found = train_digits(args.device, args.epochs, args.optimizer, args.lr, args.batch, args.seed, args.save, args.load)
     line = json.dumps({"task": args.task, **asdict(found)})
     if args.json and args.json != "-":

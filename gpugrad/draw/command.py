@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -49,6 +50,11 @@ def result_of(name: str) -> Any:
     if not callable(function):
         raise ArgumentError(f"draw: expected a function {attribute!r} in {module}, got "
                             f"{short(function)}. Check the name.")
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:               # ValueError: a builtin that does not say what it takes
+        raise ArgumentError(f"draw: expected a function without arguments, got {name} ({error}). Wrap it in one that calls it, "
+                            "such as lambda: f(gg.tensor(1.0, requires_grad=True)).") from error
     y = function()
     if not isinstance(y, Tensor) and not hasattr(y, "kernels"):
         raise ArgumentError(f"draw: expected {name} to return a Tensor or a program, got {short(y)}. Return what is to be drawn.")
