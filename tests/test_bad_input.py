@@ -234,3 +234,19 @@ def test_an_interrupted_save_leaves_the_old_file_whole(tmp_path, monkeypatch, su
         gg.save(path, {"w": gg.tensor([9.0, 9.0])})
     np.testing.assert_array_equal(gg.load(path)["w"].data, [1, 2])
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_float_is_no_index_as_for_arrays():
+    with pytest.raises(TypeError, match="integer"):
+        [1, 2][gg.asarray(1.0)]
+
+
+def test_a_number_format_wants_one_element():
+    assert f"{gg.asarray(1.5):.2f}" == "1.50"
+    with pytest.raises(gg.ShapeError, match=r"format: expected one element for '.2f', got shape \(2,\)"):
+        f"{gg.asarray([1.0, 2.0]):.2f}"
+
+
+def test_functions_survive_a_pickle():
+    for f in (gg.sin, gg.add, gg.sum, gg.nn.relu):
+        assert pickle.loads(pickle.dumps(f)) is f

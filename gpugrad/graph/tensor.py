@@ -8,6 +8,7 @@ The operators and NumPy's methods are added by `gpugrad.methods`; this file know
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index as as_index
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -185,7 +186,7 @@ class Tensor(Declared):
         return complex(number(self, "complex"))
 
     def __index__(self) -> int:
-        return number(self, "index").__index__()
+        return as_index(number(self, "index"))
 
     def __bool__(self) -> bool:
         if self.size != 1:
@@ -234,7 +235,13 @@ class Tensor(Declared):
         return f"tensor({body})"
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(repr(self), spec)
+        if spec and self.size == 1:
+            return format(self.item(), spec)
+        try:
+            return format(repr(self), spec)
+        except ValueError as error:
+            raise ShapeError(f"format: expected one element for {spec!r}, got shape {self.shape}. "
+                             "Format each of .tolist().") from error
 
     def __reduce__(self):
         raise ConversionError("pickle: expected data, got a Tensor, which has a graph. Use gpugrad.save and gpugrad.load.")

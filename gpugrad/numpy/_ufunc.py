@@ -50,6 +50,7 @@ def binary(name: str, doc: str, op: Callable | None = None) -> Callable:
 
 def named(function: Any, name: str, doc: str, operation: Callable) -> Callable:
     function.__name__ = function.__qualname__ = name
+    function.__module__ = "gpugrad.numpy"                  # where pickle finds it
     function.operation = operation
     function.__doc__ = f"{doc}\n{ARGUMENTS}"
     return function
