@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from gpugrad.arrays import cuda_usable
-from gpugrad.kernels.matmul import matmul_precision, relu_epilogue
+from gpugrad.kernels.matmul import gelu_epilogue, matmul_precision, relu_epilogue
 
-__all__ = ["device_count", "is_available", "matmul_precision", "relu_epilogue"]
+__all__ = ["device_count", "gelu_epilogue", "is_available", "matmul_precision", "relu_epilogue"]
 
 
 def is_available() -> bool:

@@ -39,6 +39,7 @@ PRECISIONS = {"float32": None, "tf32": "tf32", "bf16": "bf16"}
 
 _precision: ContextVar[str | None] = ContextVar("gpugrad_matmul_precision", default=None)
 _relu: ContextVar[bool] = ContextVar("gpugrad_relu_epilogue", default=False)
+_gelu: ContextVar[bool] = ContextVar("gpugrad_gelu_epilogue", default=False)
 _small: dict[tuple, Small | None] = {}
 
 
@@ -59,11 +60,8 @@ def matmul_precision(name: str) -> Iterator[None]:
     """
     if name not in PRECISIONS:
         raise ArgumentError(f"matmul_precision: expected {', '.join(map(repr, PRECISIONS))}, got {name!r}. Choose one.")
-    token = _precision.set(PRECISIONS[name])
-    try:
+    with holding((_precision, PRECISIONS[name])):
         yield
-    finally:
-        _precision.reset(token)
 
 
 @contextmanager
@@ -72,11 +70,30 @@ def relu_epilogue(allowed: bool = True) -> Iterator[None]:
 
     That saves a launch forward and one back; by default it is off, since there a NaN becomes 0, where numpy.maximum keeps it.
     """
-    token = _relu.set(bool(allowed))
+    with holding((_relu, bool(allowed))):
+        yield
+
+
+@contextmanager
+def gelu_epilogue(allowed: bool = True) -> Iterator[None]:
+    """Whether cuBLASLt may apply `gelu(linear(x, w, b), approximate="tanh")` in the product itself, inside the `with`.
+
+    That saves compiled programs a launch and a pass over the layer; by default it is off, since NVIDIA states no bound for the
+    error of that tanh, where our own kernel's is tested. Rows of no multiple of 8 elements keep their own launch.
+    """
+    with holding((_gelu, bool(allowed))):
+        yield
+
+
+@contextmanager
+def holding(*values: tuple[ContextVar, Any]) -> Iterator[None]:
+    """Context variables at these values, inside the `with`."""
+    tokens = [(variable, variable.set(value)) for variable, value in values]
     try:
         yield
     finally:
-        _relu.reset(token)
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 def relu_in_epilogue() -> bool:
@@ -85,18 +102,14 @@ def relu_in_epilogue() -> bool:
 
 def modes() -> tuple:
     """What the context says of products: launches that are recorded now repeat it."""
-    return _precision.get(), _relu.get()
+    return _precision.get(), _relu.get(), _gelu.get()
 
 
 @contextmanager
-def in_modes(precision: str | None, relu: bool) -> Iterator[None]:
+def in_modes(precision: str | None, relu: bool, gelu: bool) -> Iterator[None]:
     """The modes of another time, inside the `with`."""
-    tokens = _precision.set(precision), _relu.set(relu)
-    try:
+    with holding((_precision, precision), (_relu, relu), (_gelu, gelu)):
         yield
-    finally:
-        _precision.reset(tokens[0])
-        _relu.reset(tokens[1])
 
 
 def matmul(xp: Any) -> Callable:

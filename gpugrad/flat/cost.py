@@ -125,7 +125,7 @@ def cost(name: str, backend: str, graph: Graph, laid_out: Graph, steps: Sequence
     from gpugrad.flat.cuda_fuse import fuse
     from gpugrad.flat.emit_cuda import for_launches
     from gpugrad.flat.tiles import grouped
-    on_gpu = steps if backend == "cuda" else fuse(for_launches(graph, False))
+    on_gpu = steps if backend == "cuda" else fuse(for_launches(graph, False, False))
     on_cpu = grouped(graph) if backend == "cuda" else steps
     total, in_place = sum(map(flops, graph.ops)), set(in_place)
     moved = sum(x.nbytes for x in {*graph.inputs, *graph.outputs})

@@ -1,9 +1,10 @@
-"""Linear layers with a ReLU in a program on a GPU: the gate's pullback finds the bias gradient, or is the product's own.
+"""Linear layers with a ReLU or GELU in a program on a GPU: a pullback finds the bias gradient, or is the product's own.
 
     relu_pull(g, y), its sum over the rows             one launch of relu.cu, from a mask of one bit an element; the sum is left
                                                        to the product that gives the weight's gradient, which sums as it reads
     max(linear(x, w, b), 0)                            inside gg.cuda.relu_epilogue one product, which keeps cuBLASLt's mask;
     relu_pull(g w, y), its sum over the rows           and this is one product as well
+    gelu_tanh(linear(x, w, b))                         inside gg.cuda.gelu_epilogue one product, which keeps GELU's argument
 """
 from __future__ import annotations
 
@@ -15,18 +16,49 @@ from gpugrad.arrays import module_of
 from gpugrad.flat.cuda_gemm import FLOATS, Matcher, is_product
 from gpugrad.flat.elements import ours
 from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.kernels import linear_relu, matmul, relu
+from gpugrad.kernels import cublaslt, gelu, linear_relu, matmul, relu
 
 
-def with_gates(graph: Graph, epilogue: bool) -> Graph:
-    """The program with what the module's text says. epilogue: whether the function's context allowed the ReLU in products."""
-    if epilogue:
+def with_gates(graph: Graph, relus: bool, gelus: bool) -> Graph:
+    """The program with what the module's text says. relus, gelus: whether the function's context allowed them in products."""
+    if relus:
         graph = rectified(graph)
+    if gelus:
+        graph = smoothed(graph)
     found = Matcher(graph)
     for op in graph.ops:
         if op.name == "relu_pull" and ours(op) and op.outputs[0].dtype.char in FLOATS and op.outputs[0].ndim == 2:
-            pulled(found, op, epilogue)
+            pulled(found, op, relus)
     return found.done()
+
+
+def smoothed(graph: Graph) -> Graph:
+    """gelu_tanh(linear) as linear_gelu."""
+    found = Matcher(graph)
+    for op in graph.ops:
+        y = op.outputs[0] if op.name == "gelu_tanh" and ours(op) else None
+        linear = found.made_by(op.args[0], "linear") if y is not None and y.size else None
+        if (y is None or linear is None or len(linear.args) != 3 or linear.args[2] is None or y.dtype.char not in FLOATS
+                or any(v.dtype != y.dtype for v in linear.values)):
+            continue
+        found.gone.add(op)
+        found.fresh(linear, "linear_gelu", list(linear.args), lambda xp: linear_gelu, linear.outputs[0], y)
+    return found.done()
+
+
+def linear_gelu(x: Any, w: Any, b: Any) -> tuple[Any, Any]:
+    """(h, GELU of h), h = x wᵀ + b."""
+    xp, rows = module_of(x), x.reshape(-1, x.shape[-1])
+    h, y = (xp.empty((len(rows), len(w)), x.dtype) for _ in range(2))
+    try:
+        if not b.flags.c_contiguous or cublaslt.aux_shape("gelu_aux_bias", *h.shape) != h.shape:
+            raise cublaslt.LtUnsupportedError("rows of GELU's argument would be padded, or the bias copied")
+        cublaslt.matmul(rows, w.T, y, epilogue="gelu_aux_bias", vector=b, aux=h, compute=matmul.precision(x))
+    except cublaslt.LtUnsupportedError:
+        h = matmul.linear(rows, w, b)
+        y = gelu.gelu_tanh(xp)(h)
+    shape = (*x.shape[:-1], len(w))
+    return h.reshape(shape), y.reshape(shape)
 
 
 def rectified(graph: Graph) -> Graph:

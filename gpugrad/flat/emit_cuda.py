@@ -65,9 +65,10 @@ class Context(NamedTuple):
 def emit(graph: Graph, homes: dict[int, Value], trace: Any, reuse: bool) -> Launches:
     """The program as launches on the trace's device. homes: which input the output of an index is written back to."""
     device, xp, primitives = trace.device, trace.device.xp, trace.primitives
-    precisions = {precision for precision, _ in trace.modes}
-    inside = precisions.pop() if len(precisions) == 1 else None, any(relu for _, relu in trace.modes)
-    graph = for_launches(graph, inside[1])
+    precisions = {precision for precision, *_ in trace.modes}
+    relus, gelus = any(relu for _, relu, _ in trace.modes), any(gelu for *_, gelu in trace.modes)
+    inside = precisions.pop() if len(precisions) == 1 else None, relus, gelus
+    graph = for_launches(graph, relus, gelus)
     parts = fuse(graph)
     values = [*graph.inputs, *graph.constants, *dict.fromkeys(y for part in parts for op in operations(part) for y in op.outputs)]
     context = Context(xp, primitives, {v: i for i, v in enumerate(values)}, [])
@@ -83,9 +84,9 @@ def emit(graph: Graph, homes: dict[int, Value], trace: Any, reuse: bool) -> Laun
     return Launches(replay, parts, {}, replay, lambda _: matmul.modes() == modes)
 
 
-def for_launches(graph: Graph, epilogue: bool) -> Graph:
-    """The program in the operations that a device has kernels for; see `with_gates` for epilogue."""
-    return with_moves(with_products(with_gates(graph, epilogue)))
+def for_launches(graph: Graph, relus: bool, gelus: bool) -> Graph:
+    """The program in the operations that a device has kernels for; see `with_gates` for the flags."""
+    return with_moves(with_products(with_gates(graph, relus, gelus)))
 
 
 def stored(parts: list[Group | Op], outputs: list[Value]) -> set[Value]:

@@ -300,6 +300,32 @@ def test_a_transformer_block_with_attention_by_hand(kind, most_work, launches, c
     assert sum(x.startswith("join") for x in found) == (copies > 0)
 
 
+@pytest.mark.parametrize(("kind", "launches"), [(Block, 20), (ByHand, 26)])
+def test_a_gelu_in_the_product_saves_a_launch(kind, launches):
+    step, eager = (kind(2, 8, 16, 2).build(gg, "sim").step for _ in range(2))
+    compiled = gg.compile(step, reuse_outputs=True)
+    with gg.cuda.gelu_epilogue():
+        for _ in range(2):
+            output, log = replayed(compiled)
+            agree(host(output), host(eager()), rtol=1e-4, atol=2e-5)
+        assert [x.kind for x in log.launches] == ["graph"] and not log.mallocs
+        assert len(names(log)) <= launches and not any(x.startswith("gelu") for x in names(log)), names(log)
+
+
+@pytest.mark.parametrize("outputs", [16, 12])                       # 12: no rows of a multiple of 8
+def test_gradients_behind_a_gelu_in_the_product(outputs):
+    arrays = draw(2, 3, 9), draw(outputs, 9), draw(outputs)
+    f = gg.value_and_grad(lambda x, w, b: gg.sum(gg.sin(gg.gelu(gg.linear(x, w, b), approximate="tanh"))), argnums=(0, 1, 2))
+    compiled, xs = gg.compile(f), on_sim(*arrays)
+    with gg.cuda.gelu_epilogue():
+        for _ in range(3):
+            found, log = replayed(compiled, *xs)
+            agree(host(found), host(f(*xs)), rtol=1e-4, atol=1e-5)
+        assert any(n.startswith("gelu") for n in names(log)) == (outputs == 12), names(log)
+    compiled(*xs)
+    assert compiled.programs == 2                            # what the context allows is part of a program
+
+
 def test_gradients_of_attention_by_hand():
     ours, eager = ByHand(2, 5, 12, 3).build(gg, "sim"), ByHand(2, 5, 12, 3).build(gg, "cpu")
     compiled = gg.compile(ours.backward)
