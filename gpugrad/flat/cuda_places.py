@@ -96,7 +96,7 @@ def places(graph: Graph) -> dict[Value, Place]:
         elif multiplies(op) and op.outputs[0] not in found:
             y = op.outputs[0]
             order = order_read(y, uses, outputs)
-            if order != tuple(range(y.ndim)) and any(reader.name == "reshape" for reader in uses[uses[y][0].outputs[0]]):
+            if order != tuple(range(y.ndim)) and any(reader.name == "reshape" for reader in uses.get(uses[y][0].outputs[0], ())):
                 found[y] = Place(tuple([y.shape[a] for a in order]), (turned(numpy.argsort(order)),))
     return found
 
