@@ -57,3 +57,43 @@ def test_layers_of_two_dtypes_have_the_dtypes_of_the_cpu(names, layer):
 def test_complex_numbers_have_truth_values_on_a_device(f):
     z, w = gg.tensor([0, 1j, 2, 0]), gg.tensor([True, True, False, False])
     assert f(z.to("sim"), w.to("sim")).tolist() == f(z, w).tolist()
+
+
+def test_a_compiled_program_may_end_in_a_transposed_product(sim):
+    a, b = np.random.default_rng(0).normal(size=(2, 2, 3, 4, 4))
+    f = lambda a, b: gg.transpose(a @ b, (0, 2, 1, 3))
+    np.testing.assert_allclose(gg.compile(f)(sim.asarray(a), sim.asarray(b)).cpu().numpy(), f(a, b).numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (1, 3), ()])
+def test_assigning_at_index_arrays_waits_for_no_device(sim, shape):
+    """Of several values for one element the last stays, as on the CPU, gradients included."""
+    def assigned(x, v, i):
+        y = x * 1
+        y[:, None, i] = v
+        return gg.sum(gg.sin(y))
+    x, v, i = np.random.default_rng(0).normal(size=(4, 5)), np.random.default_rng(1).normal(size=shape), np.array([2, -3, 0])
+    if len(shape) == 2:
+        v = v[:, None]
+    f = gg.value_and_grad(assigned, argnums=(0, 1))
+    inputs = [sim.asarray(a) for a in (x, v, i)]
+    f(*inputs)                                                    # the constants that are made once
+    with sim.recording() as log:
+        found = f(*inputs)
+    assert (log.waits, log.to_host, log.to_device) == (0, 0, 0)
+    for a, b in zip([found[0], *found[1]], [f(x, v, i)[0], *f(x, v, i)[1]], strict=True):
+        np.testing.assert_allclose(sim.asnumpy(gg.asarray(a).data), gg.asarray(b).data, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "i8", "u8"])
+def test_whole_numbers_of_any_width_are_added_at_places(dtype):
+    x, places = gg.tensor(-np.ones((3, 2)).astype(dtype) if dtype[0] == "i" else np.ones((3, 2), dtype)), gg.tensor([0, 0, 1])
+    found = gg.index_add(x.to("sim"), places.to("sim"), x.to("sim"))
+    assert found.dtype == dtype and found.tolist() == gg.index_add(x, places, x).tolist()
+
+
+def test_a_layer_of_an_empty_batch_copies_nothing_to_the_device(sim):
+    x, w = sim.ones((0, 2), "f"), sim.ones((3, 2), "f")
+    with sim.recording() as log:
+        y = gg.nn.linear(x, w, activation="relu")
+    assert y.shape == (0, 3) and (log.waits, log.to_device) == (0, 0)

@@ -127,10 +127,9 @@ def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
     from gpugrad.kernels import scatter  # kernels stand a floor higher
     if g.dtype.char in scatter.KINDS:
         return scatter.add_rows(xp, g, rows, n)
-    import cupyx
-    y = xp.zeros((n, g.shape[1]), g.dtype)
-    cupyx.scatter_add(y, rows, g)                           # whole numbers: the order of their sum moves no bit
-    return y
+    y = xp.zeros((n, g.shape[1]), "uint64")                 # of whole numbers: the order of their sum moves no bit, their sign
+    extras_of(xp).scatter_add(y, rows, g.astype("int64", copy=False).view(y.dtype))        # is one, and CuPy adds at places in uint64
+    return y.view("int64").astype(g.dtype, copy=False)
 
 
 def add_elements(g: Any, rows: Any, n: int) -> Any:
@@ -157,30 +156,45 @@ def scatter_set(xp: Any) -> Callable:
         y[filled(index, arrays)] = v
         return y
 
-    def run_in_order(x, v, *arrays, index):          # CuPy writes in any order: only the winners may
-        y = x.copy()
-        places = xp.arange(x.size).reshape(x.shape)[filled(index, arrays)]
-        won = xp.broadcast_to(last_writes(xp)(*arrays, index=index, shape=x.shape), places.shape)
-        y.reshape(-1)[places[won]] = xp.broadcast_to(xp.asarray(v, dtype=x.dtype), places.shape)[won]
-        return y
+    def run_in_order(x, v, *arrays, index):          # CuPy writes in any order: all that write to an element bring the last value
+        if getattr(v, "size", 1) == 1 or not x.size:
+            return run(x, v, *arrays, index=index)
+        _, last = last_turns(xp, arrays, index, x.shape)
+        before, rest = layout(index)[1], around(index, x.shape)
+        shape = rest[:before] + last.shape + rest[before:]
+        v = xp.broadcast_to(v, shape).reshape(math.prod(rest[:before]), last.size, math.prod(rest[before:]))
+        return run(x, v.take(last.reshape(-1).astype("int64"), axis=1).reshape(shape), *arrays, index=index)
     return run if xp is numpy else run_in_order
+
+
+def around(index: tuple, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The lengths of the axes of x[index] that are not those of its index arrays."""
+    lengths = iter(shape)
+    taken = [None if item is None else (next(lengths), item) for item in index]
+    return tuple([1 if t is None else len(range(*t[1].indices(t[0]))) for t in taken if t is None or isinstance(t[1], slice)])
 
 
 def last_writes(xp: Any) -> Callable:
     """Which of the values assigned at index arrays stay: a mask that broadcasts against x[index]."""
     def run(*arrays, index, shape):
-        items = [item for item in filled(index, arrays) if item is not None]
-        lengths = [n for n, item in zip(shape, items, strict=True) if not isinstance(item, slice)]
-        rows = row_numbers(xp, [item for item in items if not isinstance(item, slice)], lengths)
-        turns = xp.arange(1, rows.size + 1, dtype=numpy.uint64).reshape(rows.shape)      # a type of CUDA's atomicMax
-        last = xp.zeros(math.prod(lengths), dtype=turns.dtype)
-        if xp is numpy:
-            last[rows] = turns
-        else:
-            extras_of(xp).scatter_max(last, rows, turns)
-        won = last[rows] == turns
+        turns, last = last_turns(xp, arrays, index, shape)
+        won = last == turns
         return won.reshape(won.shape + (1,) * layout(index)[2])
     return run
+
+
+def last_turns(xp: Any, arrays: tuple, index: tuple, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """For each place that index arrays name, (its turn to be written, the last turn of those that name the same element)."""
+    items = [item for item in filled(index, arrays) if item is not None]
+    lengths = [n for n, item in zip(shape, items, strict=True) if not isinstance(item, slice)]
+    rows = row_numbers(xp, [item for item in items if not isinstance(item, slice)], lengths)
+    turns = xp.arange(rows.size, dtype=numpy.uint64).reshape(rows.shape)                 # a type of CUDA's atomicMax
+    last = xp.zeros(math.prod(lengths), dtype=turns.dtype)
+    if xp is numpy:
+        last[rows] = turns
+    else:
+        extras_of(xp).scatter_max(last, rows, turns)
+    return turns, last[rows]
 
 
 def argsort(xp: Any) -> Callable:

@@ -5,8 +5,8 @@ import numpy as _np
 from .cupy.array import ndarray, operand
 from .cupy.blocks import submit as _submit
 
-_ADDED = {"float16", "float32", "float64", "int32", "int64", "uint32", "uint64"}
-_ORDERED = {"float32", "float64", "int32", "int64", "uint32", "uint64"}
+_ADDED = {"float16", "float32", "float64", "int32", "uint32", "uint64"}
+_ORDERED = {"float32", "float64", "int32", "uint32", "uint64"}
 
 
 def scatter_add(a, slices, value):
