@@ -93,5 +93,5 @@ def bits(xp: Any, y: Any) -> Any:
     words = -(-columns // 32)
     opened = numpy.zeros((rows, 32 * words), bool) if xp is numpy else xp.zeros((rows, 32 * words), bool)
     opened[:, :columns] = y.reshape(rows, columns) > 0
-    weights = xp.asarray(1 << numpy.arange(32, dtype=numpy.uint64))
+    weights = 1 << xp.arange(32, dtype="uint64")
     return (opened.reshape(rows, words, 32) * weights).sum(axis=-1).astype("uint32")
