@@ -348,6 +348,7 @@ def heads_of(x, count):
 
 PLACES = {
     "rows": (lambda a, b: rows_of(heads_of(a, 3) @ b.mT), {"gemm"}, draw(2, 4, 18), B),
+    "turned, and no more": (lambda a, b: gg.transpose(heads_of(a, 3) @ b.mT, (0, 2, 1, 3)), None, draw(2, 4, 18), B),
     "rows read twice": (lambda a, b: (rows_of(p := heads_of(a, 3) @ b.mT), gg.sum(p)), None, draw(2, 4, 18), B),
     "columns": (lambda a, b: gg.reshape(gg.transpose(heads_of(a, 3) @ b.mT, (0, 3, 1, 2)), (2, 5, -1)), {"gemm"},
                 draw(2, 4, 18), B),
