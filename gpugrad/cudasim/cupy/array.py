@@ -312,9 +312,13 @@ def from_interface(x):
 
 def wrap(host, number=None):
     """A new array of this NumPy memory, which counts as what the allocator gave."""
+    number = current() if number is None else number
+    return array_of(*placed(host, number), number)
+
+
+def array_of(host, pointer, number, base=None):
     made = object.__new__(ndarray)
-    made._number, made.base = current() if number is None else number, None
-    made._host, made._memory = placed(host, made._number)
+    made._host, made._memory, made._number, made.base = host, pointer, number, base
     return made
 
 
@@ -341,18 +345,13 @@ def over(pointer, shape, dtype, strides=None, order="C"):
 def borrowed(x):
     """An array of the memory that another object says it has, and keeps."""
     host = from_interface(x)
-    made = object.__new__(ndarray)
-    made._host, made._number, made.base = host, current(), None
-    made._memory = MemoryPointer(UnownedMemory(memory.address(host) if host.size else 0, host.nbytes, x), 0)
-    return made
+    owner = UnownedMemory(memory.address(host) if host.size else 0, host.nbytes, x)
+    return array_of(host, MemoryPointer(owner, 0), current())
 
 
 def view(array, host):
     """A view of an array's memory, which it keeps alive."""
-    made = object.__new__(ndarray)
-    made._host, made._number, made.base = host, array._number, array if array.base is None else array.base
-    made._memory = array._memory
-    return made
+    return array_of(host, array._memory, array._number, array if array.base is None else array.base)
 
 
 def done(name, number, reads, compute, holds=None, kind="cupy"):
@@ -381,10 +380,7 @@ def finished(name, number, reads, hosts, compute, holds=None, kind="cupy"):
 def unwritten(like, number):
     """A new array of a NumPy array's shape and order whose elements count as never written."""
     host = memory.empty(like.shape, like.dtype) if like.flags.c_contiguous else np.empty_like(like)
-    made = object.__new__(ndarray)
-    made._number, made.base = number, None
-    made._host, made._memory = placed(host, number, written=False)
-    return made
+    return array_of(*placed(host, number, written=False), number)
 
 
 def _nothing():
