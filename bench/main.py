@@ -8,6 +8,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 import gpugrad.bench.cases  # noqa: F401  fills the registry
 from gpugrad.bench import report
@@ -16,7 +17,7 @@ from gpugrad.bench.peers import ADAPTERS, ALWAYS, MissingPeer, Peer, load
 from gpugrad.bench.result import Run, append
 from gpugrad.bench.roofline import cores_taken, cpu_name, roofline
 from gpugrad.bench.runner import measure
-from gpugrad.errors import ArgumentError, GpugradError
+from gpugrad.errors import ArgumentError, GpugradError, require
 
 QUICK = ("w1", "w2", "w4", "w7b", "w3")
 QUICK_SECONDS, SECONDS = 0.6, 3.0  # timed for each variant of a case, at most
@@ -64,6 +65,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.device.partition(":")[0] == "sim":
         return print_score(args.device, args.full, args.json)
+    require("bench", "--seconds", args.seconds, args.seconds is None or args.seconds > 0, "above 0")
+    require("bench", "--budget", args.budget, args.budget > 0, "above 0")
+    if args.plot:                                                        # before minutes of timing, not after them
+        known = args.plot.endswith((".png", ".svg", ".pdf"))
+        require("bench", "--plot", args.plot, known, "with a path that ends in .png, .svg or .pdf")
+        require("bench", "--plot", args.plot, find_spec("matplotlib") is not None, "with matplotlib (pip install gpugrad[plot])")
     against = [name for name in args.against.split(",") if name]
     found = (lambda one: append(one, args.json)) if args.json else None  # a run that is broken off has left what it found
     done = bench(args.cases, against, args.device, args.quick, args.seconds, args.budget, found)
