@@ -100,7 +100,8 @@ def test_draw_by_name(capsys, tmp_path, monkeypatch):
     ["train", "digits", "--load", "none.npz"], ["train", "digits", "--device", "tpu"], ["train", "digits", "--batch", "0"],
     ["bench", "no-such-case"], ["bench", "w01", "--device", "tpu"], ["bench", "w01", "--seconds", "-1"],
     ["bench", "w01", "--plot", "x.foo"], ["bench", "w01", "--budget", "nan"],
-    ["train", "digits", "--json", "no/such/folder/x.json"], ["draw", "math:sin"], ["train", "digits", "--epochs", "0", "--save", "no/such/folder/x.npz"],
+    ["train", "digits", "--json", "no/such/folder/x.json"], ["draw", "math:sin"],
+    ["train", "digits", "--epochs", "0", "--save", "no/such/folder/x.npz"],
 ])
 def test_an_error_is_one_line_and_exit_code_1(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
