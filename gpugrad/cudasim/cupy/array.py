@@ -42,6 +42,7 @@ class ndarray:
         else:
             self._host, self._memory = over(memptr, shape, dtype, strides, order), memptr
 
+    shape = property(lambda self: self._host.shape, lambda self, shape: setattr(self._host, "shape", shape))
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
     size = property(lambda self: self._host.size)
@@ -52,14 +53,6 @@ class ndarray:
     flags = property(Flags)
     T = property(lambda self: view(self, self._host.T))
     mT = property(lambda self: view(self, self._host.mT))
-
-    @property
-    def shape(self):
-        return self._host.shape
-
-    @shape.setter
-    def shape(self, shape):
-        self._host.shape = shape
 
     @property
     def data(self):
@@ -313,7 +306,8 @@ def from_interface(x):
 def wrap(host, number=None):
     """A new array of this NumPy memory, which counts as what the allocator gave."""
     number = current() if number is None else number
-    return array_of(*placed(host, number), number)
+    host, pointer = placed(host, number)
+    return array_of(host, pointer, number)
 
 
 def array_of(host, pointer, number, base=None):
@@ -380,7 +374,8 @@ def finished(name, number, reads, hosts, compute, holds=None, kind="cupy"):
 def unwritten(like, number):
     """A new array of a NumPy array's shape and order whose elements count as never written."""
     host = memory.empty(like.shape, like.dtype) if like.flags.c_contiguous else np.empty_like(like)
-    return array_of(*placed(host, number, written=False), number)
+    host, pointer = placed(host, number, written=False)
+    return array_of(host, pointer, number)
 
 
 def _nothing():
