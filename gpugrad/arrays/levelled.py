@@ -127,8 +127,9 @@ def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
     from gpugrad.kernels import scatter  # kernels stand a floor higher
     if g.dtype.char in scatter.KINDS:
         return scatter.add_rows(xp, g, rows, n)
-    y = xp.zeros((n, g.shape[1]), "uint64")                 # of whole numbers: the order of their sum moves no bit, their sign
-    extras_of(xp).scatter_add(y, rows, g.astype("int64", copy=False).view(y.dtype))        # is one, and CuPy adds at places in uint64
+    # Whole numbers: the order of their sum moves no bit, their sign is one, and CuPy adds at places in uint64.
+    y = xp.zeros((n, g.shape[1]), "uint64")
+    extras_of(xp).scatter_add(y, rows, g.astype("int64", copy=False).view(y.dtype))
     return y.view("int64").astype(g.dtype, copy=False)
 
 
