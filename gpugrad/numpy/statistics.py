@@ -113,7 +113,7 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
     fractions: Any = to_dtype(op, q.to(x.device), numpy.dtype(float)) if moving else numpy.asarray(q, dtype=float)
     fractions = fractions / (100 if "percent" in op else 1)
     known = fractions._data if moving else fractions
-    if type(known) is numpy.ndarray and not ((known >= 0) & (known <= 1)).all():
+    if isinstance(known, numpy.ndarray | numpy.generic) and not ((known >= 0) & (known <= 1)).all():
         raise ArgumentError(f"{op}: expected q from 0 to {100 if 'percent' in op else 1}, got {short(q)}. Check its scale.")
     axes = normalize_axis(op, axis, x.ndim)
     rest = tuple([i for i in range(x.ndim) if i not in axes])
