@@ -14,8 +14,8 @@ import numpy
 
 from gpugrad.flat.ir import Graph, Op, Value
 
-#: Elements of its widest array that a tile holds: shorter passes are spent on threads waiting for each other (half of it makes W9 and
-#: W10 a quarter slower on two cores), and longer tiles take memory for little: of twice as many W9 and W10 are a tenth faster.
+#: Elements of its widest array that a tile holds: shorter passes are spent on threads waiting for each other (with half of it W9
+#: and W10 are a quarter slower on two cores), and longer tiles take memory for little: with twice of it they are a tenth faster.
 TILE = 1 << 17
 #: Elements that the operations of a group read and make, below which threads cost what they save: of 4 operations on two busy
 #: cores, a tie at 2.8 million, 1.3 times faster at 5.5 million.

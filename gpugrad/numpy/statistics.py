@@ -112,8 +112,9 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
     moving = isinstance(q, Layered) or (isinstance(q, Tensor) and q.requires_grad)
     fractions: Any = to_dtype(op, q.to(x.device), numpy.dtype(float)) if moving else numpy.asarray(q, dtype=float)
     fractions = fractions / (100 if "percent" in op else 1)
-    known = fractions._data if moving else fractions
-    if isinstance(known, numpy.ndarray | numpy.generic) and not ((known >= 0) & (known <= 1)).all():
+    known: Any = fractions._data if moving else fractions
+    on_host: bool = isinstance(known, numpy.ndarray | numpy.generic)
+    if on_host and not ((known >= 0) & (known <= 1)).all():
         raise ArgumentError(f"{op}: expected q from 0 to {100 if 'percent' in op else 1}, got {short(q)}. Check its scale.")
     axes = normalize_axis(op, axis, x.ndim)
     rest = tuple([i for i in range(x.ndim) if i not in axes])
