@@ -436,6 +436,7 @@ def test_quantile_moves_with_q_by_the_gap_between_its_neighbours():
 
 
 @on_cpu
+@pytest.mark.eager("looks at values, which a program does not")
 def test_a_moving_q_is_looked_at():
     with pytest.raises(ArgumentError, match="quantile: expected q from 0 to 1"):
         gg.grad(lambda q: gnp.quantile(np.arange(4.0), q))(1.3)
