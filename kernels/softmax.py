@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from gpugrad.arrays import has_kernels
+from gpugrad.arrays.half import in_float32
 from gpugrad.kernels.geometry import LONG, pack_width, row_plan, taken
 from gpugrad.kernels.instances import INSTANCES
 from gpugrad.kernels.launch import launch
@@ -39,15 +40,6 @@ def launched(kernel: str, log: bool, passes: Callable) -> Callable:
             return y.transpose([order.index(a) for a in range(x.ndim)])
         return run
     return on
-
-
-def in_float32(run: Callable) -> Callable:
-    """run, which takes float16 as float32: a sum of 70000 ones is no float16."""
-    def wide(*arrays: Any, axis: tuple[int, ...]) -> Any:
-        if arrays[0].dtype.char != "e":
-            return run(*arrays, axis=axis)
-        return run(*[a.astype("f") for a in arrays], axis=axis).astype("e")
-    return wide
 
 
 def rows(xp: Any, kernel: str, log: bool, arrays: tuple, columns: int) -> Any:

@@ -1,4 +1,5 @@
 """Reductions: `axis` is a tuple of axes. Scans, of one axis each, are in scan.py."""
+from gpugrad.arrays.half import in_float32
 from gpugrad.graph.namespace import derived
 from gpugrad.graph.primitive import Primitive, constant, linear
 from gpugrad.kernels import reduce
@@ -170,9 +171,8 @@ Primitive("std", std_vjp, std_jvp, impl=std, keep="y x", batch=over_next_axes("s
 # log(sum(exp(x))) ------------------------------------------------------------------------------------------------------
 
 def logsumexp(xp):
+    @in_float32
     def run(x, axis, keepdims):
-        if x.dtype.char == "e":
-            return run(x.astype("f"), axis, keepdims).astype("e")
         top = x.real.max(axis=axis, keepdims=True)
         top = xp.where(xp.isfinite(top), top, 0)           # inf - inf is no number
         y = xp.log(xp.exp(x - top).sum(axis=axis, keepdims=True)) + top
