@@ -16,15 +16,13 @@ def one(xp: Any, dtype: Any) -> Any:
     """1 as a 0-d array of the module, on the current device. Nobody may write to it; the sweep writes only to its own."""
     key = dtype if xp is numpy else (xp, xp.cuda.runtime.getDevice(), dtype)
     found = _ONES.get(key)
-    if found is None and xp is numpy:
-        found = _ONES[key] = numpy.ones((), dtype)
-        _KNOWN.add(id(found))
-    elif found is None:
-        stream = xp.cuda.get_current_stream()
+    if found is None:
         found = xp.ones((), dtype=dtype)
-        if stream.is_capturing():                         # filled by each replay of that graph, and not before
-            return found
-        stream.synchronize()                              # once: other streams will read it
+        if xp is not numpy:
+            stream = xp.cuda.get_current_stream()
+            if stream.is_capturing():                     # filled by each replay of that graph, and not before
+                return found
+            stream.synchronize()                          # once: other streams will read it
         _ONES[key] = found
         _KNOWN.add(id(found))
     return found
