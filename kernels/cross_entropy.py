@@ -108,13 +108,11 @@ def mean_cross_entropy(xp):
 
 def class_target(xp):
     """The smoothed one-hot target of labels, shaped like p."""
-    return lambda p, labels, smoothing=0.0: target(xp, p, labels, smoothing)
-
-
-def target(xp: Any, p: Any, labels: Any, smoothing: float) -> Any:
-    t = xp.full(p.shape, smoothing / p.shape[-1], p.dtype)
-    t.reshape(-1)[label_places(xp, labels, p.shape[-1])] += 1 - smoothing
-    return t if xp is numpy else poisoned(xp, t, labels[..., None], p.shape[-1])
+    def run(p, labels, smoothing=0.0):
+        t = xp.full(p.shape, smoothing / p.shape[-1], p.dtype)
+        t.reshape(-1)[label_places(xp, labels, p.shape[-1])] += 1 - smoothing
+        return t if xp is numpy else poisoned(xp, t, labels[..., None], p.shape[-1])
+    return run
 
 
 def launched(xp: Any, x: Any, labels: Any, smoothing: float) -> tuple[Any, Any]:
