@@ -11,7 +11,7 @@ from gpugrad.errors import TraceError
 from gpugrad.flat.cuda_steps import step_together
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol
 from gpugrad.optim import SGD, Adam, Optimizer
-from gpugrad.optim.optimizer import Slot, descent
+from gpugrad.optim.optimizer import Slot, descent, rate
 
 
 def traced_step(optimiser: Optimizer) -> None:
@@ -85,7 +85,7 @@ def state(slot: Slot, name: str, w: Symbol) -> Symbol:
 def sgd(slot: Slot, w: Any, g: Any, group: dict, options: dict, _: bool) -> None:
     """See gpugrad/kernels/sgd.py for the formulas."""
     momentum, damping, decay = options["momentum"], options["dampening"], options["weight_decay"]
-    lr = number(w, lambda: descent(group)["lr"], group)
+    lr = number(w, lambda: rate(group), group)
     if decay:
         g = w * decay + g
     step = g
@@ -108,7 +108,7 @@ def adam(slot: Slot, w: Any, g: Any, group: dict, options: dict, decoupled: bool
     mean: Any = state(slot, "mean", w)
     square: Any = state(slot, "square", w)
     if decay and decoupled:
-        w.rebind(w * number(w, lambda: 1 - descent(group)["lr"] * decay, group))
+        w.rebind(w * number(w, lambda: 1 - rate(group) * decay, group))
     elif decay:
         g = w * decay + g
     mean.rebind(mean * beta1 + g * (1 - beta1))
@@ -118,4 +118,4 @@ def adam(slot: Slot, w: Any, g: Any, group: dict, options: dict, decoupled: bool
         root = state(slot, "top", w)
         root.rebind(SYMBOLIC.maximum(root, square))
     scaled = mean / (SYMBOLIC.sqrt(root) + number(w, lambda: eps * correction(), slot))
-    w.rebind(w - scaled * number(w, lambda: descent(group)["lr"] * correction() / (1 - beta1 ** slot.step), slot))
+    w.rebind(w - scaled * number(w, lambda: rate(group) * correction() / (1 - beta1 ** slot.step), slot))

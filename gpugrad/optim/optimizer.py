@@ -256,8 +256,13 @@ def descent(group: dict[str, Any]) -> dict[str, Any]:
     """The options of a group's step. With maximize=True it goes up: down with a negative rate, along g - weight_decay w."""
     options = {name: value for name, value in group.items() if name not in ("params", "maximize")}
     if group.get("maximize"):
-        options["lr"], options["weight_decay"] = -options["lr"], -options["weight_decay"]
+        options["lr"], options["weight_decay"] = rate(group), -options["weight_decay"]
     return options
+
+
+def rate(group: dict[str, Any]) -> float:
+    """The learning rate of a step down."""
+    return -group["lr"] if group.get("maximize") else group["lr"]
 
 
 def groups_of(params: Any) -> list[tuple[Any, dict]]:
