@@ -39,6 +39,13 @@ def test_what_cupy_refuses_is_a_type_error(x, call):
         call(x)
 
 
+def test_fill_takes_one_number_of_the_host(x):
+    x.fill(np.array(3.0))
+    assert (x.get() == 3).all()
+    with pytest.raises(ValueError, match="non-scalar"):
+        x.fill(np.ones(1))
+
+
 def test_reductions_are_arrays_without_axes(x):
     for y in (x.sum(), x.max(), cupy.mean(x), np.sum(x), x.argmax(), cupy.allclose(x, x), x[1, 2]):
         assert type(y) is cupy.ndarray and y.shape == ()

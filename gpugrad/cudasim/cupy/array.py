@@ -175,8 +175,11 @@ class ndarray:
         dtype = np.dtype(dtype)
         if not copy and dtype == self.dtype:
             return self
-        return done("cupy_astype", current(), [operand(self)],
-                    lambda: self._host.astype(dtype, order=order, casting=casting or "unsafe"))
+
+        def cast():
+            with np.errstate(all="ignore"):
+                return self._host.astype(dtype, order=order, casting=casting or "unsafe")
+        return done("cupy_astype", current(), [operand(self)], cast)
 
     def copy(self, order="C"):
         return done("cupy_copy", current(), [self._host], lambda: self._host.copy(order))
@@ -209,6 +212,10 @@ class ndarray:
         return view(self, made)
 
     def fill(self, value):
+        if isinstance(value, np.ndarray):
+            if value.ndim:
+                raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+            value = value[()]
         value = operand(value)
         submit("cupy_fill", current(), [], [operand(self)], lambda: self._host.fill(value))
 
