@@ -452,8 +452,7 @@ def test_draws_are_new_at_each_run():
 @pytest.mark.parametrize("make", [lambda w, **k: gg.optim.SGD(w, 0.1, momentum=0.9, weight_decay=0.1, **k),
                                   lambda w, **k: gg.optim.Adam(w, 0.1, **k), lambda w, **k: gg.optim.AdamW(w, 0.1, **k)])
 def test_a_step_of_several_dtypes_is_one_graph_in_either_direction(make, dtypes, maximize):
-    found = []
-    for device in ("cpu", "sim"):
+    def trained(device, compiled):
         weights = [gg.tensor(X[k].astype(dtype), device=device, requires_grad=True) for k, dtype in enumerate(dtypes)]
         optimiser = make(weights, maximize=maximize)
 
@@ -463,11 +462,15 @@ def test_a_step_of_several_dtypes_is_one_graph_in_either_direction(make, dtypes,
             loss.backward()
             optimiser.step()
             return loss
-        run = gg.compile(step) if device == "sim" else step
+        run = compiled(step)
         for rate in (0.5, 0.25, 2.0):
+            x = gg.tensor(np.float32(rate), device=device)
             with cupy.recording() as log:
-                run(gg.tensor(np.float32(rate), device=device))
-        assert device == "cpu" or (sum(x.kind == "graph" for x in log.launches), log.waits) == (1, 1)       # `rate` goes in
-        found.append([w.detach().cpu().numpy() for w in weights])
-    for x, y in zip(*found, strict=True):
+                run(x)
+        return [w.detach().cpu().numpy() for w in weights], log
+
+    wanted, _ = trained("cpu", lambda f: f)
+    found, log = trained("sim", gg.compile)
+    assert (sum(x.kind == "graph" for x in log.launches), log.waits) == (1, 0)
+    for x, y in zip(found, wanted, strict=True):
         np.testing.assert_allclose(x, y, rtol=5e-3 if x.dtype == "e" else 2e-5, atol=2e-3 if x.dtype == "e" else 1e-6)
