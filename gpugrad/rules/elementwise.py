@@ -90,7 +90,7 @@ elementwise("log1p", lambda m, y, x: m.reciprocal(1 + x))
 
 def surplus(m, a, b):
     """a - b, and 0 where both are the same infinity, for which inf - inf would warn."""
-    same = a == b
+    same = (a == b) & m.isinf(a if hasattr(a, "dtype") else b)
     return m.where(same, 0, m.where(same, 0, a) - b if hasattr(a, "dtype") else a - m.where(same, 0, b))
 
 

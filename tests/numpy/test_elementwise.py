@@ -295,6 +295,12 @@ def test_logaddexp_of_distant_and_infinite_terms():
     assert_equal(g, [0.5, 1, 0, 1])
 
 
+@pytest.mark.parametrize(("f", "curvature"), [(gg.logaddexp, 0.25), (gg.logaddexp2, math.log(2) / 4)])
+def test_logaddexp_is_curved_where_its_terms_are_equal(f, curvature):
+    for h in (lambda x: f(x, 0).sum(), lambda x: f(0, x).sum(), lambda x: f(2 * x, x).sum()):
+        assert_close(gg.hessian(h)(xp.zeros(1)), [[curvature]])
+
+
 # peers ----------------------------------------------------------------------------------------------------------------
 
 @on_cpu
