@@ -135,7 +135,7 @@ class Doors:
             now = DATA.__get__(tensor)
             if tensor._node is not None and type(tensor._node) is not Leaf:
                 raise TraceError(f"compile: expected Tensors from outside to stay leaves, got one of shape {tensor.shape} "
-                                 f"that became the result of {tensor._node.prim.name}. Change it under gg.no_grad().")
+                                 f"that became the result of {tensor._node.made_by}. Change it under gg.no_grad().")
             if now is not symbol:
                 self.trace.writes.append((now, rebinding(tensor, place), None))
             elif symbol.value not in inputs:

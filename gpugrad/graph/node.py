@@ -60,6 +60,12 @@ class Node:
         self.params = params
         self.seq = clock()
 
+    @property
+    def made_by(self) -> str:
+        """The name of the operation, for messages; an output of several has it from its parent."""
+        node = self.parents[0] if self.prim is None and self.parents else self
+        return node.prim.name if node.prim is not None else "an operation"
+
     def free(self) -> None:
         """Let go of the saved arrays."""
         self.xs = self.y = None

@@ -121,7 +121,7 @@ class Tensor(Declared):
             self._node = Leaf(self)
         elif not value and self._node is not None:
             if not self.is_leaf:
-                raise GraphError(f"requires_grad: expected a leaf, got the result of {self._node.prim.name}. Use .detach().")
+                raise GraphError(f"requires_grad: expected a leaf, got the result of {self._node.made_by}. Use .detach().")
             self._node = None
 
     @property
@@ -231,7 +231,7 @@ class Tensor(Declared):
         if type(self._node) is Leaf:
             body += ", requires_grad=True"
         elif self._node is not None:
-            body += f", from={self._node.prim.name}"
+            body += f", from={self._node.made_by}"
         return f"tensor({body})"
 
     def __format__(self, spec: str) -> str:
@@ -248,7 +248,7 @@ class Tensor(Declared):
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf or type(self) not in (Tensor, Borrowed):
-            made_by = self._node.prim.name if self._node is not None else type(self).__name__.lower()
+            made_by = self._node.made_by if self._node is not None else type(self).__name__.lower()
             raise GraphError(f"deepcopy: expected a leaf, got the result of {made_by}. Copy t.detach(), or use t.copy().")
         twin = Tensor(copied(bare("deepcopy", self)))
         twin.requires_grad = self.requires_grad

@@ -368,5 +368,4 @@ def require_no_graph(op: str, new: Tensor) -> None:
 
 
 def name_of(tensor: Tensor) -> str:
-    prim = tensor._node.prim if tensor._node is not None else None
-    return prim.name if prim is not None else "an operation"
+    return tensor._node.made_by if tensor._node is not None else "an operation"

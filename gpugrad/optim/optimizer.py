@@ -279,7 +279,7 @@ def parameter(op: str, leaf: Any) -> Tensor:
     if not isinstance(leaf, Tensor):
         raise DtypeError(f"{op}: expected Tensors as parameters, got {short(leaf)}. Use gg.tensor(x, requires_grad=True).")
     if not leaf.is_leaf:
-        raise GraphError(f"{op}: expected leaves as parameters, got the result of {leaf._node.prim.name}. Pass the Tensors that "
+        raise GraphError(f"{op}: expected leaves as parameters, got the result of {leaf._node.made_by}. Pass the Tensors that "
                          "it was computed from.")
     if not leaf.requires_grad:
         raise ArgumentError(f"{op}: expected parameters that need a gradient, got one of shape {leaf.shape} that does not. "

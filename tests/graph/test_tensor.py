@@ -96,6 +96,16 @@ def test_repr_shows_value_dtype_and_origin(x):
     assert f"{(x * 2).sum():.1f}" == "12.0"
 
 
+def test_outputs_of_several_name_the_operation_too():
+    x = gg.tensor([3.0, 1.0], requires_grad=True)
+    loss = gg.nn.cross_entropy(x[None], gg.tensor([0]))
+    assert repr(loss).endswith("from=mean_cross_entropy)")
+    with pytest.raises(gg.GraphError, match="result of mean_cross_entropy"):
+        gg.optim.SGD([loss], lr=1)
+    with pytest.raises(gg.GraphError, match="result of mean_cross_entropy"):
+        copy.deepcopy(loss)
+
+
 def test_detach_shares_and_leaves_the_graph(x):
     d = (x * 2).detach()
     assert not d.requires_grad
@@ -152,17 +162,6 @@ def test_no_grad_records_nothing_and_nests(x):
     assert not f().requires_grad
     assert (x * 2).requires_grad
     assert gg.is_grad_enabled()
-
-
-def test_a_mode_refuses_to_decorate_what_runs_later():
-    def generator():
-        yield 1
-
-    async def coroutine():
-        return 1
-    for late in (generator, coroutine):
-        with pytest.raises(gg.ArgumentError, match="no_grad: expected a function that runs when it is called, got"):
-            gg.no_grad()(late)
 
 
 def test_modes_belong_to_their_thread(x):
