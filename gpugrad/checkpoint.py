@@ -11,7 +11,7 @@ from gpugrad.graph.layers import Layered, snapshot, tensor_of
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.node import Leaf, Node, Shaped
 from gpugrad.graph.record import attach
-from gpugrad.graph.state import current, switch
+from gpugrad.graph.state import mode_now, switch
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor
 from gpugrad.trees import flatten
@@ -26,7 +26,7 @@ def checkpoint(f: Callable) -> Callable:
     @functools.wraps(f)
     def run(*args, **kwargs):
         leaves, build = flatten(args)
-        if not current().record or any(isinstance(x, Layered) for x in leaves):
+        if not mode_now().record or any(isinstance(x, Layered) for x in leaves):
             return f(*args, **kwargs)                      # forward mode keeps nothing anyway
         call = Call(lambda xs: f(*build(xs), **kwargs))
         return call.first(leaves)

@@ -13,7 +13,7 @@ from gpugrad.arrays import Device
 from gpugrad.errors import DtypeError, ShapeError
 from gpugrad.graph.layers import PLAIN
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
-from gpugrad.graph.state import current
+from gpugrad.graph.state import mode_now
 from gpugrad.graph.tensor import Tensor
 from gpugrad.graph.views import Link, connect, is_scalar, link_of, overwrite, write
 from gpugrad.numpy._arguments import device_beside
@@ -86,7 +86,7 @@ def assign(op: str, tensor: Tensor, new: Tensor) -> Tensor:
             raise DtypeError(f"{op}: expected a result that fits dtype {tensor.dtype} in place, got {new.dtype}. "
                              "Assign to a new name, or use .astype first.")
         new = TRACED.astype(new, dtype=tensor.dtype)
-    if current().record or type(tensor) not in PLAIN or type(new) not in PLAIN:
+    if mode_now().record or type(tensor) not in PLAIN or type(new) not in PLAIN:
         write(op, tensor, new)
     else:
         overwrite(op, tensor, new)

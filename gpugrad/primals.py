@@ -13,7 +13,7 @@ from gpugrad.graph.layers import Batch, Layered, lowered, outlived, snapshot, te
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.node import Node
 from gpugrad.graph.plan import Plan
-from gpugrad.graph.state import current
+from gpugrad.graph.state import mode_now
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor, require_inexact
 from gpugrad.trees import flatten, map_tree
@@ -45,7 +45,7 @@ class Inputs:
         self.planned = frozenset([y._node for y, _ in outputs])
         self.outside = plan.outside or any(isinstance(g, Tensor) and g._node is not None for _, g in outputs)
         found = pullback([(y._node, g) for y, g in outputs], nodes, plan=plan, retain_graph=retain_graph,
-                         create_graph=self.outside and current().record)
+                         create_graph=self.outside and mode_now().record)
         results = []
         for node, r, x in zip(nodes, self.roots, self.leaves, strict=True):
             results.append(as_kind(take(found, node, fortran=True) if node in found else zeros_like(r), x))

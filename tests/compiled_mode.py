@@ -23,7 +23,7 @@ from gpugrad.arrays import is_array
 from gpugrad.flat.compile import is_traced
 from gpugrad.flat.doors import tracing
 from gpugrad.graph.layers import Layered
-from gpugrad.graph.state import current
+from gpugrad.graph.state import mode_now
 from gpugrad.random import default_generator
 from gpugrad.trees import flatten, map_tree
 
@@ -155,7 +155,7 @@ def put_back(state: Any) -> None:
 # what is replaced --------------------------------------------------------------------------------------------------------------
 
 def at_work() -> bool:
-    return MODE.backend is not None and not MODE.inside and not tracing() and not current().levels
+    return MODE.backend is not None and not MODE.inside and not tracing() and not mode_now().levels
 
 
 def compiling(name: str, f: Callable) -> Callable:

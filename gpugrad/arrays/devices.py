@@ -10,6 +10,7 @@ import numpy
 
 from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, has_kernels, module_of, simulated_module
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GpugradError
+from gpugrad.held import Held, enter, holder, leave
 
 
 class Device:
@@ -55,7 +56,7 @@ class Device:
         return hash(str(self))
 
     def __enter__(self) -> Device:
-        self._tokens.append(_DEFAULT.set(self))
+        self._tokens.append(enter(_DEFAULT, lambda _: self, holder()))
         if self.kind != "cpu":
             entered = self.xp.cuda.Device(self.index)
             entered.__enter__()
@@ -65,7 +66,7 @@ class Device:
     def __exit__(self, *exc: object) -> None:
         if self.kind != "cpu":
             self._entered.pop().__exit__(*exc)
-        _DEFAULT.reset(self._tokens.pop())
+        leave(_DEFAULT, self._tokens, holder())
 
     @property
     def xp(self) -> Any:
@@ -84,7 +85,10 @@ _DEFAULT: ContextVar[Device | None] = ContextVar("gpugrad_device", default=None)
 
 def default_device() -> Device:
     """The device of new arrays: the innermost `with gg.device(...)`, else the GPU where one is usable, else the CPU."""
-    return _DEFAULT.get() or (Device("cuda") if cuda_usable() else CPU)
+    chosen = _DEFAULT.get()
+    if type(chosen) is Held:
+        chosen = chosen.value()
+    return chosen or (Device("cuda") if cuda_usable() else CPU)
 
 
 def device_of(array: Any) -> Device:

@@ -13,12 +13,12 @@ from gpugrad.errors import ArgumentError
 from gpugrad.flat.doors import DATA, signature, tracing, watched
 from gpugrad.flat.program import Program
 from gpugrad.flat.reasons import Call, described, parameters, reason, varying
+from gpugrad.flat.returned import Returned
 from gpugrad.flat.stages import stage, staged
-from gpugrad.flat.symbol import Symbol
-from gpugrad.flat.trace import Trace, as_symbol, outside
+from gpugrad.flat.trace import Trace
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.node import Leaf
-from gpugrad.graph.state import current
+from gpugrad.graph.state import mode_now
 from gpugrad.graph.tensor import Tensor
 from gpugrad.profiling import Compilation, note, unwatched
 from gpugrad.trees import describe, flatten
@@ -84,7 +84,7 @@ class Compiled:
         return bound
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        mode = current()
+        mode = mode_now()
         if mode.levels or mode.anomaly or tracing():
             return self._f(*args, **kwargs)
         leaves, key = self._plain_key(args) if not (kwargs or self._static) else (args, None)
@@ -103,8 +103,8 @@ class Compiled:
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """The program for these arguments: its source, its cost, its passes. Nothing is run."""
         leaves, key = self._key(args, kwargs)
-        if not current().record:
-            key = key, current()
+        if not mode_now().record:
+            key = key, mode_now()
         found = next((p for p in self._found.get(key, ()) if p.serves(leaves)), None)
         return found or self._make(args, kwargs, leaves, key)
 
@@ -158,7 +158,7 @@ class Compiled:
         return arrays, key
 
     def _make(self, args: tuple, kwargs: dict, leaves: Sequence, key: Any) -> Program:
-        call = described(self._f, args, kwargs, self._static, current().record)
+        call = described(self._f, args, kwargs, self._static, mode_now().record)
         with unwatched(), staged() as stages, stage("trace"):
             program = traced(self._f, args, kwargs, leaves, self._static, self._backend, self._reuse)
         self._found.setdefault(key, []).append(program)
@@ -213,20 +213,9 @@ def traced(f: Callable, args: tuple, kwargs: dict, leaves: Sequence, static: fro
         for key, s in symbols.items():
             if s.value is not before[key]:
                 trace.writes.append((s, lambda arguments, array, i=places[key]: filled(arguments[i], array), before[key]))
-        results, build = flatten(out)
-        rebuilt: list = []
-        returned: list = []
-        for x in results:
-            argument = next((places[key] for key, s in symbols.items() if s is x), None)
-            rebuilt.append(result_maker(x, doors, argument, len(returned)))
-            data = DATA.__get__(x) if isinstance(x, Tensor) else x
-            if isinstance(data, Symbol) or is_array(data):
-                returned.append(as_symbol(data))
-        graph = trace.graph(returned)
-    if len(results) == 1 and results[0] is out:
-        build = first
-    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], rebuilt, build, returned, backend,
-                   reuse_outputs)
+        returned = Returned(out, doors, places, symbols)
+        graph = trace.graph(returned.symbols)
+    return Program(f, trace, graph, [named[i][0] for i in sorted(places.values())], returned, backend, reuse_outputs)
 
 
 def filled(array: Any, new: Any) -> None:
@@ -235,32 +224,9 @@ def filled(array: Any, new: Any) -> None:
         array[...] = new
 
 
-def first(values: list) -> Any:
-    return values[0]
-
-
 def mapped(function: Callable, tree: Any) -> Any:
     leaves, build = flatten(tree)
     return build(list(map(function, leaves)))
-
-
-def result_maker(x: Any, doors: Any, argument: int | None, number: int) -> Callable:
-    """make(arguments, outputs) -> a result of the caller's kind. argument: which array of the caller it is itself."""
-    if argument is not None:
-        return lambda arguments, outputs: arguments[argument][()] if x.scalar else arguments[argument]
-    if isinstance(x, Tensor):
-        if id(x) in doors.met:                            # the same object, as the function returned it
-            place = doors.arguments.get(id(x))
-            return (lambda arguments, outputs: x) if place is None else (lambda arguments, outputs: arguments[place])
-        return lambda arguments, outputs: Tensor(outputs[number])
-    if isinstance(x, Symbol):
-        if x.scalar:
-            return lambda arguments, outputs: outputs[number][()]
-        return lambda arguments, outputs: outputs[number]
-    if outside(x):
-        constant = x.copy()
-        return lambda arguments, outputs: constant.copy()
-    return lambda arguments, outputs: x
 
 
 def is_traced(x: Any) -> bool:

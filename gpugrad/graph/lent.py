@@ -11,7 +11,7 @@ from typing import Any
 from gpugrad.arrays import at_home, exclusive, held_only, module_of
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import HOOKS, Leaf, Node
-from gpugrad.graph.state import current
+from gpugrad.graph.state import mode_now
 from gpugrad.graph.tensor import Tensor
 
 
@@ -49,7 +49,7 @@ NOTHING = Lent({})
 
 def lend(order: list[Node], g: Any) -> Lent:
     """The gradients of the leaves among the nodes that a sweep may add to, which starts from the array g."""
-    mode = current()
+    mode = mode_now()
     if mode.levels or mode.anomaly or RAW[type(g)].pulls is None or (HOOKS and any(node in HOOKS for node in order)):
         return NOTHING
     found: dict[Node, Tensor] = {}

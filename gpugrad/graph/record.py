@@ -26,7 +26,7 @@ from gpugrad.errors import (
 from gpugrad.graph.layers import OPEN, Layered, outlived, snapshot, top_layer
 from gpugrad.graph.namespace import RAW
 from gpugrad.graph.node import Node, Shaped, level_of
-from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current
+from gpugrad.graph.state import LEVELS, RECORD, Mode, clock, current, effective
 from gpugrad.graph.tensor import Borrowed, Tensor, borrowed
 
 SCALARS = frozenset({float, int, complex, bool, type(None)})
@@ -70,6 +70,7 @@ def record(prim: Any, xs: tuple, params: dict) -> Any:
             if not graph or prim.vjp is None:
                 return wrap(y)
             return attach(y, make_node(prim, tuple(parents), values, xs, y, params, mode))
+    mode = effective(mode)
     inputs = [x if isinstance(x, Tensor) or type(x) in SCALARS else constant(prim, x, xs) for x in xs]
     layered = top_layer(inputs)
     if layered is not None and layered._layer[0] not in OPEN:

@@ -6,7 +6,7 @@ from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from gpugrad.errors import ArgumentError
+from gpugrad.held import Held, enter, holder, leave, stepped
 
 #: Creation order of nodes, start of transforms, time of in-place changes: one clock, so that any two can be compared.
 clock = itertools.count(1).__next__
@@ -20,21 +20,22 @@ class Mode(NamedTuple):
 
 MODES: dict[Mode, Mode] = {}
 
-#: The flags of generators, coroutines and asynchronous generators (inspect's, which takes long to import).
-LATE = 0x20 | 0x80 | 0x200
-
-
-def mode_for(**change: bool) -> Mode:
-    """The current mode with some fields changed. Equal modes are one object: the hot path compares with `is`."""
-    now, get = current(), change.get          # not now._replace(**change): it leaks a dict a call in Python 3.11
-    mode = Mode(get("record", now.record), get("levels", now.levels), get("anomaly", now.anomaly))
-    return MODES.setdefault(mode, mode)
-
 
 RECORD = MODES.setdefault(Mode(), Mode())
 LEVELS = MODES.setdefault(Mode(levels=True), Mode(levels=True))
 _MODE: ContextVar[Mode] = ContextVar("gpugrad_mode", default=RECORD)
+
+#: The mode, or one held apart, which `effective` makes a mode of. For the hot path, which compares it with RECORD and LEVELS.
 current = _MODE.get
+
+
+def effective(mode: Mode | Held) -> Mode:
+    return mode.value() if type(mode) is Held else mode    # type: ignore[return-value]
+
+
+def mode_now() -> Mode:
+    """The mode that is in effect."""
+    return effective(current())
 
 
 class switch(ContextDecorator):
@@ -44,24 +45,38 @@ class switch(ContextDecorator):
         self.change = change
         self.tokens: list = []
 
+    def changed(self, now: Mode) -> Mode:
+        """A mode with our fields changed. Equal modes are one object: the hot path compares with `is`."""
+        get = self.change.get                             # not now._replace(**change): it leaks a dict a call in Python 3.11
+        mode = Mode(get("record", now.record), get("levels", now.levels), get("anomaly", now.anomaly))
+        return MODES.setdefault(mode, mode)
+
     def __enter__(self):
-        self.tokens.append(_MODE.set(mode_for(**self.change)))
+        self.tokens.append(enter(_MODE, self.changed, None))
         return self
 
     def __exit__(self, *exc):
-        _MODE.reset(self.tokens.pop())
+        leave(_MODE, self.tokens, None)
+
+
+class setting(switch):
+    """A switch for users, whose code may stop at a yield inside: see `gpugrad.held`."""
+
+    def __enter__(self):
+        self.tokens.append(enter(_MODE, self.changed, holder()))
+        return self
+
+    def __exit__(self, *exc):
+        leave(_MODE, self.tokens, holder())
 
     def __call__(self, function):
-        if getattr(getattr(function, "__code__", None), "co_flags", 0) & LATE:
-            raise ArgumentError(f"{type(self).__name__}: expected a function that runs when it is called, got {function!r}, "
-                                "which runs later. Use `with` inside it.")
-        return super().__call__(function)
+        return stepped(type(self), function) or super().__call__(function)
 
     def _recreate_cm(self):          # each call of a decorated function gets tokens of its own
         return type(self)()
 
 
-class no_grad(switch):
+class no_grad(setting):
     """Inside, operations record no graph: results need no gradient. Also a decorator.
 
     with gg.no_grad():
@@ -72,14 +87,14 @@ class no_grad(switch):
         super().__init__(record=False)
 
 
-class enable_grad(switch):
+class enable_grad(setting):
     """Inside, operations record their graph, also within `no_grad`. Also a decorator."""
 
     def __init__(self):
         super().__init__(record=True)
 
 
-class detect_anomaly(switch):
+class detect_anomaly(setting):
     """Inside, the first NaN raises AnomalyError naming the forward line that made it, in forward and in backward. Slow."""
 
     def __init__(self):
@@ -88,4 +103,4 @@ class detect_anomaly(switch):
 
 def is_grad_enabled() -> bool:
     """True where operations record their graph."""
-    return current().record
+    return mode_now().record

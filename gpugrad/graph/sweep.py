@@ -19,7 +19,7 @@ from gpugrad.graph.namespace import RAW, TRACED
 from gpugrad.graph.node import HOOKS, Node
 from gpugrad.graph.plan import Plan
 from gpugrad.graph.record import LINES, Item
-from gpugrad.graph.state import current, switch
+from gpugrad.graph.state import mode_now, switch
 from gpugrad.graph.tensor import Tensor
 
 Outputs = Sequence[tuple[Node, Any]]
@@ -40,7 +40,7 @@ def pullback(outputs: Outputs, wrt: Sequence[Node] | None = None, *, create_grap
     """
     plan = plan or Plan([node for node, _ in outputs], wrt)
     targets = frozenset(wrt or ())
-    mode = current()
+    mode = mode_now()
     layers = [g for _, g in outputs if isinstance(g, Layered)] + saved_layers(plan) if mode.levels else []
     careful = mode.anomaly or bool(HOOKS) or saved_before(LAST[0], plan)
     if not create_graph and not layers:
@@ -317,7 +317,7 @@ def check_unchanged(node: Node, xs: tuple, y: Any) -> None:
 
 def check_gradients(node: Node, pulled: Any) -> None:
     """Anomaly mode: raise where a rule made the first NaN, naming the forward line of its operation."""
-    if not current().anomaly:
+    if not mode_now().anomaly:
         return
     for gx in pulled:
         array = bare_array(gx)
