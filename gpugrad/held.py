@@ -7,9 +7,8 @@ or over, has no caller: its `f_back` is None.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import FrameType
 from typing import Any
 
@@ -49,8 +48,8 @@ class Entry:
 
 
 def enter(variable: ContextVar, change: Callable[[Any], Any], frame: FrameType | None) -> Any:
-    """Change the value of the variable until `leave`, for good or while a frame runs. Returns what `leave` needs."""
-    now = variable.get()
+    """Change the value of the variable until `leave`. Returns what that needs. frame: of a caller who may be a generator."""
+    now, frame = variable.get(), holder(frame)
     if frame is None and type(now) is not Held:
         return variable.set(change(now))
     base, entries = (now.base, now.entries) if type(now) is Held else (now, ())
@@ -63,23 +62,22 @@ def enter(variable: ContextVar, change: Callable[[Any], Any], frame: FrameType |
 
 
 def leave(variable: ContextVar, tokens: list, frame: FrameType | None) -> None:
-    """Undo the last `enter` of this frame, thread and task among the tokens. Others may have entered since, and go on."""
-    now = variable.get()
+    """Undo the last `enter` of this caller, thread and task among the tokens. Others may have entered since, and go on."""
+    now, token = variable.get(), tokens[-1]
+    if type(now) is not Held and type(token) is Token and restored(variable, token):
+        tokens.remove(token)                              # the commonest case
+        return
     entries = now.entries if type(now) is Held else ()
-    held = [token for token in tokens if token in entries]
+    frame, held = holder(frame), [token for token in tokens if token in entries]
     mine = [entry for entry in held if entry.frame is frame]
-    if not mine:
-        for token in reversed(tokens):
-            if type(token) is not Entry and restored(variable, token):
-                tokens.remove(token)
-                if entries:
-                    variable.set(Held(variable.get(), entries))
-                return
-    entry = (mine or held or tokens)[-1]                  # the last: what is closed by another thread holds nothing here
-    tokens.remove(entry)
-    if entry in entries:
-        rest = tuple([other for other in entries if other is not entry])
-        variable.set(Held(now.base, rest) if rest else now.base)
+    plain = [] if mine else [token for token in tokens if type(token) is Token]
+    token = next((token for token in reversed(plain) if restored(variable, token)), None)
+    base = now.base if token is None and entries else variable.get()
+    token = token or (mine or held or tokens)[-1]         # the last: what another thread closes may hold nothing here
+    tokens.remove(token)
+    if entries:
+        rest = tuple([entry for entry in entries if entry is not token])
+        variable.set(Held(base, rest) if rest else base)
 
 
 def restored(variable: ContextVar, token: Any) -> bool:
@@ -91,13 +89,12 @@ def restored(variable: ContextVar, token: Any) -> bool:
     return True
 
 
-def holder() -> FrameType | None:
-    """The frame of the generator that enters a setting, None where a function does.
+def holder(frame: FrameType | None) -> FrameType | None:
+    """The frame of the generator that enters a setting in `frame`, None where a function does.
 
     What `contextlib` steps, such as the generator of a `@contextmanager`, enters it for the `with` that it serves, and a
     fixture of pytest for its test.
     """
-    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         flags, name = frame.f_code.co_flags, frame.f_globals.get("__name__", "")
         if flags & (GENERATOR | ASYNC_GENERATOR):

@@ -4,13 +4,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
+from sys import _getframe
 from typing import Any
 
 import numpy
 
 from gpugrad.arrays.modules import SIMULATED, cuda_usable, cupy_module, has_kernels, module_of, simulated_module
 from gpugrad.errors import ArgumentError, DeviceError, DtypeError, GpugradError
-from gpugrad.held import Held, enter, holder, leave
+from gpugrad.held import Held, enter, leave
 
 
 class Device:
@@ -56,7 +57,7 @@ class Device:
         return hash(str(self))
 
     def __enter__(self) -> Device:
-        self._tokens.append(enter(_DEFAULT, lambda _: self, holder()))
+        self._tokens.append(enter(_DEFAULT, lambda _: self, _getframe(1)))
         if self.kind != "cpu":
             entered = self.xp.cuda.Device(self.index)
             entered.__enter__()
@@ -66,7 +67,7 @@ class Device:
     def __exit__(self, *exc: object) -> None:
         if self.kind != "cpu":
             self._entered.pop().__exit__(*exc)
-        leave(_DEFAULT, self._tokens, holder())
+        leave(_DEFAULT, self._tokens, _getframe(1))
 
     @property
     def xp(self) -> Any:

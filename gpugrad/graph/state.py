@@ -4,9 +4,10 @@ from __future__ import annotations
 import itertools
 from contextlib import ContextDecorator
 from contextvars import ContextVar
+from sys import _getframe
 from typing import NamedTuple
 
-from gpugrad.held import Held, enter, holder, leave, stepped
+from gpugrad.held import Held, enter, leave, stepped
 
 #: Creation order of nodes, start of transforms, time of in-place changes: one clock, so that any two can be compared.
 clock = itertools.count(1).__next__
@@ -18,7 +19,7 @@ class Mode(NamedTuple):
     anomaly: bool = False    # look for NaN after every operation and remember the line that made each node
 
 
-MODES: dict[Mode, Mode] = {}
+MODES: dict[tuple, Mode] = {}
 
 
 RECORD = MODES.setdefault(Mode(), Mode())
@@ -48,8 +49,8 @@ class switch(ContextDecorator):
     def changed(self, now: Mode) -> Mode:
         """A mode with our fields changed. Equal modes are one object: the hot path compares with `is`."""
         get = self.change.get                             # not now._replace(**change): it leaks a dict a call in Python 3.11
-        mode = Mode(get("record", now.record), get("levels", now.levels), get("anomaly", now.anomaly))
-        return MODES.setdefault(mode, mode)
+        fields = get("record", now[0]), get("levels", now[1]), get("anomaly", now[2])
+        return MODES.get(fields) or MODES.setdefault(mode := Mode(*fields), mode)
 
     def __enter__(self):
         self.tokens.append(enter(_MODE, self.changed, None))
@@ -63,11 +64,11 @@ class setting(switch):
     """A switch for users, whose code may stop at a yield inside: see `gpugrad.held`."""
 
     def __enter__(self):
-        self.tokens.append(enter(_MODE, self.changed, holder()))
+        self.tokens.append(enter(_MODE, self.changed, _getframe(1)))
         return self
 
     def __exit__(self, *exc):
-        leave(_MODE, self.tokens, holder())
+        leave(_MODE, self.tokens, _getframe(1))
 
     def __call__(self, function):
         return stepped(type(self), function) or super().__call__(function)
