@@ -15,6 +15,7 @@ from gpugrad.flat.cost import Cost, Kernel, cost, kernels
 from gpugrad.flat.emit_numpy import Emitted, emit
 from gpugrad.flat.ir import Graph, Value
 from gpugrad.flat.plan import makes_new
+from gpugrad.flat.returned import Returned
 from gpugrad.flat.simplify import simplify
 from gpugrad.flat.stages import stage
 from gpugrad.flat.trace import Trace
@@ -32,8 +33,8 @@ class Program:
     names    of the first inputs of `graph`, which are arguments
     """
 
-    def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], makers: list[Callable], build: Callable,
-                 returned: list, backend: str, reuse_outputs: bool = False):
+    def __init__(self, f: Callable, trace: Trace, graph: Graph, names: list[str], returned: Returned, backend: str,
+                 reuse_outputs: bool = False):
         self.name = getattr(f, "__name__", "program")
         self.names = names
         with stage("simplify"):
@@ -41,7 +42,7 @@ class Program:
         self.graph = self.passes["simplified"]
         written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
         outputs = self.graph.outputs
-        self._homes = {i: home for i, (_, home) in enumerate(written, len(returned)) if home is not None}
+        self._homes = {i: home for i, (_, home) in enumerate(written, len(returned.symbols)) if home is not None}
         homes = {outputs[i]: home for i, home in self._homes.items() if outputs.count(outputs[i]) == 1 and home not in outputs}
         self.backend = "llvm" if backend == "auto" and find_spec("llvmlite") is not None else backend.replace("auto", "numpy")
         self._emit = lambda: emit(self.graph, names, homes)
@@ -63,14 +64,16 @@ class Program:
         self._checks = trace.checks if self.backend != "cuda" else [*trace.checks, made.serves]
         self._before = trace.before
         self._reads = [read for _, read in trace.inputs]
-        self._makers, self._build, self._returned = makers, build, len(returned)
+        self._makers, self._build, self._returned = returned.makers, returned.build, len(returned.symbols)
+        self._looks = [(i, look) for i, look, _ in returned.looks]
         self._writes = [(write, symbol is not None) for symbol, write, _ in trace.writes]
-        symbols = [id(symbol) for symbol in (*returned, *[symbol for symbol, _ in written])]
+        symbols = [id(symbol) for symbol in (*returned.symbols, *[symbol for symbol, _ in written])]
         firsts = [symbols.index(symbol) for symbol in symbols]               # a gradient that is returned is one array
-        own = [i for i in range(len(outputs)) if i not in self._homes]
-        self._twins = {i: firsts[i] for i in own if firsts[i] != i and firsts[i] not in self._homes}
+        looked = {number for _, _, number in returned.looks}
+        own = [i for i in range(len(outputs)) if i not in self._homes and i not in looked]
+        self._twins = {i: firsts[i] for i in own if firsts[i] in own and firsts[i] != i}
         self._shared = [i for i in own if i not in self._twins and may_be_shared(
-            outputs[i], [outputs[j] for j in range(i) if j not in self._twins])]
+            outputs[i], [outputs[j] for j in own if j < i and j not in self._twins])]
         if self.backend == "cuda":
             self._shared = []                             # what a replay returns is its own
         self.steps: Sequence = made.steps
@@ -109,7 +112,10 @@ class Program:
         for write, has_array in self._writes:
             write(arguments, outputs[number] if has_array else None)
             number += has_array
-        return self._build([make(arguments, outputs) for make in self._makers])
+        results = [make(arguments, outputs) for make in self._makers]
+        for i, look in self._looks:
+            results[i] = look(arguments, results)
+        return self._build(results)
 
     def _explained(self, error: Exception, inputs: list) -> Exception:
         """The error that the function itself would have raised: the same operation on the same arrays says it."""

@@ -20,7 +20,7 @@ from gpugrad.flat.ir import Value
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor, refuse_conversion
-from gpugrad.graph.views import is_element
+from gpugrad.graph.views import ReadOnly, is_element, link_of
 from gpugrad.methods import BINARY, COMPARISON, METHODS, UNARY
 
 #: An array that nobody may write to: `exclusive` says no.
@@ -28,6 +28,9 @@ FLAGS = SimpleNamespace(writeable=True, owndata=False, c_contiguous=True, f_cont
 
 #: Primitives that the program has as the simpler ones of their NumPy twins, so that these can be simplified and fused.
 WRITTEN_OUT = frozenset({"linear", "relu", "mean", "sum_to", "softmax", "softmax_pull", "log_softmax", "log_softmax_pull"})
+
+#: Primitives whose views NumPy does not let one write to.
+READ_ONLY = frozenset({"spread", "diagonal"})
 
 #: The traces that are running, innermost last; one thread traces at a time.
 RUNNING: list[Any] = []
@@ -68,20 +71,25 @@ class Symbol:
     imag = property(lambda self: Tensor(self).imag._data)
 
     def view_of(self, base: Symbol, *how: Any) -> None:
-        """Link this to the Symbol that it is a view of, if its array is one."""
-        if numpy.may_share_memory(self.array, base.array):
-            self.base, self.how = base, how
-            base.views.append(weakref.ref(self))
+        """Link this to the Symbol that it is a view of."""
+        self.base, self.how = base, how
+        base.views.append(weakref.ref(self))
 
     def write(self, new: Any) -> None:
         """Take the value of another, and let what shares its memory show it: what an in-place operation does."""
+        part = self
+        while part.base is not None:
+            prim = part.how[0]
+            if prim.name in READ_ONLY:
+                raise ValueError("assignment destination is read-only")       # as NumPy says
+            if prim.put is None:
+                raise TraceError(f"compile: expected no write to a view by {prim.name}, got one at {user_line()}. "
+                                 "Write to what it is a view of, or to a copy.")
+            part = part.base
         self.rebind(new)
         part = self
         while part.base is not None:
             prim, params, _ = part.how
-            if prim.put is None:
-                raise TraceError(f"compile: expected no write to a view by {prim.name}, got one at {user_line()}. "
-                                 "Write to what it is a view of, or to a copy.")
             part.base.rebind(prim.put(RAW[Symbol], part.base, part, **params))
             part = part.base
         part.show()
@@ -370,9 +378,12 @@ def wrapped(x: Any) -> Any:
 
 
 def bared(x: Any) -> Any:
-    """Tensors as the Symbols in them."""
+    """Tensors as the Symbols in them, which are views where NumPy's are, although the operation has copied."""
     if isinstance(x, Tensor):
-        return x._data
+        y, link = x._data, link_of(x)
+        if type(link) is ReadOnly and y.base is None:
+            y.view_of(link.base._data, link.prim, link.params, 0)
+        return y
     return type(x)(map(bared, x)) if type(x) in (tuple, list) else x
 
 

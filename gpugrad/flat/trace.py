@@ -130,7 +130,8 @@ class Trace:
             symbols = [Symbol(v, value) for v, value in zip(arrays, op.outputs, strict=True)]
         if len(given) == 1 and type(args[0]) is Symbol:
             for i, symbol in enumerate(symbols):
-                symbol.view_of(args[0], prim, params, i)
+                if numpy.may_share_memory(symbol.array, args[0].array):
+                    symbol.view_of(args[0], prim, params, i)
         return tuple(symbols) if several else symbols[0]
 
     def note(self, op: Op) -> None:

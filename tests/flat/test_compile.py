@@ -1,6 +1,8 @@
 """A compiled function gives what the function gives: values, gradients, state, dtypes and errors."""
+import contextlib
 import importlib.util
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -356,9 +358,9 @@ def test_results_are_new_arrays(backend):
     assert first[2] is X
 
 
-def test_results_share_no_memory(backend):
+def test_results_are_the_callers_own(backend):
     def f(x, y):
-        return gg.tanh(x).reshape(-1), gg.tanh(x).T, y * 1.0, x.T, gg.zeros(3) + 1, x * 2, x * 2
+        return gg.tanh(x).reshape(-1), gg.tanh(x).T, y * 1.0, gg.zeros(3) + 1, x * 2, x * 2
     compiled = gg.compile(f, backend=backend)
     results, kept = compiled(X, V), f(X, V)
     for r in results:
@@ -368,6 +370,82 @@ def test_results_share_no_memory(backend):
     first = compiled(X, V)
     compiled(X * 2, V * 2)
     same(list(first), again)
+
+
+def views_of_own(x):
+    y = x * 2
+    return y[1], y, y.T[0], y[0, 0]
+
+
+def views_written_to(x):
+    part = x[0]
+    x[:, 1] = 7.0
+    return part, x.T
+
+
+VIEWS = {
+    "itself": lambda x: (x, x), "wrapped": gg.asarray, "detached": lambda x: x.detach() if isinstance(x, gg.Tensor) else x,
+    "steps": lambda x: (x.T[1:], x.reshape(-1), x[0], x[0, 1], x[[0, 1]]), "own": views_of_own, "written": views_written_to,
+    "twice": lambda x: [x * 2] * 2, "equal": lambda x: (x * 2, x * 2), "parts": lambda x: gg.split(x, 2, axis=1),
+    "spread": lambda x: np.broadcast_to(x, (2, *x.shape)), "diagonal": lambda x: gg.diagonal(x), "none": lambda x: x.T * 1,
+}
+
+
+@pytest.mark.parametrize("kind", [np.array, gg.tensor])
+@pytest.mark.parametrize("name", VIEWS)
+def test_results_share_memory_as_eager_ones_do(name, kind, backend):
+    """With the argument and with each other, and a write to one is seen in the others."""
+    f = VIEWS[name]
+    if name == "written" and kind is gg.tensor:
+        f = gg.no_grad()(f)
+    compiled = gg.compile(f, backend=backend)
+    for _ in range(2):
+        states = []
+        for g in (f, compiled):
+            x = kind(X)
+            arrays = [x, *gg.trees.flatten(g(x))[0]]
+            plain = [np.asarray(a.detach() if isinstance(a, gg.Tensor) else a) for a in arrays]
+            shared = [[np.shares_memory(a, b) for b in plain] for a in plain]
+            writeable = [a.flags.writeable for a in plain[1:]]
+            for i, a in enumerate(arrays):
+                with contextlib.suppress(ValueError):                # read-only
+                    a[(0,) * a.ndim or ...] = i + 10.0
+            states.append((shared, writeable, [[a is b for b in arrays] for a in arrays], [np.array(a) for a in plain]))
+        assert states[0][:3] == states[1][:3]
+        same(states[1][3], states[0][3])
+
+
+def test_a_broadcast_array_shows_what_is_written_to_its_own(backend):
+    def f(x, write):
+        y = np.broadcast_to(x, (2, *x.shape))
+        if write:
+            x[0] = 9.0
+        else:
+            y[0] = 9.0
+        return y * 1
+    compiled = gg.compile(f, backend=backend)
+    same(compiled(X.copy(), True), f(X.copy(), True))
+    with pytest.raises(ValueError, match="read-only"):
+        f(X, False)
+    with pytest.raises(ValueError, match="read-only"):
+        compiled(X, False)
+
+
+@pytest.mark.parametrize("f", [lambda x: (x * i for i in range(3)), lambda x: map(abs, [x]), lambda x: lambda: x * 2,
+                               lambda x: types.SimpleNamespace(y=x * 2), lambda x: (1, {2: iter([x])})])
+def test_results_that_hold_traced_values_are_refused(f, backend):
+    with pytest.raises(gg.TraceError, match="expected arrays, Tensors and plain values as results, got "):
+        gg.compile(f, backend=backend)(X)
+
+
+def test_plain_objects_are_results(backend):
+    class Model:
+        def __init__(self):
+            self.w = gg.tensor(ROW)
+    model = Model()
+    y, found, shape, f = gg.compile(lambda x: (x * model.w, model, x.shape, np.sin), backend=backend)(X)
+    assert (found, shape, f) == (model, X.shape, np.sin)
+    same(y, X * model.w)
 
 
 def test_gradients_are_not_the_arguments(backend):
