@@ -247,6 +247,7 @@ def test_a_number_format_wants_one_element():
         f"{gg.asarray([1.0, 2.0]):.2f}"
 
 
+@pytest.mark.eager("the functions are not the package's own then")
 def test_functions_survive_a_pickle():
     for f in (gg.sin, gg.add, gg.sum, gg.nn.relu):
         assert pickle.loads(pickle.dumps(f)) is f
