@@ -274,10 +274,9 @@ REPLACED: list[tuple[Any, str, Any, Any]] = []
 def replace(module: Any, name: str, new: Any) -> None:
     """In its module, and in the package where it is the same."""
     plain = getattr(module, name)
-    for place in (module, gg):
-        if getattr(place, name, None) is plain:
-            REPLACED.append((place, name, plain, new))
-            setattr(place, name, new)
+    for place in [p for p in (module, gg) if getattr(p, name, None) is plain]:      # the package looks there when it is asked
+        REPLACED.append((place, name, plain, new))
+        setattr(place, name, new)
 
 
 # pytest ------------------------------------------------------------------------------------------------------------------------
