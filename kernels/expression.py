@@ -160,6 +160,10 @@ class Symbols:
         return x * x
 
     @staticmethod
+    def one_minus_square(x: Any) -> Any:
+        return (1 - x) * (1 + x)
+
+    @staticmethod
     def power(a: Any, b: Any) -> Any:
         return power(expression(a), b)
 

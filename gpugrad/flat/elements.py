@@ -135,6 +135,7 @@ ELEMENTWISE: dict[str, Callable[..., Node]] = {
     "positive": same, "alias": same, "astype": same, "spread": same, "conj": same, "real": same,
     "reciprocal": lambda b, x: 1.0 / x,
     "square": lambda b, x: x * x,
+    "one_minus_square": lambda b, x: (x.like(1.0) - x) * (x + 1.0),
     "power": power,
     "sqrt": intrinsic("sqrt"), "abs": absolute, "absolute": absolute, "fabs": intrinsic("fabs"), "sign": sign,
     "floor_divide": floor_divide, "remainder": remainder, "fmod": fmod,

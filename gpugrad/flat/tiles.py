@@ -29,7 +29,8 @@ REDUCTIONS = frozenset(("sum", "max", "min", "prod", "all", "any"))
 #: Elementwise operations that are not ufuncs.
 ELEMENTWISE = frozenset((
     "astype", "where", "unit_step", "sigmoid", "softplus", "silu", "silu_slope", "elu", "leaky_relu", "gelu", "gelu_slope",
-    "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull", "erf"))
+    "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull", "erf",
+    "one_minus_square"))
 VIEWS = frozenset(("alias", "reshape"))
 #: The sum over rows of the product of two arrays of one shape: einsum, which makes no array of the products.
 COLUMN_PRODUCTS = "column_products"

@@ -104,16 +104,18 @@ elementwise("logaddexp2",
 elementwise("sin", lambda m, y, x: m.cos(x))
 elementwise("cos", lambda m, y, x: -m.sin(x))
 elementwise("tan", lambda m, y, x: 1 + y * y)
-elementwise("arcsin", lambda m, y, x: 1 / m.sqrt((1 - x) * (1 + x)))                   # 1 - x * x would lose digits near 1
-elementwise("arccos", lambda m, y, x: -1 / m.sqrt((1 - x) * (1 + x)))
+# (1 - x) * (1 + x), since 1 - x * x would lose digits near 1; whose slope as a product would be inf * 0 for arcsin'' at 1
+elementwise("one_minus_square", lambda m, y, x: -x - x, impl=lambda xp: lambda x: (1 - x) * (1 + x))
+elementwise("arcsin", lambda m, y, x: 1 / m.sqrt(m.one_minus_square(x)))
+elementwise("arccos", lambda m, y, x: -1 / m.sqrt(m.one_minus_square(x)))
 elementwise("arctan", lambda m, y, x: m.reciprocal(1 + x * x))
 elementwise("sinh", lambda m, y, x: m.cosh(x))
 elementwise("cosh", lambda m, y, x: m.sinh(x))
 tanh = elementwise("tanh", lambda m, y, x: 1 - y * y)
 tanh.pull = lambda m, g, want, y, xs, params: (g - y * y * g if g.dtype.kind != "c" else m.conj(1 - y * y) * g,)    # no number
 elementwise("arcsinh", lambda m, y, x: 1 / m.sqrt(1 + x * x))
-elementwise("arccosh", lambda m, y, x: 1 / (m.sqrt(x - 1) * m.sqrt(x + 1)))            # one root would leave the branch cut
-elementwise("arctanh", lambda m, y, x: m.reciprocal((1 - x) * (1 + x)))
+elementwise("arccosh", lambda m, y, x: 1 / m.sqrt(x - 1) / m.sqrt(x + 1))              # one root would leave the branch cut
+elementwise("arctanh", lambda m, y, x: m.reciprocal(m.one_minus_square(x)))
 elementwise("deg2rad", math.pi / 180)
 elementwise("rad2deg", 180 / math.pi)
 

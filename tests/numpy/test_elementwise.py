@@ -301,6 +301,19 @@ def test_logaddexp_is_curved_where_its_terms_are_equal(f, curvature):
         assert_close(gg.hessian(h)(xp.zeros(1)), [[curvature]])
 
 
+@pytest.mark.parametrize(("f", "x", "curvature"), [
+    (gg.arcsin, 1, np.inf), (gg.arcsin, -1, -np.inf), (gg.arccos, 1, -np.inf), (gg.arccos, -1, np.inf), (gg.arctanh, 1, np.inf),
+    (gg.arctanh, -1, -np.inf), (gg.arccosh, 1, -np.inf), (gg.sqrt, 0, -np.inf), (gg.log, 0, -np.inf), (gg.log1p, -1, -np.inf),
+    (gg.reciprocal, 0, np.inf)])
+def test_curvature_at_the_edge_of_the_domain_is_the_limit_in_every_mode(f, x, curvature):
+    x = xp.asarray(float(x))
+    slope = (lambda f: gg.grad(f), lambda f: lambda x: gg.jvp(f, (x,), (xp.ones(()),))[1])
+    with np.errstate(all="ignore"):
+        for outer in slope:
+            for inner in slope:
+                assert_equal(outer(inner(f))(x), curvature)
+
+
 # peers ----------------------------------------------------------------------------------------------------------------
 
 @on_cpu

@@ -43,6 +43,7 @@ SMOOTH = [
     Row("sin", complex_ok=True),
     Row("cos", complex_ok=True),
     Row("tan", sample=unit, complex_ok=True),
+    Row("one_minus_square", complex_ok=True, ref=lambda x: 1 - x * x),
     Row("arcsin", sample=unit, complex_ok=True),
     Row("arccos", sample=unit, complex_ok=True),
     Row("arctan", complex_ok=True),
