@@ -107,6 +107,10 @@ class Nvrtc:
 
     def __init__(self, path):
         self.path = path
+        beside = pathlib.Path(path)
+        for builtins in beside.parent.glob("libnvrtc-builtins.so.*") if beside.is_absolute() else ():
+            # CUDA 13.0's looks for them where the system does, and not beside itself
+            ctypes.CDLL(str(builtins))
         self.lib = ctypes.CDLL(str(path))
         self.lib.nvrtcGetErrorString.restype = ctypes.c_char_p
         self.create = functools.partial(self.call, "nvrtcCreateProgram")
