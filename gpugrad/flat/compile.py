@@ -41,8 +41,9 @@ def compile(f: Callable, *, static_argnums: int | Sequence[int] = (), backend: s
     f may contain gg.grad, jvp, hvp, vmap, `.backward()`, optimiser steps and random draws, and read and change Tensors from
     outside it: parameters, gradients, optimiser state. Arrays and Tensors among the arguments vary from call to call, and so do
     Tensors from outside; everything else that f reads (numbers, bare arrays from outside) is part of the program as it was.
-    Python control flow on a traced value raises TraceError and names the line. Results carry no graph; inside gg.grad, jvp
-    and vmap, or for Tensors that are on a graph, f runs as it is.
+    Python control flow on a traced value raises TraceError and names the line. Results carry no graph, and share memory with
+    arguments and each other where f's own would; inside gg.grad, jvp and vmap, or for Tensors that are on a graph, f runs as it
+    is. What nobody uses is not computed; on the CPU the indices, labels and exponents in it are looked at all the same.
 
         step = gg.compile(train_step)
         loss = step(x, labels)

@@ -13,12 +13,15 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.levelled import layout, row_numbers
+from gpugrad.flat.dead_code import checked, reached
 from gpugrad.flat.elements import fusable, ours
 from gpugrad.flat.fuse import REDUCTIONS, implied, reduced
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS
 from gpugrad.kernels.cross_entropy import check_labels
 
+#: Operations that are there for what they look at, if nothing reads them.
+LOOKS = frozenset(("check_labels", "row_numbers"))
 #: Constants of up to this many elements are looked through.
 SMALL = 8192
 
@@ -304,7 +307,9 @@ def expand(graph: Graph) -> Graph:
     for op in graph.ops:
         for o in simpler(op, number, shared):
             ops += stretched(narrowed(o, one) if one else o, number)
-    return Graph(graph.inputs, constants, ops, graph.outputs)
+    whole = Graph(graph.inputs, constants, ops, graph.outputs)
+    live = reached(whole, [op for op in ops if op.name in LOOKS or checked(op) is not None])
+    return Graph(graph.inputs, constants, [op for op in ops if op in live], graph.outputs)
 
 
 def simpler(op: Op, number: Iterator[int], shared: dict[Any, Value]) -> Iterator[Op]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.node import Shaped
 
 
@@ -109,3 +110,14 @@ class Graph:
         lines += [f"constant {v!r}" for v in self.constants]
         lines += [f"{op!r}" + (f"    # {op.line}" if op.line else "") for op in self.ops]
         return "\n".join([*lines, f"output   {', '.join(map(repr, self.outputs))}"])
+
+
+def like(op: Op, name: str, args: tuple, params: dict, function: Any) -> Op:
+    """Another operation for the same line; its outputs are yet to come."""
+    return Op(name, args, params, several=op.several, line=op.line, forward=op.forward, function=function)
+
+
+def pure(op: Op) -> bool:
+    """True for our own primitives; what users register may do anything."""
+    prim = PRIMITIVES.get(op.name)
+    return prim is not None and prim.impls[numpy.ndarray] is op.function

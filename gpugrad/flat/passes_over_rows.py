@@ -12,8 +12,9 @@ from typing import Any
 import numpy
 
 from gpugrad.flat import expand
-from gpugrad.flat.ir import Graph, Op, Value
-from gpugrad.flat.simplify import Rewriter, common_subexpressions, dead_code, like, made_by, pure
+from gpugrad.flat.dead_code import dead_code
+from gpugrad.flat.ir import Graph, Op, Value, like, pure
+from gpugrad.flat.simplify import Rewriter, common_subexpressions, made_by
 from gpugrad.flat.tiles import COLUMN_PRODUCTS, Tile, grouped, lead
 from gpugrad.graph.namespace import RAW
 from gpugrad.kernels.gelu import FORMULAS

@@ -38,7 +38,7 @@ class Program:
         self.name = getattr(f, "__name__", "program")
         self.names = names
         with stage("simplify"):
-            self.passes = {"traced": graph, **simplify(graph)}
+            self.passes = {"traced": graph, **simplify(graph, looks=trace.device is None)}
         self.graph = self.passes["simplified"]
         written = [(symbol, home) for symbol, _, home in trace.writes if symbol is not None]
         outputs = self.graph.outputs

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy
 
-from gpugrad.flat.ir import Graph, Op, Value
+from gpugrad.flat.dead_code import dead_code
+from gpugrad.flat.ir import Graph, Op, Value, like, pure
 from gpugrad.graph.namespace import PRIMITIVES, RAW
 from gpugrad.graph.primitive import Elementwise
 
@@ -58,21 +59,6 @@ class Rewriter:
         return Graph(self.graph.inputs, constants, self.ops, [self.now.get(v, v) for v in self.graph.outputs])
 
 
-def like(op: Op, name: str, args: tuple, params: dict, function: Any) -> Op:
-    return Op(name, args, params, several=op.several, line=op.line, forward=op.forward, function=function)
-
-
-def dead_code(graph: Graph) -> Graph:
-    """Without the operations that nothing reads."""
-    wanted, ops = set(graph.outputs), []
-    for op in reversed(graph.ops):
-        if any(v in wanted for v in op.outputs):
-            wanted.update(op.values)
-            ops.append(op)
-    constants = {v: c for v, c in graph.constants.items() if v in wanted}
-    return Graph(graph.inputs, constants, ops[::-1], graph.outputs)
-
-
 def common_subexpressions(graph: Graph) -> Graph:
     """What is computed twice is computed once; equal constants are one."""
     new = Rewriter(graph)
@@ -102,12 +88,6 @@ def identity(parameter: Any) -> Any:
     if isinstance(parameter, tuple | list):
         return tuple(map(identity, parameter))
     return repr(parameter)
-
-
-def pure(op: Op) -> bool:
-    """True for our own primitives; what users register may do anything."""
-    prim = PRIMITIVES.get(op.name)
-    return prim is not None and prim.impls[numpy.ndarray] is op.function
 
 
 def algebra(graph: Graph) -> Graph:
@@ -302,14 +282,14 @@ PASSES: dict[str, Pass] = {
 }
 
 
-def simplify(graph: Graph) -> dict[str, Graph]:
-    """The program after each pass. They run until nothing changes, three rounds at most."""
+def simplify(graph: Graph, looks: bool = True) -> dict[str, Graph]:
+    """The program after each pass. They run until nothing changes, three rounds at most. looks: see `dead_code`."""
     found: dict[str, Graph] = {}
     for _ in range(3):
         before = len(graph.ops)
         for name, run in PASSES.items():
-            found[name] = graph = run(graph)
-        found["dead_code"] = graph = dead_code(graph)
+            found[name] = graph = run(graph) if run is not dead_code else dead_code(graph, looks)
+        found["dead_code"] = graph = dead_code(graph, looks)
         if len(graph.ops) == before:
             break
     return {**found, "simplified": graph}

@@ -550,3 +550,39 @@ def test_errors_are_those_of_the_function():
 def test_bad_arguments(call, match):
     with pytest.raises(gg.ArgumentError, match=match):
         call()
+
+
+UNUSED = {
+    "index": (lambda x, i: x[i], [0, 1], [0, 3]), "rows": (lambda x, i: x[:, i, None], [[0], [3]], [[0], [4]]),
+    "take": (lambda x, i: gg.take(x, i, axis=1), [0, 3], [0, 4]), "write": (lambda x, i: gg.numpy.setitem(x, i, 1.0), [0, -3], [0, -4]),
+    "labels": (lambda x, i: gg.nn.cross_entropy(x, i), [0, 1, 3], [0, 1, 4]),
+    "embedding": (lambda x, i: gg.nn.embedding(i, x), [0, 1], [-1, 0]), "power": (lambda x, i: i ** i, [0, 3], [0, -3]),
+    "probabilities": (lambda x, i: gg.nn.binary_cross_entropy(i / 4, i), [0, 3], [0, 7]),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_what_nobody_uses_may_still_be_an_error(name, backend):
+    unused, right, wrong = UNUSED[name]
+
+    def f(x, i):
+        unused(gg.sin(x), i)
+        return x * 2
+    compiled = gg.compile(f, backend=backend)
+    same(compiled(X, np.array(right)), X * 2)
+    for _ in range(2):
+        with pytest.raises((ValueError, IndexError)) as eager:
+            f(X, np.array(wrong))
+        with pytest.raises(type(eager.value)):
+            compiled(X, np.array(wrong))
+    assert compiled.programs == 1
+    names = [op.name for op in compiled.program(X, np.array(right)).graph.ops]
+    assert "sin" not in names                                        # only what looks at the index is left
+
+
+def test_a_look_at_the_same_index_is_enough(backend):
+    rows = np.array([0, 2, 2])
+    compiled = gg.compile(gg.grad(lambda x, i: gg.sum(x[i] * 3)), backend=backend)
+    graph = compiled.program(X, rows).graph
+    assert [op.name for op in graph.ops if op.name in ("gather", "scatter_add")] == ["scatter_add"]
+    assert not gg.compile(lambda x: (x[rows], x)[1], backend=backend).program(X).graph.ops      # it was looked at already
