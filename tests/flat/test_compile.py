@@ -554,7 +554,8 @@ def test_bad_arguments(call, match):
 
 UNUSED = {
     "index": (lambda x, i: x[i], [0, 1], [0, 3]), "rows": (lambda x, i: x[:, i, None], [[0], [3]], [[0], [4]]),
-    "take": (lambda x, i: gg.take(x, i, axis=1), [0, 3], [0, 4]), "write": (lambda x, i: gg.numpy.setitem(x, i, 1.0), [0, -3], [0, -4]),
+    "take": (lambda x, i: gg.take(x, i, axis=1), [0, 3], [0, 4]),
+    "write": (lambda x, i: gg.numpy.setitem(x, i, 1.0), [0, -3], [0, -4]),
     "labels": (lambda x, i: gg.nn.cross_entropy(x, i), [0, 1, 3], [0, 1, 4]),
     "embedding": (lambda x, i: gg.nn.embedding(i, x), [0, 1], [-1, 0]), "power": (lambda x, i: i ** i, [0, 3], [0, -3]),
     "probabilities": (lambda x, i: gg.nn.binary_cross_entropy(i / 4, i), [0, 3], [0, 7]),
