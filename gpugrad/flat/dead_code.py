@@ -15,22 +15,24 @@ def dead_code(graph: Graph, looks: bool = True) -> Graph:
 
     looks  whether operations look at values, as they do on the CPU
     """
-    live = reached(graph, [])
+    live = reached(graph, ())
     said = {check for op in live if (check := checked(op)) is not None}
-    alone: dict[Op, Op] = {}
     constants, number = dict(graph.constants), itertools.count(graph.fresh())
+    alone: dict[Op, Check] = {}
     for op in graph.ops if looks else ():
         check = checked(op) if op not in live else None
         if check is not None and check not in said and not all(x in constants for x in check.values if isinstance(x, Value)):
             said.add(check)
-            alone[op] = look_only(op, check.values, constants, number)
-    ops = [alone.get(op, op) for op in graph.ops]
-    if alone:
-        graph = Graph(graph.inputs, constants, ops, graph.outputs)
-        live = reached(graph, alone.values())
-    ops = [op for op in ops if op in live]
-    wanted = {x for op in ops for x in op.values} | set(graph.outputs)
-    return Graph(graph.inputs, {v: c for v, c in constants.items() if v in wanted}, ops, graph.outputs)
+            alone[op] = check
+    wanted, ops = set(graph.outputs), []
+    for op in reversed(graph.ops):
+        if not any(v in wanted for v in op.outputs):      # another look may read what this one makes
+            if op not in alone:
+                continue
+            op = look_only(op, alone[op].values, constants, number)
+        wanted.update(op.values)
+        ops.append(op)
+    return Graph(graph.inputs, {v: c for v, c in constants.items() if v in wanted}, ops[::-1], graph.outputs)
 
 
 def reached(graph: Graph, alone: Iterable[Op]) -> set[Op]:

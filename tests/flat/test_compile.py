@@ -581,6 +581,16 @@ def test_what_nobody_uses_may_still_be_an_error(name, backend):
     assert "sin" not in names                                        # only what looks at the index is left
 
 
+def test_an_unused_index_may_come_from_unused_values(backend):
+    def f(x, i):
+        x[gg.argsort(x[i], axis=0)]
+        return x * 2
+    compiled = gg.compile(f, backend=backend)
+    same(compiled(ROW, np.array([0, 1])), ROW * 2)
+    with pytest.raises(IndexError):
+        compiled(ROW, np.array([0, 4]))
+
+
 def test_a_look_at_the_same_index_is_enough(backend):
     rows = np.array([0, 2, 2])
     compiled = gg.compile(gg.grad(lambda x, i: gg.sum(x[i] * 3)), backend=backend)
