@@ -107,7 +107,7 @@ class Group:
         if op.outputs[0].size != self.n:
             return None
         own = isinstance(how, Placed) and how.rest is None or isinstance(how, OWN)
-        wanted = [(x, "F" if own and x is op.args[0] else "A") for x in op.values]
+        wanted = [(x, "F" if own and i == 0 else "A") for i, x in enumerate(op.args) if isinstance(x, Value)]
         cols = columns(how)
         if cols and self.cols and cols % self.cols == 0 and not isinstance(how, Triangle):
             cols = 0

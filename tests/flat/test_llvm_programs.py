@@ -375,3 +375,14 @@ def test_a_constant_decides_the_shape_of_what_is_empty():
 
 def test_labels_that_are_all_the_same():
     agree(lambda x: gg.cross_entropy(x, np.zeros(6, int)), draw(6, 5))
+
+
+def test_a_value_is_put_into_itself():
+    x = draw(20, 16)
+
+    def f(x):
+        y = x * 2
+        z = y * 1.5
+        z[:, 2:] = z[:, 2:]
+        return y, gg.numpy.setitem(y, slice(None), y), z, gg.numpy.setitem(z, (slice(None), 1), z[:, 0])
+    agree(f, x)
