@@ -86,7 +86,7 @@ def side_by_side(xp: Any, grads: list[Tensor]) -> Any:
     Zeros between them keep every one at a multiple of 16 bytes, as the optimisers' kernels like it. Else None.
     """
     arrays = [g._data for g in grads]
-    if not has_kernels(xp) or len({(a.dtype, a.device) for a in arrays}) > 1:
+    if not has_kernels(xp) or len({(a.dtype, a.device.id) for a in arrays}) > 1:
         return None
     pack = max(1, 16 // arrays[0].dtype.itemsize)
     gap = xp.zeros(pack, arrays[0].dtype)
