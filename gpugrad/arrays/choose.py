@@ -52,6 +52,33 @@ def logical(name: str) -> Callable:
     return impl
 
 
+def of_reals(name: str) -> Callable:
+    """The function of real numbers by that name. CuPy's takes complex ones, and then fails to compile."""
+    def impl(xp):
+        function = getattr(xp, name)
+        if xp is numpy:
+            return function
+
+        def run(*xs):
+            if any(numpy.iscomplexobj(x) for x in xs):
+                raise TypeError(f"{name} is not defined for complex numbers")
+            return function(*xs)
+        return run
+    return impl
+
+
+def sign(xp: Any) -> Callable:
+    """The sign; of bools there is none. CuPy's takes them for integers."""
+    if xp is numpy:
+        return xp.sign
+
+    def run(x):
+        if x.dtype.kind == "b":
+            raise TypeError("sign is not defined for bools")
+        return xp.sign(x)
+    return run
+
+
 def ahead(xp: Any) -> Callable:
     """1 where a > b, 0 where a < b or either is NaN, and 1/2 where they are equal, in the dtype of a and b."""
     def run(a, b):
@@ -75,9 +102,11 @@ def spacing(xp: Any) -> Callable:
     if hasattr(xp, "spacing"):
         return xp.spacing
 
+    nextafter, copysign = of_reals("nextafter")(xp), of_reals("copysign")(xp)
+
     def run(x):
         x = x.astype(numpy.result_type(x.dtype, "e"), copy=False)          # as NumPy has it of bools and integers
-        return xp.nextafter(x, xp.copysign(x.dtype.type(math.inf), x)) - x
+        return nextafter(x, copysign(x.dtype.type(math.inf), x)) - x
     return run
 
 

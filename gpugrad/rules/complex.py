@@ -3,6 +3,7 @@
 The gradient of a real loss is the direction of steepest ascent; the gradient of abs(z) is therefore z / abs(z).
 1j stands on the right of a product: Python's complex times a NumPy scalar would be Python's again.
 """
+from gpugrad.arrays import choose
 from gpugrad.graph.primitive import Primitive, View, aligned, elementwise
 from gpugrad.rules.elementwise import off_zero
 
@@ -38,4 +39,4 @@ def turned(m, g, y, x):
 
 
 Primitive("sign", lambda m, g, want, y, x: (turned(m, g, y, x),), jvp=lambda m, ts, y, x: turned(m, ts[0], y, x),
-          keep="y x", batch=aligned("sign"))
+          impl=choose.sign, keep="y x", batch=aligned("sign"))

@@ -6,7 +6,7 @@ import cmath
 import math
 import operator
 
-from gpugrad.arrays import short
+from gpugrad.arrays import choose, short
 from gpugrad.errors import ArgumentError
 from gpugrad.graph.primitive import Primitive, aligned, elementwise
 
@@ -39,17 +39,21 @@ elementwise("fmod", 1, lambda m, y, a, b: -m.rint((a - y) / b))
 def power(xp):
     """a ** b. NumPy's own takes fifty times as long as products for whole exponents above 2."""
     def run(a, b):
-        if type(b) is int and 2 < b < 5:
-            square = a * a
-            return square * a if b == 3 else square * square
+        if type(b) is int:
+            if 2 < b < 5:
+                square = a * a
+                return square * a if b == 3 else square * square
+            if b < 0 and a.dtype.kind in "iu":                    # NumPy's refusal, where CuPy has none
+                raise negative(b)
         try:
             return operator.pow(a, b)
         except ValueError as error:
-            if "negative" in str(error):
-                raise ArgumentError(f"power: expected exponents of at least 0 for integers, got {short(b)}. "
-                                    "Use a float base.") from error
-            raise
+            raise (negative(b) if "negative" in str(error) else error) from error
     return run
+
+
+def negative(b):
+    return ArgumentError(f"power: expected exponents of at least 0 for integers, got {short(b)}. Use a float base.")
 
 
 def power_base(m, y, a, b):
@@ -131,14 +135,17 @@ def over_square(x, r):
     return x / r / r
 
 
-elementwise("hypot", lambda m, y, a, b: a / off_zero(y), lambda m, y, a, b: b / off_zero(y))           # 0 at the origin
+elementwise("hypot", lambda m, y, a, b: a / off_zero(y), lambda m, y, a, b: b / off_zero(y),           # 0 at the origin
+            impl=choose.of_reals("hypot"))
 elementwise("arctan2",                                                                                 # 0 at the origin
-            lambda m, y, a, b: over_square(b, m.hypot(a, b)), lambda m, y, a, b: -over_square(a, m.hypot(a, b)))
+            lambda m, y, a, b: over_square(b, m.hypot(a, b)), lambda m, y, a, b: -over_square(a, m.hypot(a, b)),
+            impl=choose.of_reals("arctan2"))
 
 # parts of a floating-point number ----------------------------------------------------------------------------------------
 
-elementwise("copysign", lambda m, y, a, b: m.sign(a) * m.sign(y), None)                # 0 at a = 0
-elementwise("nextafter", 1, None)
+elementwise("copysign", lambda m, y, a, b: m.sign(a) * m.sign(y), None,                # 0 at a = 0
+            impl=choose.of_reals("copysign"))
+elementwise("nextafter", 1, None, impl=choose.of_reals("nextafter"))
 Primitive("ldexp", lambda m, g, want, y, x, i: (m.fit(m.ldexp(g, i), x), None),        # x * 2**i, exactly
           jvp=lambda m, ts, y, x, i: m.like(m.ldexp(ts[0], i), y), keep="i", batch=aligned("ldexp"))
 Primitive("frexp", lambda m, g, want, y, x: (m.ldexp(g[0], -y[1]),),                   # x = y[0] * 2**y[1]
