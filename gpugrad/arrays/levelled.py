@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.half import in_float32
-from gpugrad.arrays.modules import extras_of, module_of
+from gpugrad.arrays.modules import module_of
 from gpugrad.errors import IndexingError
 
 
@@ -130,7 +130,7 @@ def add_rows(xp: Any, g: Any, rows: Any, n: int) -> Any:
         return scatter.add_rows(xp, g, rows, n)
     # Whole numbers: the order of their sum moves no bit, their sign is one, and CuPy adds at places in uint64.
     y = xp.zeros((n, g.shape[1]), "uint64")
-    extras_of(xp).scatter_add(y, rows, g.astype("int64", copy=False).view(y.dtype))
+    xp.add.at(y, rows, g.astype("int64", copy=False).view(y.dtype))
     return y.view("int64").astype(g.dtype, copy=False)
 
 
@@ -191,7 +191,7 @@ def last_turns(xp: Any, arrays: tuple, index: tuple, shape: tuple[int, ...]) -> 
     if xp is numpy:
         last[rows] = turns
     else:
-        extras_of(xp).scatter_max(last, rows, turns)
+        xp.maximum.at(last, rows, turns)
     return turns, last[rows]
 
 

@@ -65,11 +65,6 @@ def simulated_module() -> ModuleType:
     return sys.modules[SIMULATED]
 
 
-def extras_of(xp: Any) -> ModuleType:
-    """cupyx, or the stand-in's, beside an array module that is not NumPy."""
-    return importlib.import_module(xp.__name__ + "x")
-
-
 def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip(" =")), type(error).__name__)
 

@@ -1,32 +1,22 @@
-"""`cupyx` of the stand-in: adding, and taking the most or least, at places that may repeat."""
+"""`cupyx` of the stand-in: the functions that CuPy 14 deprecates in favour of `ufunc.at`."""
 
-import numpy as _np
+import warnings as _warnings
 
-from .cupy.array import ndarray, operand
-from .cupy.blocks import submit as _submit
-
-_ADDED = {"float16", "float32", "float64", "int32", "uint32", "uint64"}
-_ORDERED = {"float32", "float64", "int32", "uint32", "uint64"}
+from . import cupy as _cupy
 
 
 def scatter_add(a, slices, value):
-    _scatter("add", _ADDED, a, slices, value)
+    _scatter("scatter_add", "add", a, slices, value)
 
 
 def scatter_max(a, slices, value):
-    _scatter("maximum", _ORDERED, a, slices, value)
+    _scatter("scatter_max", "maximum", a, slices, value)
 
 
 def scatter_min(a, slices, value):
-    _scatter("minimum", _ORDERED, a, slices, value)
+    _scatter("scatter_min", "minimum", a, slices, value)
 
 
-def _scatter(name, dtypes, a, slices, value):
-    if a.dtype.name not in dtypes:
-        raise TypeError(f"cupyx.scatter_{name} only supports {', '.join(sorted(dtypes))} as data type, got {a.dtype}")
-    items = slices if isinstance(slices, tuple) else (slices,)
-    places = tuple([operand(i) if isinstance(i, ndarray) else i for i in items])
-    value = operand(value)
-    reads = [x for x in (a._host, *places, value) if isinstance(x, _np.ndarray)]
-    _submit(f"cupy_scatter_{name}", a._number, [operand(a)], [a._host],
-            lambda: getattr(_np, name).at(a._host, places, value), holds=reads)
+def _scatter(name, ufunc, a, slices, value):
+    _warnings.warn(f"`ndarray.{name}` is deprecated. Please use `cupy.{ufunc}.at` instead.", DeprecationWarning, stacklevel=3)
+    getattr(_cupy, ufunc).at(a, slices, value)
