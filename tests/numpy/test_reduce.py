@@ -167,8 +167,8 @@ def test_equal_extremes_share_the_gradient():
 @pytest.mark.parametrize("x", [[0.0, 2, 3], [0.0, 0, 3], [0.0, 0, 0], [5.0, 0, 2, 0]], ids=str)
 def test_derivatives_of_products_are_exact_with_zeros_to_third_order(x):
     """The derivative of a product by some of its factors is the product of the rest, or 0 where a factor comes twice."""
-    x, n = xp.array(x), len(x)
-    rest = lambda *gone: np.prod(np.delete(x, gone)) if len(set(gone)) == len(gone) else 0.0
+    factors, x, n = x, xp.array(x), len(x)
+    rest = lambda *gone: np.prod(np.delete(factors, gone)) if len(set(gone)) == len(gone) else 0.0
     expected = [xp.array([rest(*at) for at in itertools.product(range(n), repeat=k)]).reshape((n,) * k) for k in (1, 2, 3)]
     for f in (gnp.prod, lambda x: gnp.cumprod(x)[-1]):
         same(gg.tensor(gg.grad(f)(x)), expected[0], "first")

@@ -28,6 +28,8 @@ from .creation import (
     copyto,
     empty,
     empty_like,
+    from_dlpack,
+    frombuffer,
     get_array_module,
     iscomplexobj,
     isrealobj,

@@ -1,7 +1,5 @@
 """The stand-in's `ndarray`: NumPy memory that counts as a device's, with CuPy's refusals."""
 
-import operator
-
 import numpy as np
 
 from gpugrad.cudasim import memory
@@ -13,6 +11,7 @@ from .indexing import as_tuple, resolved
 from .pool import UNIT, allocate
 from .streams import copied, get_current_stream, waited
 
+IMPLICIT = "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
 NUMBERS = (bool, int, float, complex, np.generic)
 
 
@@ -95,6 +94,13 @@ class ndarray:
         return {"shape": self.shape, "typestr": self.dtype.str, "descr": self.dtype.descr, "version": 3, "stream": 1,
                 "strides": None if self.flags.c_contiguous else self.strides, "data": (self.data.ptr, False)}
 
+    def __dlpack_device__(self):
+        return 2, self._number                             # kDLCUDA
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        raise BufferError("__dlpack__: simulated device memory has no address that other libraries could read. "
+                          "Use cupy.asnumpy.")
+
     # out of the device ----------------------------------------------------------------------------------------------------
 
     def get(self, stream=None, order="C", out=None, blocking=True):
@@ -102,10 +108,22 @@ class ndarray:
         copied("to_host")
         if out is None:
             return np.array(self._host, order=order)
+        if out.dtype != self.dtype:
+            raise TypeError(f"{out.dtype} array cannot be obtained from {self.dtype} array")
+        if out.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Expected shape: {self.shape}, actual shape: {out.shape}")
         out[...] = self._host
         return out
 
     def set(self, arr, stream=None):
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if arr.dtype != self.dtype:
+            raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
+        if arr.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        if not self.flags.forc:
+            raise RuntimeError("Cannot set to non-contiguous array")
         copied("to_device")
         self._host[...] = arr
 
@@ -122,8 +140,7 @@ class ndarray:
         return self._host.tobytes(order)
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array "
-                        "explicitly.")
+        raise TypeError(IMPLICIT)
 
     def __bool__(self):
         copied("to_host")
@@ -137,9 +154,6 @@ class ndarray:
 
     def __complex__(self):
         return complex(self.get())
-
-    def __index__(self):
-        return operator.index(self.get().item() if self.ndim == 0 else self.get())
 
     def __len__(self):
         return len(self._host)
@@ -172,13 +186,15 @@ class ndarray:
     # shapes and copies ------------------------------------------------------------------------------------------------------
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        if casting is not None or subok is not None:
+            raise TypeError(f"{'casting' if casting is not None else 'subok'} is not supported yet")
         dtype = np.dtype(dtype)
         if not copy and dtype == self.dtype:
             return self
 
         def cast():
             with np.errstate(all="ignore"):
-                return self._host.astype(dtype, order=order, casting=casting or "unsafe")
+                return self._host.astype(dtype, order=order)
         return done("cupy_astype", current(), [operand(self)], cast)
 
     def copy(self, order="C"):
@@ -243,8 +259,10 @@ class ndarray:
 
     def __setitem__(self, index, value):
         now, places, _ = resolved(self, index)
-        if isinstance(value, np.ndarray) and value.ndim:
-            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        if isinstance(value, np.ndarray | list | tuple):
+            if np.ndim(value):
+                raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+            value = value[()]
         value = operand(value)
         reads = [x for x in (value,) if isinstance(x, np.ndarray)]
         submit("cupy_setitem", current(), reads, [np.asarray(operand(self)[now()])],

@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from .array import borrowed, done, ndarray, operand, unwritten, wrap
+from .array import IMPLICIT, borrowed, done, ndarray, operand, unwritten, wrap
 from .blocks import submit
 from .device import current
+from .functions import leaves
 from .streams import copied, library_called
+
+DLPACK_CPU = 1
 
 
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
@@ -25,10 +28,27 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
 
 
 def stacked(obj):
-    """Lists of device arrays are stacked on the device."""
-    if isinstance(obj, list | tuple):
-        return [stacked(x) for x in obj]
-    return obj._host if isinstance(obj, ndarray) else obj
+    """Lists of device arrays are stacked on the device, where they hold nothing else and are of one shape."""
+    if not isinstance(obj, list | tuple):
+        return obj._host if isinstance(obj, ndarray) else obj
+    ours = [isinstance(x, ndarray) for x in leaves(obj)]
+    if any(ours) and not (all(ours) and len({x.shape for x in leaves(obj)}) == 1):
+        raise TypeError(IMPLICIT)
+    return [stacked(x) for x in obj] if any(ours) else obj
+
+
+def frombuffer(buffer, dtype=float, count=-1, offset=0):
+    return array(np.frombuffer(buffer, dtype, count, offset))
+
+
+def from_dlpack(x, *, device=None, copy=None):
+    """A view of an array of this module. The memory of others is not the simulated device's."""
+    if isinstance(x, ndarray):
+        return x.copy() if copy else x.view()
+    kind = x.__dlpack_device__()[0]
+    if kind == DLPACK_CPU:
+        raise TypeError("CPU arrays cannot be directly imported to CuPy. Use `cupy.array(numpy.from_dlpack(input))` instead.")
+    raise BufferError(f"from_dlpack: an array of the simulated device was expected, got one of DLPack's device {kind}.")
 
 
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
@@ -74,11 +94,15 @@ def copyto(dst, src, casting="same_kind", where=None):
            lambda: np.copyto(dst._host, value, casting=casting, where=mask))
 
 
-def matmul(x1, x2, /, out=None, **options):
+def matmul(x1, x2, /, *rest, out=None, dtype=None):
+    if rest:
+        raise TypeError("matmul() got multiple values for argument 'out'")
     for x in (x1, x2):
         if not isinstance(x, ndarray) and not hasattr(x, "__cuda_array_interface__"):
             raise TypeError(f"Unsupported type {type(x)}")
     a, b = operand(x1), operand(x2)
+    if dtype is not None:
+        a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
     library_called("cuBLAS")
     if out is not None:
         submit("cublas_gemm", current(), [a, b], [operand(out)],

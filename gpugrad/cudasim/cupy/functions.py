@@ -7,9 +7,9 @@ import numpy as np
 
 from gpugrad.cudasim import memory
 
-from .array import NUMBERS, done, finished, foreign, ndarray, operand, unwritten, view
+from .array import IMPLICIT, NUMBERS, done, finished, foreign, ndarray, operand, unwritten, view
 from .blocks import submit
-from .device import current
+from .device import CompileException, current
 from .streams import library_called, waited
 from .surface import FUNCTIONS, LIKE_UFUNCS, UFUNCS
 
@@ -21,7 +21,11 @@ IN_PLACE = {"fill_diagonal", "put", "put_along_axis"}
 SOLVERS = {"cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd"}
 LIBRARIES = {**dict.fromkeys({*GEMMS, "linalg.matrix_power"}, "cuBLAS"), **{f"linalg.{name}": "cuSOLVER" for name in SOLVERS}}
 OF_REALS = {"cupy_logical_and", "cupy_logical_or", "cupy_logical_xor", "cupy_logical_not"}       # where NumPy takes complex, too
-PLAIN_OPERANDS = {"searchsorted", "pad", "select"}
+UNCOMPILED = {"cupy_arctan2", "cupy_atan2", "cupy_copysign", "cupy_hypot", "cupy_nextafter"}     # CuPy has text for complex here
+#: The types of the elements that `ufunc.at` knows atomics for.
+AT = {"add": "iIlLqQefd", "subtract": "iI", "maximum": "iIlLqQfd", "minimum": "iIlLqQfd",
+      "bitwise_and": "iIlLqQ", "bitwise_or": "iIlLqQ", "bitwise_xor": "iIlLqQ"}
+PLAIN_OPERANDS = {"searchsorted", "pad"}
 
 
 class ufunc:
@@ -38,13 +42,21 @@ class ufunc:
     def __call__(self, *given, out=None, dtype=None, casting="same_kind"):
         args = list(given)
         if len(args) > self.nin:
-            *args, out = args if out is None else (*args, None)
-        if len(args) != self.nin:
+            if out is not None:
+                raise ValueError("Cannot specify 'out' as both a positional and keyword argument")
+            args, out = args[:self.nin], tuple(args[self.nin:]) if self.nout > 1 else args[self.nin:][0]
+        if len(args) != self.nin or len(given) not in (self.nin, self.nin + self.nout):
             raise TypeError(f"Wrong number of arguments for {self!r}. It must be either {self.nin} or {self.nin + self.nout} "
                             f"(with outputs), but given {len(args)}.")
         values = [operand(x) for x in args]
         if self.name in OF_REALS and any(map(np.iscomplexobj, values)):
             raise TypeError(f"Wrong type ({tuple(map(np.result_type, values))}) of arguments for {self.name}")
+        if self.name in UNCOMPILED and any(map(np.iscomplexobj, values)):
+            raise CompileException(f'error: no instance of overloaded function "{self.__name__}" matches the argument list')
+        if isinstance(out, tuple) and self.nout == 1:
+            out, = out
+        if out is not None and not isinstance(out, tuple) and self.nout > 1:
+            raise ValueError("'out' must be a tuple of arrays")
         how = {} if dtype is None else {"dtype": dtype}
         if isinstance(self.function, np.ufunc):
             how["casting"] = casting
@@ -57,13 +69,28 @@ class ufunc:
 
         def run():
             with np.errstate(all="ignore"):
-                made = self.function(*values, **how)
+                made = self.compute(values, how)
             return [np.asarray(y, order="C") for y in (made if self.nout > 1 else (made,))]
         if out is not None:
             submit(self.name, current(), reads, [x._host for x in outs], run)
             return out
         made = finished(self.name, current(), reads, run(), run)
         return tuple(made) if self.nout > 1 else made[0]
+
+    def compute(self, values, how):
+        """What CuPy gives where NumPy refuses: signs of bools, and negative powers of integers, which are 0, 1 or -1."""
+        if self.name == "cupy_sign" and np.result_type(values[0]).kind == "b":
+            values = [np.asarray(values[0], np.int8)]
+        if self.__name__ in ("power", "pow") and not how.get("dtype") and np.result_type(*values).kind in "iu":
+            a, b = np.broadcast_arrays(*values)
+            if (b < 0).any():
+                y = np.asarray(self.function(values[0], np.maximum(values[1], 0)))
+                inverse = np.where(abs(a) == 1, np.where(b % 2 == 0, 1, a), 0)
+                y = np.where(b < 0, inverse, y).astype(y.dtype)
+                if how.get("out") is not None:
+                    how["out"][...] = y
+                return y
+        return self.function(*values, **how)
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
         return self._method("reduce", array, axis=axis, dtype=dtype, keepdims=keepdims, out=out)
@@ -75,8 +102,11 @@ class ufunc:
         return self(A[(..., *[None] * B.ndim)], B, **kwargs)
 
     def at(self, a, indices, b=None):
-        if self.__name__ not in ("add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"):
+        if self.__name__ not in AT:
             raise NotImplementedError(f"`{self.name}.at` is not supported yet")
+        if a.dtype.char not in AT[self.__name__]:
+            known = ", ".join(dict.fromkeys(np.dtype(char).name for char in AT[self.__name__]))
+            raise TypeError(f"cupy.{self.__name__}.at only supports {known} as data type")
         places = tuple([operand(i) if isinstance(i, ndarray) else i for i in indices]) if isinstance(indices, tuple) \
             else operand(indices) if isinstance(indices, ndarray) else indices
         value = operand(b)
@@ -85,7 +115,7 @@ class ufunc:
         submit(f"{self.name}_at", current(), [host], [host], lambda: self.function.at(host, places, value), holds=held)
 
     def _method(self, method, array, out=None, **how):
-        if self.__name__ not in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or"):
+        if self.__name__ not in ("add", "multiply"):
             raise NotImplementedError(f"`{self.name}.{method}` is not supported yet")
         def run():
             return getattr(self.function, method)(host, **how)
@@ -113,7 +143,11 @@ def function(path, signature):
     accepted = accepted_by(numpys)
 
     def run(*args, **kwargs):
-        signature.bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        if "out" in bound.arguments and "out" not in kwargs:           # given by its place
+            kwargs["out"] = bound.arguments.pop("out")
+            args, kwargs = bound.args, {**bound.kwargs, **kwargs}
+        refused(name, bound.arguments)
         arrays: list = []
         out = kwargs.pop("out", None)
         hosts = unwrapped(args, arrays, name)
@@ -121,6 +155,8 @@ def function(path, signature):
                    if accepted is None or key in accepted or value is not None}
         if name in ("sort", "argsort"):
             options["kind"] = "stable"
+        if name == "put":
+            options.setdefault("mode", "wrap")
         options.pop("blocking", None)
         library = LIBRARIES.get(path)
         if library:
@@ -135,16 +171,32 @@ def function(path, signature):
             submit(f"cupy_{name}", current(), on_device(arrays), on_device(arrays[:1]), compute)
             return None
         if out is not None:
+            if np.shape(compute()) != out.shape:
+                raise ValueError("Out shape is mismatched")
             submit(f"cupy_{name}", current(), on_device(arrays), [operand(out)],
                    lambda: np.copyto(out._host, compute(), casting="unsafe"))
             return out
-        if name in ("concatenate", "stack") and len(arrays) <= FEW:
-            return copied_together(compute(), arrays, signature.bind(*args, **kwargs).arguments.get("axis", 0), name)
+        if name in ("concatenate", "stack") and len(arrays) <= FEW and bound.arguments.get("axis", 0) is not None:
+            return copied_together(compute(), arrays, bound.arguments.get("axis", 0), name)
         return wrapped(compute, arrays, name)
 
     run.__name__ = run.__qualname__ = name
     setattr(run, "__signature__", signature)  # noqa: B010 - a function's type has no such attribute
     return run
+
+
+def refused(name, given):
+    """Raise what CuPy raises where NumPy takes more."""
+    if name in ("sort", "argsort") and given.get("kind") not in (None, "stable"):
+        raise ValueError("kind can only be None or 'stable'")
+    if name == "select" and not all(isinstance(x, ndarray) for x in given["choicelist"]):
+        raise TypeError("choicelist only accepts lists of cupy ndarrays")
+    if name == "choose" and not isinstance(given["choices"], ndarray):
+        raise AttributeError(f"{type(given['choices']).__name__!r} object has no attribute 'shape'")
+    if name == "einsum" and "out" in given.get("kwargs", ()):
+        raise TypeError("Did not understand the following kwargs: ['out']")
+    if name == "pad" and any(isinstance(x, ndarray) for x in leaves(given.get("kwargs", {}))):
+        raise TypeError(IMPLICIT)
 
 
 def copied_together(like, arrays, axis, name):
@@ -192,7 +244,7 @@ def unwrapped(value, arrays, name):
         return value._host
     if isinstance(value, tuple | list):
         return type(value)([unwrapped(x, arrays, name) for x in value]) if type(value) in (tuple, list) else value
-    if isinstance(value, np.ndarray) and name not in PLAIN_OPERANDS:
+    if isinstance(value, np.ndarray) and not (name in PLAIN_OPERANDS or (name in ("full", "full_like") and not value.ndim)):
         raise TypeError(f"Unsupported type {type(value)}")
     if foreign(value):
         raise TypeError(f"Unsupported type {type(value)}")
