@@ -156,7 +156,7 @@ def box(index: Any, shape: Sizes) -> list[tuple[int, int]] | None:
         start, stop, step = item.indices(n) if isinstance(item, slice) else (item % n, item % n + 1, 1)
         if step != 1:
             return None
-        found.append((start, stop - start))
+        found.append((start, max(0, stop - start)))
     return found
 
 
@@ -165,6 +165,7 @@ def placed(op: Op, rest: float | None, boxes: Sequence[tuple[int, Sequence[tuple
     shape, y = op.outputs[0].shape, op.outputs[0]
     if any(b is None for _, b in boxes) or any(x.dtype != y.dtype for x in op.values):
         return None
+    boxes = [(arg, b) for arg, b in boxes if b is not None and all(length for _, length in b)]
     axes: list[list[Any]] = []                           # [size, [(start, length) of each box]], innermost first
     for size, *parts in reversed(list(zip(shape, *[b for _, b in boxes if b is not None], strict=True))):
         if axes and all(part == (0, axes[-1][0]) for part in axes[-1][1]):

@@ -386,3 +386,12 @@ def test_a_value_is_put_into_itself():
         z[:, 2:] = z[:, 2:]
         return y, gg.numpy.setitem(y, slice(None), y), z, gg.numpy.setitem(z, (slice(None), 1), z[:, 0])
     agree(f, x)
+
+
+def test_nothing_is_put_into_an_empty_part():
+    def f(x):
+        put = gg.numpy.setitem
+        return (put(x * 2, (slice(1, 1), 2), 9.0), put(x * 3, (0, slice(3, 1)), 9.0), put(x * 4, (slice(0, 0), 1), x[:0, 0]),
+                gg.grad(lambda x: gg.sum(x[0, 2:1]) + gg.sum(x))(x))
+    agree(f, draw(1, 5))
+    agree(f, draw(3, 5))
