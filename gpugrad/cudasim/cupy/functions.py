@@ -11,7 +11,7 @@ from .array import IMPLICIT, NUMBERS, done, finished, foreign, ndarray, operand,
 from .blocks import submit
 from .device import CompileException, current
 from .streams import library_called, waited
-from .surface import FUNCTIONS, LIKE_UFUNCS, UFUNCS
+from .surface import ARRAY_LIKES, FUNCTIONS, LIKE_UFUNCS, OF_ARRAYS, UFUNCS
 
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "extract", "compress", "union1d", "intersect1d",
            "setdiff1d", "setxor1d", "bincount", "allclose", "histogram"}
@@ -147,7 +147,7 @@ def function(path, signature):
         if "out" in bound.arguments and "out" not in kwargs:           # given by its place
             kwargs["out"] = bound.arguments.pop("out")
             args, kwargs = bound.args, {**bound.kwargs, **kwargs}
-        refused(name, bound.arguments)
+        refused(path, bound.arguments)
         arrays: list = []
         out = kwargs.pop("out", None)
         hosts = unwrapped(args, arrays, name)
@@ -187,6 +187,10 @@ def function(path, signature):
 
 def refused(name, given):
     """Raise what CuPy raises where NumPy takes more."""
+    first = next(iter(given.values()), None)
+    for x in first if name in OF_ARRAYS else () if name in ARRAY_LIKES else (first,):
+        if not (isinstance(x, ndarray) or hasattr(x, "__cuda_array_interface__")):
+            raise TypeError(f"{name}: a cupy.ndarray object was expected, got {type(x)}")
     if name in ("sort", "argsort") and given.get("kind") not in (None, "stable"):
         raise ValueError("kind can only be None or 'stable'")
     if name == "select" and not all(isinstance(x, ndarray) for x in given["choicelist"]):
