@@ -7,9 +7,10 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import default_device, device_of, is_array, module_of, move
-from gpugrad.errors import ArgumentError, GpugradError
+from gpugrad.errors import ArgumentError, DtypeError, GpugradError
 from gpugrad.graph.sweep import bare_array
 from gpugrad.graph.tensor import Tensor
+from gpugrad.primals import as_output
 from gpugrad.transforms import jvp, vjp
 from gpugrad.trees import flatten, map_tree
 
@@ -49,6 +50,9 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
         return f(*build(full))
     device = next((device_of(data) for data in map(data_of, leaves) if is_array(data)), default_device())
     xs = tuple(move(widened(leaves[i]), device) for i in moving)
+    for y in flatten(g(*xs))[0]:
+        if as_output("check_grads", y).dtype.kind == "b":
+            raise DtypeError("check_grads: expected a function that returns floats, got bool. Return floats.")
     check(g, xs, order, tuple(modes), tolerance, step, numpy.random.default_rng(seed), "f")
 
 

@@ -116,19 +116,20 @@ def as_output(op: str, y: Any) -> Tensor:
         return outlived(op, y)
     if not is_array(y) and not isinstance(y, int | float | complex):
         raise DtypeError(f"{op}: expected a function that returns arrays, got {short(y)}. Return a Tensor or a tree of them.")
+    if getattr(y, "dtype", numpy.dtype(float)).kind not in "biufc":
+        raise DtypeError(f"{op}: expected a function that returns numbers, got {y.dtype}. Return a Tensor or a tree of them.")
     return Tensor(new_array(y, copy=False))
 
 
-def scalar_output(y: Any) -> Tensor:
-    number = type(y) is int                               # a constant, for which 0 is meant as a float
-    y = as_output("grad", y)
+def scalar_output(op: str, y: Any) -> Tensor:
+    y = as_output(op, float(y) if type(y) is int else y)  # a constant int is meant as a float
     if y.size != 1:
-        raise ShapeError(f"grad: expected a function with one output element, got shape {y.shape}. "
+        raise ShapeError(f"{op}: expected a function with one output element, got shape {y.shape}. "
                          "Sum it, or use jacobian or vjp.")
     if y.dtype.kind == "c":
-        raise DtypeError(f"grad: expected a real output, got {y.dtype}. Take its real part, or use vjp.")
-    if y.dtype.kind != "f" and not number:
-        raise DtypeError(f"grad: expected a float output, got {y.dtype}, which has no gradient. Return a float.")
+        raise DtypeError(f"{op}: expected a real output, got {y.dtype}. Take its real part, or use vjp.")
+    if y.dtype.kind != "f":
+        raise DtypeError(f"{op}: expected a float output, got {y.dtype}, which has no gradient. Return a float.")
     return y
 
 

@@ -72,7 +72,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
             with switch(record=True):
                 out = f(*inputs.args, **kwargs)
             y, aux = split_aux("grad", out, has_aux)
-            y = scalar_output(y)
+            y = scalar_output("grad", y)
             gradients = inputs.gradients([(y, filled_like(y, 1))] if y._node is not None else [], retain_graph=has_aux)
         finally:
             for x in locked:
@@ -142,7 +142,8 @@ def hvp(f: Callable, x: Any, v: Any) -> Any:
 
     Reverse mode over forward mode: forward mode over reverse would compute the gradient itself as well.
     """
-    return grad(lambda z: jvp(f, (z,), (v,))[1])(x)
+    require_callable("hvp", f)
+    return grad(lambda z: jvp(lambda x: scalar_output("hvp", f(x)), (z,), (v,))[1])(x)
 
 
 def gnvp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:

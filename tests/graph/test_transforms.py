@@ -226,3 +226,26 @@ def test_check_grads_accepts_the_right_and_rejects_the_wrong(device):
     gg.check_grads(second, (xp.ones(2),), order=1)
     with pytest.raises(gg.GradientError):
         gg.check_grads(second, (xp.ones(2),), order=2)
+
+
+@pytest.mark.parametrize("result", ["a", None, object(), np.array("a"), True, np.int64(3), 1j, (1.0, 2.0)], ids=repr)
+@pytest.mark.parametrize(("name", "call"), [
+    ("grad", lambda f, x: gg.grad(f)(x)), ("grad", lambda f, x: gg.hessian(f)(x)), ("hvp", lambda f, x: gg.hvp(f, x, x))])
+def test_an_output_without_a_gradient_is_refused_by_name(name, call, result):
+    with pytest.raises(gg.DtypeError, match=rf"^{name}: expected .*, got .*\. "):
+        call(lambda x: result, xp.ones(2))
+
+
+@pytest.mark.parametrize("result", ["a", object(), np.array("a")], ids=repr)
+@pytest.mark.parametrize(("name", "call"), [
+    ("vjp", lambda f, x: gg.vjp(f, x)), ("jvp", lambda f, x: gg.jvp(f, (x,), (x,))), ("vmap", lambda f, x: gg.vmap(f)(x)),
+    ("vjp", lambda f, x: gg.jacobian(f)(x)), ("check_grads", lambda f, x: gg.check_grads(f, (x,)))])
+def test_an_output_that_is_no_number_is_refused_by_name(name, call, result):
+    with pytest.raises(gg.DtypeError, match=rf"^{name}: expected a function that returns .*, got .*\. Return a Tensor"):
+        call(lambda x: result, xp.ones(2))
+
+
+def test_a_constant_number_has_no_slope():
+    for f in (lambda x: 3, lambda x: 3.0):
+        assert_equal(gg.grad(f)(xp.ones(2)), [0, 0])
+        assert_equal(gg.hvp(f, xp.ones(2), xp.ones(2)), [0, 0])
