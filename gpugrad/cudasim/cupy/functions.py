@@ -16,6 +16,7 @@ from .surface import ARRAY_LIKES, FUNCTIONS, LIKE_UFUNCS, OF_ARRAYS, UFUNCS
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_values", "extract", "compress", "union1d", "intersect1d",
            "setdiff1d", "setxor1d", "bincount", "allclose", "histogram"}
 GEMMS = {"dot", "matmul", "tensordot", "einsum", "inner", "vdot", "kron"}
+TAKES_LISTS = frozenset(ARRAY_LIKES.split())
 FEW = 8                           # more arrays than these CuPy joins in one launch
 IN_PLACE = {"fill_diagonal", "put", "put_along_axis"}
 SOLVERS = {"cholesky", "det", "eig", "eigh", "eigvals", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd"}
@@ -188,7 +189,7 @@ def function(path, signature):
 def refused(name, given):
     """Raise what CuPy raises where NumPy takes more."""
     first = next(iter(given.values()), None)
-    for x in first if name in OF_ARRAYS else () if name in ARRAY_LIKES else (first,):
+    for x in first if name in OF_ARRAYS else () if name in TAKES_LISTS else (first,):
         if not (isinstance(x, ndarray) or hasattr(x, "__cuda_array_interface__")):
             raise TypeError(f"{name}: a cupy.ndarray object was expected, got {type(x)}")
     if name in ("sort", "argsort") and given.get("kind") not in (None, "stable"):

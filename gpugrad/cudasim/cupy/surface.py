@@ -227,12 +227,12 @@ sqrt square subtract tan tanh true_divide trunc
 LIKE_UFUNCS = "fix i0 sinc"
 
 #: Functions whose first argument need not be an array. All others refuse lists and numbers there.
-ARRAY_LIKES = frozenset("""
+ARRAY_LIKES = """
 allclose append arange around atleast_1d atleast_2d atleast_3d average bartlett blackman broadcast_arrays concat concatenate
 column_stack cross diag diag_indices diff dsplit dstack einsum extract eye full gradient hamming hanning hstack identity imag
-indices isclose iscomplex isreal ix_ kaiser linspace logspace meshgrid ones ravel_multi_index real resize round stack tile tri tril
-tril_indices triu triu_indices unwrap vander vstack zeros fft.fftfreq fft.fftshift fft.ifftshift fft.rfftfreq
-""".split())
+indices isclose iscomplex isreal ix_ kaiser linspace logspace meshgrid ones ravel_multi_index real resize round stack tile tri
+tril tril_indices triu triu_indices unwrap vander vstack zeros fft.fftfreq fft.fftshift fft.ifftshift fft.rfftfreq
+"""
 
 #: Functions whose first argument is a sequence of arrays.
 OF_ARRAYS = frozenset(("concat", "concatenate", "column_stack", "stack"))
