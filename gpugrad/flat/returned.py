@@ -42,6 +42,9 @@ class Returned:
         results, self.build = flatten(out)
         if len(results) == 1 and results[0] is out:
             self.build = first
+        for x in results:
+            if isinstance(x, Tensor):
+                _ = x._data                               # one from outside is met, if only here
         self.symbols: list[Symbol] = []
         self.makers: list[Maker] = []
         self.looks: list[tuple[int, Look, int]] = []
@@ -96,10 +99,9 @@ class Memory:
         self.known: dict[int, tuple[Symbol, Look, int | None]] = {}      # id -> the Symbol, how to get it, which result it is
         for key, symbol in arguments.items():
             self.add(symbol, lambda given, _, i=places[key]: given[i])
-        for key, (tensor, symbol) in doors.met.items():
-            if DATA.__get__(tensor) is symbol:
-                place = doors.arguments.get(key)
-                self.add(symbol, lambda given, _, t=tensor, i=place: t if i is None else given[i])
+        for key, (tensor, _) in doors.met.items():          # as it is after the run, also where it was given another array
+            place = doors.arguments.get(key)
+            self.add(DATA.__get__(tensor), lambda given, _, t=tensor, i=place: t if i is None else given[i])
 
     def add(self, symbol: Any, look: Look, result: int | None = None) -> None:
         if isinstance(symbol, Symbol) and not symbol.scalar:

@@ -17,6 +17,7 @@ import numpy
 from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
 from gpugrad.flat.ir import Value
+from gpugrad.flat.numpy_ways import assignable, gives_array, over_no_axis, require_target
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
 from gpugrad.graph.record import user_line
 from gpugrad.graph.tensor import Tensor, refuse_conversion
@@ -144,6 +145,7 @@ class Symbol:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         from gpugrad.numpy import setitem
+        value = assignable(value, self)
         self.write(setitem(Tensor(self), wrapped(index), wrapped(value))._data)
 
     def __len__(self) -> int:
@@ -193,6 +195,8 @@ class Symbol:
             target, *rest = wrapped(inputs)
             Tensor.__array_ufunc__(None, ufunc, method, target, *rest)  # type: ignore[attr-defined]
             return inputs[0].write(target._data)
+        if out and method == "__call__" and not kwargs:
+            require_target(ufunc, inputs, out[0])
         result = as_numpy(Tensor.__array_ufunc__(None, ufunc, method, *wrapped(inputs), **wrapped(kwargs)))  # type: ignore[attr-defined]
         return written(result, out[0]) if out else result
 
@@ -205,7 +209,10 @@ class Symbol:
             return constants(function(*known(args), **known(kwargs)))
         out = kwargs.pop("out", None)
         with entered(function.__name__):
-            return written(as_numpy(Tensor.__array_function__(None, function, types, wrapped(args), wrapped(kwargs))), out)  # type: ignore[attr-defined]
+            rest, kwargs = over_no_axis(function.__name__, *args[:1], args[1:], kwargs) if args else ((), kwargs)
+            given = wrapped((*args[:1], *rest))
+            y = Tensor.__array_function__(None, function, types, given, wrapped(kwargs))  # type: ignore[attr-defined]
+        return written(as_numpy(y, gives_array(function.__name__, args)), out)
 
     def __repr__(self) -> str:
         return f"<traced, shape {self.shape}>"
@@ -228,6 +235,7 @@ def binary(name: str) -> tuple[Callable, Callable, Callable]:
             from gpugrad.dispatch import bare_target
             getattr(TRACED, name)(Tensor(self), other)       # what is wrong with the operands comes first
             raise bare_target(f"np.{name}", self)
+        require_target(getattr(numpy, name), (self, other), self)
         self.write(getattr(RAW[Symbol], name)(self, other))
         return self
     return forward, reflected, in_place
@@ -252,7 +260,8 @@ def method(name: str) -> Callable:
         if only_constants((self, args, kwargs)):
             return constants(getattr(self.array, name)(*known(args), **known(kwargs)))
         with entered(name):
-            return as_numpy(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)))
+            args, kwargs = over_no_axis(name, self, args, kwargs)
+            return as_numpy(getattr(Tensor(self), name)(*wrapped(args), **wrapped(kwargs)), gives_array(name, (self,)))
     return call
 
 
@@ -387,10 +396,10 @@ def bared(x: Any) -> Any:
     return type(x)(map(bared, x)) if type(x) in (tuple, list) else x
 
 
-def as_numpy(x: Any) -> Any:
-    """Tensors as the Symbols in them, and as scalars where NumPy gives scalars."""
+def as_numpy(x: Any, array: bool = False) -> Any:
+    """Tensors as the Symbols in them, and as scalars where NumPy gives scalars. array: it gives an array here."""
     x = bared(x)
-    return x[()] if isinstance(x, Symbol) and not x.ndim else x
+    return x[()] if isinstance(x, Symbol) and not x.ndim and not array else x
 
 
 def written(result: Any, out: Any) -> Any:

@@ -416,3 +416,72 @@ def test_slices_are_part_of_the_program(backend):
     for i in (slice(1, None), slice(None, None, -1), slice(1, None), (slice(0, 2), 1), ..., 0):
         same(compiled(X, i), gg.sum(X[i], axis=0) * 2)
     assert compiled.programs == 5
+
+
+# arrays and scalars, as NumPy tells them apart ------------------------------------------------------------------------------
+
+def of_numbers(x):
+    row = x[None]
+    return (np.where(x > 0, x, 1.0), np.squeeze(row), row.squeeze(), np.reshape(row, ()), np.transpose(x), np.copy(x), np.real(x),
+            np.ones_like(x), np.full_like(x, 2), np.broadcast_to(x, ()), np.roll(x, 1), np.tile(x, ()), np.tensordot(row, row, 1),
+            x.conj(), np.sum(x, axis=-1), np.max(x, 0), x.prod(axis=0), np.sum(row), x * 1, np.einsum("i->", row), x.clip(0, 1))
+
+
+@pytest.mark.parametrize("x", [np.array(1.5), np.float64(1.5)])
+def test_results_without_axes_are_arrays_where_numpys_are(x, backend):
+    found, expected = gg.compile(of_numbers, backend=backend)(x), of_numbers(x)
+    assert [type(y) for y in found] == [type(y) for y in expected]
+    same(found, expected)
+
+
+def into_number(x):
+    x.sum()[...] = 1.0
+
+
+def into_wrong_shape(x):
+    y = x[:1] * 1
+    y += x
+
+
+def into_integers(x):
+    y = x.astype("i8")
+    y -= 0.5
+
+
+@pytest.mark.parametrize("f", [into_number, into_wrong_shape, into_integers, lambda x: np.multiply(x, 2, out=x.sum()),
+                               lambda x: np.add(x, x, out=x.astype("i4")), lambda x: np.add(x, x, out=x[0])])
+def test_what_numpy_does_not_write_to(f, backend):
+    eager, compiled = error_of(f, (X.copy(),)), error_of(gg.compile(f, backend=backend), (X.copy(),))
+    assert isinstance(eager, TypeError | ValueError) and type(compiled) is type(eager) and str(compiled) == str(eager)
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex")
+@pytest.mark.parametrize("dtype", ["f4", "i8", "?"])
+def test_complex_numbers_are_cast_when_they_are_assigned(dtype, backend):
+    def f(x, z):
+        y = x.astype(dtype)
+        y[1:] = z[1:]
+        y[0] = z[0, 0]
+        return y
+    z = X + 1j * ROW
+    same(gg.compile(f, backend=backend)(X * 3, z), f(X * 3, z))
+
+
+def test_tensors_that_are_only_returned_are_themselves(backend):
+    w, v = gg.tensor(ROW), gg.tensor(X, requires_grad=True)
+    compiled = gg.compile(lambda x: (x * 2, w, {"v": v}), backend=backend)
+    for _ in range(2):
+        _, found, tree = compiled(X)
+        assert found is w and tree["v"] is v
+
+
+def test_views_of_tensors_that_get_another_array(backend):
+    def f(t):
+        part = t[0]
+        t -= 1.0
+        return part
+    for g in (f, gg.compile(f, backend=backend)):
+        t = gg.tensor(X)
+        part = g(t)
+        same(part, gg.tensor(X[0] - 1))
+        assert np.shares_memory(part.numpy(), t.numpy())
