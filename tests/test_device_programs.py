@@ -97,3 +97,13 @@ def test_a_layer_of_an_empty_batch_copies_nothing_to_the_device(sim):
     with sim.recording() as log:
         y = gg.nn.linear(x, w, activation="relu")
     assert y.shape == (0, 3) and (log.waits, log.to_device) == (0, 0)
+
+
+@pytest.mark.parametrize("zero", [-0.0, np.float32(-0.0), np.array(-0.0), complex(-0.0, -0.0)])
+def test_the_sign_of_zero_goes_to_the_device(sim, zero):
+    """CuPy fills new arrays without axes, and fills with zero bytes what equals 0."""
+    for t in (gg.tensor(zero, device="sim"), gg.tensor(zero, device="cpu").to("sim")):
+        assert np.signbit(t.numpy().real)
+    run = gg.compile(lambda x, number: gg.copysign(x, number.real))
+    for number in (zero, -zero, zero):
+        assert run(sim.ones(2), gg.tensor(number, device="cpu").to("sim")).tolist() == [-1 if number is zero else 1] * 2

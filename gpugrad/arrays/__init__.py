@@ -11,6 +11,7 @@ from gpugrad.arrays.devices import (
     has_several,
     move,
     new_array,
+    number_on,
     plain,
     short,
     synchronize,
@@ -21,4 +22,5 @@ from gpugrad.arrays.one import is_one, one
 
 __all__ = ["CPU", "LAST", "Device", "Follower", "at_home", "changed_since", "copied", "cuda_problem", "cuda_usable",
            "default_device", "device_of", "empty_beside", "exclusive", "has_kernels", "has_several", "held_only", "is_array",
-           "is_one", "mark_changed", "module_of", "module_of_type", "move", "new_array", "one", "plain", "short", "synchronize"]
+           "is_one", "mark_changed", "module_of", "module_of_type", "move", "new_array", "number_on", "one", "plain", "short",
+           "synchronize"]

@@ -75,6 +75,9 @@ class Device:
         return numpy if self.kind == "cpu" else gpu_module(self.kind, str(self))
 
 
+HOSTS = (numpy.ndarray, numpy.generic)
+
+
 def gpu_module(kind: str, asked: str) -> Any:
     """cupy for "cuda", its stand-in for "sim"."""
     return simulated_module() if kind == "sim" else cupy_module(asked)
@@ -112,7 +115,17 @@ def move(array: Any, device: Device) -> Any:
         array = array.get()
     cupy = device.xp
     with cupy.cuda.Device(device.index):
-        return cupy.asarray(array)
+        return number_on(cupy, array) if not array.ndim and isinstance(array, HOSTS) else cupy.asarray(array)
+
+
+def number_on(xp: Any, x: Any, dtype: Any = None) -> Any:
+    """A number as a 0-d array of the current device, by one launch. CuPy's own way, which fills, makes 0.0 of -0.0."""
+    x = numpy.asarray(x, dtype)
+    if x.dtype.kind not in "fc" or x != 0:
+        return xp.asarray(x)
+    y = xp.empty((), x.dtype)
+    xp.copyto(y, x)
+    return y
 
 
 def has_several(xp: Any) -> bool:
@@ -189,7 +202,10 @@ def new_array(data: Any, dtype: Any = None, device: Device | str | None = None, 
         device = device or default_device()
         xp = device.xp
     try:
-        array = at_home(xp.array if copy else xp.asarray, xp)(data, dtype=dtype)
+        if isinstance(data, float | complex) and xp is not numpy:
+            array = number_on(xp, data, dtype)
+        else:
+            array = at_home(xp.array if copy else xp.asarray, xp)(data, dtype=dtype)
     except GpugradError:                                 # a Tensor among the data refused to leave its graph
         raise
     except (ValueError, TypeError, OverflowError) as error:

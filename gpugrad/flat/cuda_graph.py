@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 
+from gpugrad.arrays import number_on
 from gpugrad.kernels.record import Launch, open_logs, recording
 
 #: (array module, device) -> the stream on which launches are recorded, and the stream that replayed last. Scratch memory that
@@ -71,9 +72,9 @@ class Replay:
         data = x.tobytes()
         before, array = self.numbers.get(place, (None, None))
         if array is None:
-            array = self.xp.asarray(x)
+            array = self.xp.asarray(x) if x.ndim else number_on(self.xp, x)
         elif before != data:
-            array.fill(x) if not x.ndim else array.set(x)
+            array.set(x) if x.ndim else self.xp.copyto(array, x)           # `fill` makes 0.0 of -0.0
         self.numbers[place] = data, array
         return array
 

@@ -233,6 +233,8 @@ class ndarray:
                 raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
             value = value[()]
         value = operand(value)
+        if self.flags.c_contiguous:
+            value = without_sign(value)
         submit("cupy_fill", current(), [], [operand(self)], lambda: self._host.fill(value))
 
     def sort(self, axis=-1, kind=None):
@@ -264,6 +266,8 @@ class ndarray:
                 raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
             value = value[()]
         value = operand(value)
+        if places or operand(self)[now()].flags.c_contiguous:
+            value = without_sign(value)
         reads = [x for x in (value,) if isinstance(x, np.ndarray)]
         submit("cupy_setitem", current(), reads, [np.asarray(operand(self)[now()])],
                lambda: self._host.__setitem__(now(), value), holds=[self._host, *places, *reads])
@@ -316,6 +320,11 @@ def operand(x):
     if hasattr(x, "__cuda_array_interface__"):
         return from_interface(x)
     raise TypeError(f"Unsupported type {type(x)}")
+
+
+def without_sign(value):
+    """0 for a number that is -0.0: CuPy fills with zero bytes wherever a value equals 0."""
+    return value * 0 + 0 if isinstance(value, NUMBERS) and not isinstance(value, bool | np.bool_) and value == 0 else value
 
 
 def from_interface(x):

@@ -23,6 +23,8 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
     made = np.array(stacked(obj), dtype, order=order, ndmin=ndmin)
     if made.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {made.dtype}")
+    if not made.ndim:                                      # no copy: a fill, whose value goes along with the launch
+        return done("cupy_fill", current(), [], lambda: made + 0 if made == 0 else made)
     copied("to_device")
     return wrap(made)
 
@@ -88,6 +90,10 @@ def copyto(dst, src, casting="same_kind", where=None):
     if where is None and isinstance(src, ndarray):
         value, mask = src._host, True
     else:
+        if isinstance(src, np.ndarray):
+            if src.ndim:
+                raise ValueError("non-scalar numpy.ndarray cannot be used for copyto")
+            src = src[()]
         value, mask = operand(src), True if where is None else operand(where)
         operand(dst)
     submit("cupy_copyto", dst._number, [x for x in (value, mask) if isinstance(x, np.ndarray)], [dst._host],
