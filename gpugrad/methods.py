@@ -15,7 +15,7 @@ from gpugrad.graph.layers import PLAIN
 from gpugrad.graph.namespace import PRIMITIVES, TRACED
 from gpugrad.graph.state import mode_now
 from gpugrad.graph.tensor import Tensor
-from gpugrad.graph.views import Link, connect, is_scalar, link_of, overwrite, write
+from gpugrad.graph.views import Link, connect, is_scalar, link_of, overwrite, owned, write
 from gpugrad.numpy._arguments import device_beside
 
 # operators --------------------------------------------------------------------------------------------------------------
@@ -102,7 +102,8 @@ def update(tensor: Tensor, operation: Callable, other: Any) -> Tensor:
 
 def __setitem__(self: Tensor, index: Any, value: Any) -> None:
     """self[index] = value, differentiable in both. The old value lives on where anything else still sees it."""
-    assign("setitem", self, gnp.setitem(self, index, value))
+    if not owned(self) or not gnp.index.overwritten(self, index, value):
+        assign("setitem", self, gnp.setitem(self, index, value))
 
 
 def fill(self: Tensor, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.half import in_float32
+from gpugrad.arrays.memory import exclusive
 from gpugrad.arrays.modules import module_of
 from gpugrad.errors import IndexingError
 
@@ -77,6 +78,11 @@ def setitem(xp: Any) -> Callable:
         y[index] = v
         return y
     return run
+
+
+def in_place(g: Any, holders: int) -> bool:
+    """Whether an array of NumPy's, which the caller holds so often, may be written to."""
+    return type(g) is numpy.ndarray and exclusive(g, holders + 1)
 
 
 def gather(xp: Any) -> Callable:

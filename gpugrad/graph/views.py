@@ -13,7 +13,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gpugrad.arrays import copied, is_array, mark_changed, module_of
+import numpy
+
+from gpugrad.arrays import copied, exclusive, is_array, mark_changed, module_of
 from gpugrad.arrays.memory import owner
 from gpugrad.errors import ArgumentError, GraphError
 from gpugrad.graph.layers import PLAIN, Layered, array_under, snapshot
@@ -226,6 +228,13 @@ def rebind(tensor: Tensor, new: Tensor) -> None:
         tensor.__class__ = type(new)
     if type(new) not in PLAIN:
         tensor._layer = new._layer
+
+
+def owned(tensor: Tensor) -> bool:
+    """Whether the Tensor alone sees its memory: no view, no node that saved it and no caller, so that it may be written to."""
+    data = tensor._data
+    return (type(tensor) is Tensor and type(data) is numpy.ndarray and exclusive(data, 2) and type(tensor._node) is not Leaf
+            and link_of(tensor) is None and data.flags.writeable and not any(views_of(tensor)))
 
 
 def write(op: str, tensor: Tensor, new: Tensor) -> None:

@@ -15,12 +15,17 @@ from gpugrad.arrays import is_array, module_of, new_array, short
 from gpugrad.arrays.levelled import ARRAY
 from gpugrad.errors import ConversionError, DeviceError, DtypeError, IndexingError
 from gpugrad.graph.layers import Layered
+from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.graph.namespace import TRACED as T
+from gpugrad.graph.record import explained, make_node
+from gpugrad.graph.state import LEVELS, RECORD, current
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy._arguments import as_tensor, device_beside, moved_beside
 
 __all__ = ["At", "getitem", "setitem"]
 
+#: Our own way to set items: someone may look on instead.
+SET = PRIMITIVES["setitem"].impls[numpy.ndarray]
 KINDS = "Use ints, slices, None, ..., integer arrays, or masks"
 
 
@@ -59,6 +64,26 @@ def setitem(x: Any, index: Any, value: Any) -> Tensor:
     return T.scatter_set(x, v, *arrays, index=place) if arrays else T.setitem(x, v, index=place)
 
 
+def overwritten(x: Tensor, index: Any, value: Any) -> bool:
+    """x[index] = value in the memory of x, which nobody else sees: a loop that writes every row takes linear time. False where
+    only `setitem` can do it."""
+    mode, prim, y = current(), PRIMITIVES["setitem"], x._data
+    if (mode is not RECORD and mode is not LEVELS) or prim.impls[numpy.ndarray] is not SET or not names_a_part(index):
+        return False
+    v = value if type(value) in (int, float, bool) else fitting("setitem", x, as_tensor("setitem", value, beside=x))
+    values = [y, v._data if isinstance(v, Tensor) else v]
+    if isinstance(v, Layered) or v is x or (isinstance(v, Tensor) and type(v._data) is not numpy.ndarray):
+        return False
+    try:
+        y[index] = values[1]
+    except Exception as error:
+        raise explained(error, prim, values, {"index": index}) from error
+    nodes = x._node, v._node if isinstance(v, Tensor) else None
+    if nodes != (None, None):
+        x._node = make_node(prim, nodes, values, (x, v), y, {"index": index}, mode)
+    return True
+
+
 def fitting(op: str, x: Tensor, v: Tensor) -> Tensor:
     """A value that x can hold, without the leading axes of length 1 that NumPy lets it have."""
     if v.dtype.kind == "c" and x.dtype.kind != "c":
@@ -75,6 +100,13 @@ def fitting(op: str, x: Tensor, v: Tensor) -> Tensor:
 
 #: Types of an index that is neither a sequence nor an array.
 PLAIN = frozenset({int, slice, type(...), type(None)})
+#: Of these, those that read nothing.
+PLACES = frozenset({int, slice, numpy.int64, type(...)})
+
+
+def names_a_part(index: Any) -> bool:
+    """Whether an index is made of ints, slices and ... alone."""
+    return all(type(item) in PLACES for item in index) if type(index) is tuple else type(index) in PLACES
 
 
 def parsed(op: str, x: Tensor, index: Any) -> tuple[Any, tuple]:

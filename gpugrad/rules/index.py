@@ -45,7 +45,18 @@ def setitem_batch(m, size, batched, x, v, index):
     return m.setitem(x, v, index=inside(index))
 
 
-Primitive("setitem", setitem_vjp, setitem_jvp, impl=levelled.setitem, batch=setitem_batch)
+def setitem_pull(m, g, want, y, xs, params):
+    """The rule, in the memory of a cotangent that the sweep alone holds: so a loop that writes every row takes linear time."""
+    if want[0] is None or not levelled.in_place(g, holders=2):
+        return setitem_vjp(m, g, want, y, *xs, **params)
+    index = params["index"]
+    gv = m.fit(m.getitem(g, index=index).copy(), xs[1]) if want[1] is not None else None
+    g[index] = 0
+    return (m.cast(g, xs[0].dtype), gv)
+
+
+setitem = Primitive("setitem", setitem_vjp, setitem_jvp, impl=levelled.setitem, batch=setitem_batch)
+setitem.pull = setitem_pull
 
 
 # index arrays -------------------------------------------------------------------------------------------------------------

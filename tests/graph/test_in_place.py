@@ -1,7 +1,9 @@
 """In-place operations are differentiable assignments; a saved array that changed is an error, never a wrong gradient."""
+import copy
+
 import numpy as np
 import pytest
-from on_device import assert_close, assert_equal, xp
+from on_device import assert_close, assert_equal, on_cpu, xp
 
 import gpugrad as gg
 
@@ -229,3 +231,56 @@ def test_a_function_may_not_write_to_the_array_it_is_differentiated_at(transform
     x[0] = 7                                              # outside it is as it was
     assert_equal(gg.grad(lambda t: (t * t).sum())(x), 2 * x)
     x[0] = 8
+
+
+# a loop that writes every row -----------------------------------------------------------------------------------------
+
+def written_by_rows(x, y):
+    for i in range(len(x)):
+        y[i] = x[i] * x[i]
+    return y
+
+
+@on_cpu
+def test_rows_are_written_to_one_buffer():
+    x, y = gg.tensor(np.arange(6.0).reshape(3, 2), requires_grad=True), gg.zeros((3, 2))
+    address = y._data.ctypes.data
+    written_by_rows(x, y)
+    assert y._data.ctypes.data == address
+    y[1:, 0] = 5
+    y[np.int64(0), ...] = [1.0, 2.0]
+    assert y._data.ctypes.data == address
+    y.backward(np.ones((3, 2)))
+    assert_equal(y.data, [[1, 2], [5, 9], [5, 25]])
+    assert_equal(x.grad.data, [[0, 0], [0, 6], [0, 10]])
+
+
+@on_cpu
+@pytest.mark.parametrize(("see", "follows"), [
+    (lambda y: y[0], True), (lambda y: y.T, True), (lambda y: y.reshape(-1)[::2], True), (lambda y: y * y, False),
+    (lambda y: np.exp(y), False), (copy.copy, False)], ids=["row", "transposed", "view of view", "saved", "result", "copied"])
+def test_rows_are_written_elsewhere_where_somebody_sees_the_buffer(see, follows):
+    def f(x):
+        y = x * 1.0
+        seen = see(y)
+        y[1] = x[0] * 3
+        y[0] = y[1] * x[2]
+        return (y * y).sum() + (seen * seen).sum()
+
+    def of_new_arrays(x):
+        new = np.stack([x[0] * 3 * x[2], x[0] * 3, x[2]])
+        seen = see(new if follows else x)
+        return (new * new).sum() + (seen * seen).sum()
+    x = np.arange(1.0, 7.0).reshape(3, 2)
+    for transform in (lambda f: gg.value_and_grad(f)(x), lambda f: gg.jvp(f, (x,), (x,)), lambda f: (gg.hvp(f, x, x),)):
+        for got, want in zip(transform(f), transform(of_new_arrays), strict=True):
+            assert_close(got, want)
+
+
+def test_writing_rows_leaves_the_callers_cotangent_alone():
+    y, pull = gg.vjp(lambda x: written_by_rows(x, gg.zeros((3, 2))), xp.ones((3, 2)))
+    g = xp.ones((3, 2))
+    for _ in range(2):
+        assert_equal(pull(g)[0], 2 * xp.ones((3, 2)))
+        assert_equal(g, xp.ones((3, 2)))
+    assert_equal(y, xp.ones((3, 2)))
