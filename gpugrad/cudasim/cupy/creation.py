@@ -24,7 +24,7 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocki
     if made.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {made.dtype}")
     if not made.ndim:                                      # no copy: a fill, whose value goes along with the launch
-        return done("cupy_fill", current(), [], lambda: made + 0 if made == 0 else made)
+        return done("cupy_fill", current(), [], lambda: made + made.dtype.type(0) if made == 0 else made)
     copied("to_device")
     return wrap(made)
 
