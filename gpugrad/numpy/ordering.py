@@ -160,7 +160,8 @@ def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, re
         shape = (x.shape[axis],)
     array = bare("unique", x)
     options = {} if equal_nan else {"equal_nan": False}
-    _, first, inverse, counts = module_of(array).unique(array, True, True, True, axis=axis, **options)
+    along = None if x.ndim == 1 else axis                  # with an axis CuPy compares on the host, and knows no NaN
+    _, first, inverse, counts = module_of(array).unique(array, True, True, True, axis=along, **options)
     values = T.gather(x, Tensor(first), index=(slice(None),) * axis + (ARRAY,) + (slice(None),) * (x.ndim - axis - 1))
     parts = [values]
     if return_index:
