@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays.levelled import layout, row_numbers
+from gpugrad.flat import by_element
 from gpugrad.flat.dead_code import checked, reached
 from gpugrad.flat.elements import fusable, ours
 from gpugrad.flat.fuse import REDUCTIONS, implied, reduced
@@ -252,6 +253,7 @@ RULES: dict[str, Callable[..., None]] = {
     **{rule.__name__: rule for rule in (cross_entropy, cross_entropy_pull, cross_entropy_push, standardize, standardize_pull,
                                         var, std, logsumexp, gather, scatter_add, scatter_set)},
     **{name: reduction(name) for name in REDUCTIONS},
+    **by_element.RULES,
 }
 
 
@@ -273,6 +275,8 @@ def expandable(op: Op) -> bool:
         sums_bools = op.name == "scatter_add" and values[0].dtype == bool
         return (all(x.dtype.kind == "i" for x in values[1:]) and values[0].dtype in ELEMENTS and not sums_bools
                 and joined_rows(shape, op.params["index"], tuple(values[1:])) is not None)
+    if op.name in by_element.FITS and not (by_element.FITS[op.name](op) and op.outputs[0].dtype == values[0].dtype):
+        return False
     return ({x.dtype.name for x in floats} in ({"float32"}, {"float64"})
             and (op.name.startswith("cross_entropy") or len(floats) == len(values)))
 

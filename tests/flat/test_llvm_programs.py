@@ -395,3 +395,29 @@ def test_nothing_is_put_into_an_empty_part():
                 gg.grad(lambda x: gg.sum(x[0, 2:1]) + gg.sum(x))(x))
     agree(f, draw(1, 5))
     agree(f, draw(3, 5))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("a", "b"), [((20, 3, 3), (20, 3, 3)), ((4, 6, 2, 5), (6, 5, 1)), ((3, 1, 8, 4), (1, 7, 4, 8)),
+                                      ((17, 1, 1), (17, 1, 4)), ((5, 3, 3), (5, 3, 3)), ((20, 3, 9), (20, 9, 3))])
+def test_many_small_matrices(a, b, dtype):
+    x, y = draw(*a, dtype=dtype), draw(*b, dtype=dtype)
+    agree(lambda x, y: (x @ y, gg.tanh(x * 2 @ y) + 1, x.swapaxes(-1, -2) @ (x @ y)), x, y, atol=1e-5)
+    agree(gg.grad(lambda x, y: gg.sum(gg.sin(x @ y)), argnums=(0, 1)), x, y, atol=1e-5)
+
+
+def test_few_or_large_matrices_are_multiplied_whole():
+    for x in (draw(5, 3, 3), draw(20, 9, 9)):
+        assert [op.name for op in steps(lambda x: x @ x, x) if not isinstance(op, Group)] == ["matmul"]
+    assert all(isinstance(step, Group) for step in steps(lambda x: x @ x, draw(20, 3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_rounding_and_replacing_are_numpys(dtype):
+    x = np.array([0.0, -0.0, 0.5, 1.5, 2.675, -2.5, 1234.5678, 1e30, -1e30, np.nan, np.inf, -np.inf] * 3, dtype)
+    for f in (lambda x: gg.round(x, 2), lambda x: gg.round(x, -2), gg.round, gg.nan_to_num,
+              lambda x: gg.nan_to_num(x, nan=1.5, posinf=2.0, neginf=np.nan)):
+        expected, found = both(f, x)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(np.signbit(found[0]), np.signbit(expected[0]))
+        assert all(isinstance(step, Group) for step in steps(f, x))
