@@ -1,7 +1,6 @@
 """checkpoint: keep a function's inputs instead of its graph, and compute the graph again in the backward sweep."""
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from gpugrad.graph.record import attach
 from gpugrad.graph.state import mode_now, switch
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor
+from gpugrad.transformed import Transformed
 from gpugrad.trees import flatten
 
 
@@ -23,14 +23,13 @@ def checkpoint(f: Callable) -> Callable:
     Memory for f falls from all its intermediate arrays to its inputs; time grows by one forward pass. Tensors that f takes
     from outside its arguments are differentiated too. f must compute the same again: random numbers are replayed.
     """
-    @functools.wraps(f)
     def run(*args, **kwargs):
         leaves, build = flatten(args)
         if not mode_now().record or any(isinstance(x, Layered) for x in leaves):
             return f(*args, **kwargs)                      # forward mode keeps nothing anyway
         call = Call(lambda xs: f(*build(xs), **kwargs))
         return call.first(leaves)
-    return run
+    return Transformed(run, checkpoint, f)
 
 
 class Call:

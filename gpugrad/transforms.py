@@ -4,7 +4,6 @@ Arrays in, arrays out: a NumPy or CuPy array comes back as one, a Tensor as a Te
 """
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +32,7 @@ from gpugrad.primals import (
     unstacked,
     zeros_like,
 )
+from gpugrad.transformed import Transformed
 from gpugrad.trees import flatten, flatten_like, map_tree, stretched
 
 #: vmap over a basis takes at most this many elements of basis at a time.
@@ -53,18 +53,16 @@ def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     """
     both = value_and_grad(f, argnums, has_aux)
 
-    @functools.wraps(f)
     def gradient(*args, **kwargs):
         value, g = both(*args, **kwargs)
         return (g, value[1]) if has_aux else g
-    return gradient
+    return Transformed(gradient, grad, f, argnums, has_aux)
 
 
 def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
     """A function that returns (f(x), grad(f)(x)) from one pass; with has_aux, ((y, aux), gradient). See `grad`."""
     require_callable("grad", f)
 
-    @functools.wraps(f)
     def run(*args, **kwargs):
         inputs = Inputs("grad", args, argnums)
         locked = lock(inputs.leaves)
@@ -79,7 +77,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
                 x.flags.writeable = True
         value = inputs.returned(y)
         return ((value, inputs.returned_aux(aux)) if has_aux else value), gradients
-    return run
+    return Transformed(run, value_and_grad, f, argnums, has_aux)
 
 
 def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
@@ -174,7 +172,6 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
     if randomness not in ("error", "same", "different"):
         raise ArgumentError(f"vmap: expected randomness 'error', 'same' or 'different', got {randomness!r}. Choose one of them.")
 
-    @functools.wraps(f)
     def run(*args, **kwargs):
         if isinstance(in_axes, tuple | list) and len(in_axes) != len(args):
             raise ArgumentError(f"vmap: expected in_axes for {len(args)} arguments, got {len(in_axes)}. Give one for each.")
@@ -194,7 +191,7 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0, randomness: str = "er
             ys, rebuild = flatten(out)
             ys = [unstacked(level, y, a, size) for y, a in zip(ys, axes_of("out_axes", out_axes, out), strict=True)]
         return rebuild(list(map(kind_of(leaves), ys)))
-    return run
+    return Transformed(run, vmap, f, in_axes, out_axes, randomness)
 
 
 def axes_of(name: str, axes: Any, tree: Any) -> list:
@@ -216,7 +213,6 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0, mode: str = "auto") 
     if mode not in ("auto", "reverse", "forward"):
         raise ArgumentError(f"jacobian: expected mode 'auto', 'reverse' or 'forward', got {mode!r}. Choose one of them.")
 
-    @functools.wraps(f)
     def run(*args, **kwargs):
         numbers, several = numbered("jacobian", args, argnums)
         xs, build = flatten(tuple(args[i] for i in numbers) if several else args[numbers[0]])
@@ -238,7 +234,7 @@ def jacobian(f: Callable, argnums: int | Sequence[int] = 0, mode: str = "auto") 
         if real_to_complex or (mode == "auto" and count(ys) > count(xs)):
             return by_columns(g, xs, build)
         return by_rows(pull, xs, build, ys, rebuild)
-    return run
+    return Transformed(run, jacobian, f, argnums, mode)
 
 
 def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:

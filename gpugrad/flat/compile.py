@@ -21,6 +21,7 @@ from gpugrad.graph.node import Leaf
 from gpugrad.graph.state import mode_now
 from gpugrad.graph.tensor import Tensor
 from gpugrad.profiling import Compilation, note, unwatched
+from gpugrad.transformed import global_name
 from gpugrad.trees import describe, flatten
 
 BACKENDS = ("auto", "numpy", "llvm", "cuda")
@@ -69,6 +70,9 @@ class Compiled:
         self._found: dict[Any, list[Program]] = {}
         self._calls: list[Call] = []                       # those that made a program
         self.programs = 0
+
+    def __reduce__(self) -> Any:
+        return global_name(self) or (Compiled, (self._f, self._static, self._backend, self._reuse))
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
