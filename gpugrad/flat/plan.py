@@ -10,7 +10,19 @@ import numpy
 
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.threads import WORKERS
-from gpugrad.flat.tiles import ALONG, COLUMN_PRODUCTS, ELEMENTWISE, LAST, REDUCTIONS, VIEWS, Step, Tile, grouped, is_elementwise
+from gpugrad.flat.tiles import (
+    ALONG,
+    COLUMN_PRODUCTS,
+    ELEMENTWISE,
+    LAST,
+    REDUCTIONS,
+    ROW_PRODUCTS,
+    VIEWS,
+    Step,
+    Tile,
+    grouped,
+    is_elementwise,
+)
 
 #: Arrays begin at a multiple of this many bytes: a cache line.
 ALIGNMENT = 64
@@ -51,7 +63,7 @@ def target(op: Op) -> Value | None:
     if isinstance(op.function, numpy.ufunc):
         takes = op.function.nout == 1 and not op.params and any(True for _ in op.values)
     else:
-        takes = (op.name == "matmul" or (op.name in REDUCTIONS and len(op.args) == 1)
+        takes = (op.name in ("matmul", ROW_PRODUCTS) or (op.name in REDUCTIONS and len(op.args) == 1)
                  or (op.name in ELEMENTWISE | LAST | ALONG and takes_out(op.function)))
     return (op.outputs[1] if op.name == "cross_entropy" else op.outputs[0]) if takes else None
 

@@ -32,8 +32,9 @@ ELEMENTWISE = frozenset((
     "gelu_tanh", "gelu_tanh_slope", "scale_shift", "relu_pull", "erf",
     "one_minus_square"))
 VIEWS = frozenset(("alias", "reshape"))
-#: The sum over rows of the product of two arrays of one shape: einsum, which makes no array of the products.
-COLUMN_PRODUCTS = "column_products"
+#: Sums by einsum, which makes no array of products: over rows, of the product of two arrays of one shape; along rows, of an
+#: array or of the product of two.
+COLUMN_PRODUCTS, ROW_PRODUCTS = "column_products", "row_products"
 #: Operations on the last axis, or along their `axis`.
 LAST = frozenset(("cross_entropy", "cross_entropy_pull"))
 ALONG = frozenset(("standardize", "standardize_pull"))
@@ -115,7 +116,7 @@ def rows_of(v: Value) -> int:
 
 
 def is_elementwise(function: Any) -> bool:
-    """Whether the function is a ufunc with one result, element by element: matmul and vecdot have a signature."""
+    """Whether the function is a ufunc with one result, element by element: matmul has a signature."""
     return isinstance(function, numpy.ufunc) and function.nout == 1 and function.signature is None
 
 
@@ -133,7 +134,7 @@ def by_rows(op: Op) -> Rows | None:
         return reducing(op, values[0])
     if name == COLUMN_PRODUCTS:
         return Rows(rows_of(values[0]), frozenset(values), partial=True)
-    if name == "vecdot":
+    if name == ROW_PRODUCTS:
         return elementwise(values[0], values) if lead(values[0]) < values[0].ndim - 1 else None
     if (name in ELEMENTWISE and len(op.outputs) == 1) or (is_elementwise(op.function) and not op.params and values):
         return elementwise(op.outputs[0], values)
