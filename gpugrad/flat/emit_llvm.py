@@ -21,6 +21,7 @@ from gpugrad.flat.homes import made_at_home
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.llvm import ELEMENTS, Library, Module
 from gpugrad.flat.loops import Nest, is_heavy, nest, partial_element
+from gpugrad.flat.natives import RUNNING
 from gpugrad.flat.plan import makes_new
 from gpugrad.flat.results import maker
 from gpugrad.flat.runtime import WORKERS, blas, runtime
@@ -229,6 +230,8 @@ class Steps:
         self.multiply()
         if op.name == "check_labels":
             return self.labels(op)
+        if op.name in RUNNING:
+            return self.running(op)
         x = op.args[0]
         if op.name != "reshape" or x.ndim > 4 or y.dtype.itemsize not in (1, 2, 4, 8):
             return False
@@ -267,6 +270,24 @@ class Steps:
         spot = matrix(self.spot(x), first)
         one = spot._replace(shape=spot.shape[-2:], strides=spot.strides[-2:])
         return spot if as_rows(one) else matrix(self.contiguous(x), first)
+
+    def running(self, op: Op) -> bool:
+        """Running sums and products, by rows where the axis is the last, else by columns."""
+        x, y, axis = op.args[0], op.outputs[0], op.params["axis"]
+        if x.dtype.name not in ("float32", "float64") or y.dtype != x.dtype or not x.ndim:
+            return False
+        axis %= x.ndim
+        outer, n, behind = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1:])
+        kind, count, words = ("rows", outer, [n]) if behind == 1 else ("columns", behind, [outer, n, behind])
+        work = x.size * 4
+        spots = [self.contiguous(x), self.output(y)][::-1]
+        spans = bounds(count, max(1, min(WORKERS, work * 2 // PARALLEL, count)), 4 if behind == 1 else 16)
+        function = runtime()[f"gg_{op.name}_{kind}_{ELEMENTS[x.dtype]}"]
+        if len(spans) == 1:
+            self.segment.call(function, [*spots, *words], *spans[0], work=work)
+        else:
+            self.segment.parallel(function, [([*spots, *words], *span) for span in spans], work)
+        return True
 
     def labels(self, op: Op) -> bool:
         x = op.args[0]

@@ -4,7 +4,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpugrad.flat.llvm import Body, Module, Node
+from gpugrad.flat.llvm import Body, Module, Node, type_text
+
+#: Running reductions, and what each begins with: -0.0 plus x is x, whatever its sign.
+RUNNING: dict[str, tuple[float, Callable[[Node, Node], Node]]] = {
+    "cumsum": (-0.0, lambda x, y: x + y), "cumprod": (1.0, lambda x, y: x * y)}
+#: Rows whose sums run side by side, because each waits for the one before it; columns that are one vector.
+ABREAST, LANES = 4, 16
 
 
 def written() -> str:
@@ -18,6 +24,9 @@ def written() -> str:
         for name in ("sum", "max", "min"):
             define(module, f"gg_{name}_{element}", fold, name, element)
         define(module, f"gg_gemm_{element}", gemm, element)
+        for name in RUNNING:
+            define(module, f"gg_{name}_rows_{element}", running_rows, name, element)
+            define(module, f"gg_{name}_columns_{element}", running_columns, name, element)
     define(module, "gg_round", rounded)
     for element in ("i32", "i64"):
         define(module, f"gg_labels_{element}", labels, element)
@@ -117,3 +126,56 @@ def labels(b: Body, element: str) -> None:
         label = label if size == 8 else b.cast("sext", label, "i64")
         loop.update(wrong, wrong | b.cast("zext", label.compare("uge", classes), "i64"))
     b.do(f"store {wrong}, {found}")
+
+
+def element_at(b: Body, array: Node, index: Node, element: str, lanes: int = 1) -> tuple[Node, Callable[[], Node], str]:
+    """(address, a function that loads what is there, its alignment)"""
+    place = at(b, array, index * (int(element[1:]) // 8))
+    aligned = f"align {int(element[1:]) // 8}"
+    return place, lambda: b.write(f"load {type_text(element, lanes)}, {place}, {aligned}", element, lanes), aligned
+
+
+def running_rows(b: Body, name: str, element: str) -> None:
+    """y[r, i] = x[r, 0] + … + x[r, i] for rows r from begin to end; the table: y, x, the length of a row."""
+    y, x, n = word(b, 0, "ptr"), word(b, 1, "ptr"), word(b, 2)
+    begin, end = bounds(b)
+    start, join = RUNNING[name]
+
+    def rows_of(count: int, first: Node) -> None:
+        with b.loop(b.constant(0, "i64"), n) as loop:
+            totals = [loop.carry(b.constant(start, element)) for _ in range(count)]
+            for k, total in enumerate(totals):
+                index = (first + k) * n + loop.index
+                _, load, aligned = element_at(b, x, index, element)
+                new = join(total, load())
+                b.do(f"store {new}, {element_at(b, y, index, element)[0]}, {aligned}")
+                loop.update(total, new)
+    whole = begin + ((end - begin) & -ABREAST)
+    with b.loop(begin, whole, ABREAST) as several:
+        rows_of(ABREAST, several.index)
+    with b.loop(whole, end) as one:
+        rows_of(1, one.index)
+
+
+def running_columns(b: Body, name: str, element: str) -> None:
+    """y[p, i, q] = x[p, 0, q] + … + x[p, i, q] for columns q from begin to end; the table: y, x, and the three lengths."""
+    y, x, outer, n, behind = word(b, 0, "ptr"), word(b, 1, "ptr"), word(b, 2), word(b, 3), word(b, 4)
+    begin, end = bounds(b)
+    _, join = RUNNING[name]
+
+    def across(row: Node, before: Node | None) -> None:
+        def part(column: Node, lanes: int) -> None:
+            _, load, aligned = element_at(b, x, row + column, element, lanes)
+            new = load() if before is None else join(element_at(b, y, before + column, element, lanes)[1](), load())
+            b.do(f"store {new}, {element_at(b, y, row + column, element)[0]}, {aligned}")
+        whole = begin + ((end - begin) & -LANES)
+        with b.loop(begin, whole, LANES) as wide:
+            part(wide.index, LANES)
+        with b.loop(whole, end) as one:
+            part(one.index, 1)
+    with b.loop(b.constant(0, "i64"), outer) as block:
+        first = block.index * n * behind
+        across(first, None)
+        with b.loop(b.constant(1, "i64"), n) as loop:
+            row = first + loop.index * behind
+            across(row, row - behind)

@@ -421,3 +421,18 @@ def test_rounding_and_replacing_are_numpys(dtype):
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(np.signbit(found[0]), np.signbit(expected[0]))
         assert all(isinstance(step, Group) for step in steps(f, x))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize(("shape", "axis"), [((7,), 0), ((9, 5), 1), ((9, 5), 0), ((3, 4, 37), 1), ((2, 3, 16), -1), ((1, 1), 0),
+                                             ((300, 500), 1), ((300, 500), 0), ((5, 0), 1), ((1, 9), 0)])
+@pytest.mark.parametrize("name", ["cumsum", "cumprod"])
+def test_running_sums_and_products_are_numpys(name, shape, axis, dtype):
+    x = draw(*shape, dtype=dtype)
+    x.flat[::7] = -0.0
+    run = getattr(gg, name)
+    turned = -1 - axis % x.ndim
+    for f in (lambda x: run(x, axis=axis), lambda x: run(gg.abs(x[..., ::-1]), axis=axis), lambda x: run(x.T, axis=turned)):
+        expected, found = both(f, x)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(np.signbit(found[0]), np.signbit(expected[0]))
