@@ -157,6 +157,11 @@ def compress(self: Tensor, condition: Any, axis: int | None = None, out: Any = N
     return gnp.compress(condition, self, axis, out)
 
 
+def put(self: Tensor, indices: Any, values: Any, mode: str = "raise") -> None:
+    """As gg.put(x, indices, values, mode): x.ravel()[indices] = values."""
+    gnp.put(self, indices, values, mode)
+
+
 def sort(self: Tensor, axis: int = -1) -> None:
     """Sort in place, as NumPy's method does; np.sort(t) returns a sorted copy."""
     assign("sort", self, gnp.sort(self, axis=axis))
@@ -177,7 +182,7 @@ def to(self: Tensor, device: Device | str) -> Tensor:
 
 
 for _function in (__divmod__, __rdivmod__, __round__, __getitem__, __iter__, __contains__, __setitem__, fill, reshape,
-                  transpose, flatten, compress, sort, partition, to):
+                  transpose, flatten, compress, put, sort, partition, to):
     setattr(Tensor, _function.__name__, _function)
 for _name, _function_name, _doc in [
     ("T", "transpose", "Axes in reverse order."),

@@ -91,7 +91,7 @@ FAMILIES = {
     "scan": """
         cumprod cumsum cumulative_prod cumulative_sum diff ediff1d gradient logcumsumexp trapezoid""",
     "selection": """
-        bincount choose compress extract index_add place put put_along_axis putmask scatter_add segment_sum take
+        bincount choose compress copyto extract index_add place put put_along_axis putmask scatter_add segment_sum take
         take_along_axis""",
     "shaping": """
         atleast_1d atleast_2d atleast_3d broadcast_arrays broadcast_to expand_dims flip fliplr flipud matrix_transpose

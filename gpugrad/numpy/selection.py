@@ -12,15 +12,16 @@ import numpy
 
 from gpugrad.arrays import module_of, short
 from gpugrad.arrays.levelled import ARRAY
-from gpugrad.errors import ArgumentError, ConversionError, IndexingError, ShapeError
+from gpugrad.errors import ArgumentError, ConversionError, DtypeError, IndexingError, ShapeError
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor, bare
 from gpugrad.numpy._arguments import as_int, as_tensor, as_tensors, one_axis, to_dtype, write_out
 from gpugrad.numpy._ufunc import joint_shape
-from gpugrad.numpy.index import At, getitem, setitem
+from gpugrad.numpy.index import At, fitting, getitem, setitem
+from gpugrad.numpy.shaping import broadcast_to, one_of
 
-__all__ = ["bincount", "choose", "compress", "extract", "index_add", "place", "put", "put_along_axis", "putmask", "scatter_add",
-           "segment_sum", "take", "take_along_axis"]
+__all__ = ["bincount", "choose", "compress", "copyto", "extract", "index_add", "place", "put", "put_along_axis", "putmask",
+           "scatter_add", "segment_sum", "take", "take_along_axis"]
 
 
 # reading ------------------------------------------------------------------------------------------------------------------
@@ -150,6 +151,19 @@ def putmask(a: Tensor, mask: Any, values: Any) -> None:
     v = repeated("putmask", values, x.size, x)
     v = T.reshape(v, shape=() if v.size == 1 else x.shape)
     update("putmask", a, T.cast(T.where(T.reshape(c, shape=x.shape), v, x), x.dtype))
+
+
+def copyto(dst: Tensor, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+    """Make dst what it would be after dst[where] = src[where]; src and where broadcast to it."""
+    x = target("copyto", dst)
+    v = fitting("copyto", x, as_tensor("copyto", src, beside=x))
+    one_of("copyto", "casting", casting, ("no", "equiv", "safe", "same_kind", "unsafe"))
+    if not numpy.can_cast(v.dtype, x.dtype, casting):
+        raise DtypeError(f"copyto: expected a value that casts to {x.dtype} by {casting!r}, got {v.dtype}. Use .astype first.")
+    v = T.cast(broadcast_to(v, x.shape), x.dtype)
+    if where is not True:
+        v = T.where(broadcast_to(to_dtype("copyto", as_tensor("copyto", where, beside=x), bool), x.shape), v, x)
+    update("copyto", dst, v)
 
 
 def place(arr: Tensor, mask: Any, vals: Any) -> None:

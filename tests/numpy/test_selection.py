@@ -97,10 +97,33 @@ def writes(name, a, *args, moving=()):
 def test_put():
     writes("put", X, [0, -1, 5], [1.0, 2.0, 3.0], moving=(1,))
     writes("put", X, [0, 1, 2, 3, 4], [1.0, 2.0], moving=(1,))
+    y = gg.tensor(X)
+    y.put([0, -1], [5.0, 6.0])
+    assert y.tolist()[0][0] == 5 and y.tolist()[-1][-1] == 6
     writes("put", X, [[0, 1], [1, 0]], 7.0)
     writes("put", X, [20, -30], [1.0, 2.0], "clip")
     writes("put", X, [20, -30], [1.0, 2.0], "wrap")
     writes("put", X, np.zeros(0, int), 1.0)
+
+
+def test_copyto():
+    writes("copyto", X, -X, moving=(0,))
+    writes("copyto", X, X[0], moving=(0,))
+    writes("copyto", X, 2.5)
+    writes("copyto", X, -X, "same_kind", X > 0, moving=(0,))
+    writes("copyto", X, 1, "safe", [[True]] * len(X))
+    x = gg.tensor(X, requires_grad=True)
+    y = x * 2.0
+    np.copyto(y, -1.0, where=X > 0)
+    y.sum().backward()
+    assert_equal(x.grad.data, 2.0 * (X <= 0))
+    for call, error, message in [
+            (lambda: np.copyto(np.zeros(3), x[0]), gg.ConversionError, "expected a Tensor to write to"),
+            (lambda: np.copyto(gg.tensor([1, 2]), 0.5), gg.DtypeError, "expected a value that casts to int64 by 'same_kind'"),
+            (lambda: np.copyto(y, np.zeros(5)), gg.ShapeError, "expected a shape that"),
+            (lambda: gg.copyto(y, 0.0, casting="no way"), gg.ArgumentError, "expected casting")]:
+        with pytest.raises(error, match=message):
+            call()
 
 
 def test_putmask_and_place():
