@@ -25,6 +25,7 @@ from gpugrad.numpy._arguments import (
     write_out,
 )
 from gpugrad.numpy.creation import arange, linspace
+from gpugrad.numpy.creation import copy as copied
 from gpugrad.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, broadcast_to, needs, one_of, ravel
 
 __all__ = ["append", "array_split", "block", "c_", "column_stack", "concat", "concatenate", "delete", "dsplit",
@@ -337,6 +338,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 
     indexing  "xy": the first vector runs along columns, as in a plot; "ij": along the first axis
     sparse    leave each with length 1 along the axes of the others
+    copy      give each memory of its own; else they are views, which may not be written to
     """
     one_of("meshgrid", "indexing", indexing, ("xy", "ij"))
     xs = [T.reshape(x, shape=(x.size,)) for x in as_tensors("meshgrid", *xi)]
@@ -347,7 +349,8 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     for x, a in zip(xs, axes, strict=True):
         shape[a] = x.size
     grid = [T.reshape(x, shape=tuple([x.size if i == a else 1 for i in range(len(xs))])) for x, a in zip(xs, axes, strict=True)]
-    return tuple(grid if sparse else [broadcast_to(x, tuple(shape)) for x in grid])
+    grid = grid if sparse else [broadcast_to(x, tuple(shape)) for x in grid]
+    return tuple(map(copied, grid) if copy else grid)
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:

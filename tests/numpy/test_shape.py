@@ -296,3 +296,14 @@ BAD = [
 def test_bad_argument_is_an_error_that_says_what_was_expected(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_arrays_of_a_meshgrid_are_their_own():
+    v = gg.tensor([1.0, 2.0], requires_grad=True)
+    for options in ({}, {"sparse": True}):
+        a, b = np.meshgrid(v, v, **options)
+        a[0, 0] = 5.0
+        assert (v.tolist(), b[0, 0].item()) == ([1, 2], 1)
+        a.sum().backward()
+        assert v.grad.tolist() == ([1, 2] if not options else [0, 1])
+        v.zero_grad()
