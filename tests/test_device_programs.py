@@ -107,3 +107,19 @@ def test_the_sign_of_zero_goes_to_the_device(sim, zero):
     run = gg.compile(lambda x, number: gg.copysign(x, number.real))
     for number in (zero, -zero, zero):
         assert run(sim.ones(2), gg.tensor(number, device="cpu").to("sim")).tolist() == [-1 if number is zero else 1] * 2
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: gg.median(x, axis=1), lambda x: gg.quantile(x, 0.3), lambda x: gg.nanmedian(x),
+    lambda x: gg.linspace(x[0], x[1], 5), lambda x: gg.corrcoef(x), lambda x: gg.sliding_window_view(x, 2, axis=1),
+    lambda x: x * gg.nn.one_hot(gg.argmax(x, axis=1), 3)])
+def test_places_are_counted_on_the_device(sim, f):
+    x = np.random.default_rng(2).normal(size=(4, 3))
+    loss = lambda x: gg.sum(f(x) ** 2)
+    device = sim.asarray(x)
+    gg.value_and_grad(loss)(device)
+    with sim.recording() as log:
+        y, g = gg.value_and_grad(loss)(device)
+    assert (log.waits, log.to_host, log.to_device) == (0, 0, 0)
+    np.testing.assert_allclose(sim.asnumpy(gg.asarray(y).data), loss(gg.tensor(x)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(sim.asnumpy(g), gg.grad(loss)(x), rtol=1e-9, atol=1e-12)

@@ -12,7 +12,7 @@ from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
 from gpugrad.nn._arguments import in_one_launch, real, same_shape
 from gpugrad.numpy import einsum
-from gpugrad.numpy._arguments import as_tensor, one_axis
+from gpugrad.numpy._arguments import as_tensor, counted_beside, one_axis
 from gpugrad.random import Generator, default_generator
 from gpugrad.rules.fused import Gate
 
@@ -81,7 +81,7 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = float) -> Tens
         classes = int(labels.detach().numpy().max(initial=-1)) + 1
     text = f"one_hot: expected labels from 0 to {classes - 1}, got {{low}} to {{high}}. Pass more classes."
     labels = T.ranged(labels, low=0, high=classes - 1, text=text)
-    numbers = Tensor(numpy.arange(classes)).to(labels.device)
+    numbers = counted_beside(classes, labels)
     return T.equal(T.reshape(labels, shape=(*labels.shape, 1)), numbers).astype(dtype)
 
 

@@ -54,6 +54,13 @@ def moved_beside(array: numpy.ndarray, x: Any) -> Tensor:
     return Tensor(move(array, device_beside(x) or CPU))
 
 
+def counted_beside(n: int, x: Any) -> Tensor:
+    """0, 1, ... n - 1, made on the device of x."""
+    device = device_beside(x) or CPU
+    with device:
+        return Tensor(device.xp.arange(n, dtype="int64"))
+
+
 def holds_tensors(x: Any) -> bool:
     """True for a list that has a Tensor at any depth, or arrays of another device than the host's."""
     return any(isinstance(v, Tensor) or (is_array(v) and not isinstance(v, numpy.ndarray | numpy.generic))
@@ -138,7 +145,8 @@ def write_out(op: str, out: Any, result: Tensor) -> Tensor:
 
 
 def pick(x: Tensor, places: Any, axis: int) -> Tensor:
-    """x at places along one axis, given as an array on the host. Places may be there more than once."""
+    """x at places along one axis, given as an array on the host or a Tensor. Places may be there more than once."""
     item: list = [slice(None)] * x.ndim
     item[axis] = ARRAY
-    return T.gather(x, new_array(places, device=device_beside(x)), index=tuple(item))
+    at = places if isinstance(places, Tensor) else new_array(places, device=device_beside(x))
+    return T.gather(x, at, index=tuple(item))

@@ -20,6 +20,7 @@ from gpugrad.numpy._arguments import (
     as_shape,
     as_tensor,
     as_tensors,
+    counted_beside,
     device_beside,
     holds_tensors,
     one_axis,
@@ -158,9 +159,8 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, retste
     a, b = [as_inexact(placed("linspace", x, device)) for x in beside_each_other(start, stop)]
     rank = max(a.ndim, b.ndim)
     gaps = num - 1 if endpoint else num
-    share = numpy.arange(num) / gaps if gaps > 0 else numpy.zeros(num)
-    share = share.reshape(-1, *(1,) * rank).astype(T.real(a + b).dtype)
-    t = Tensor(new_array(share, device=device_beside(a)))
+    t = T.reshape(counted_beside(num, a), shape=(num, *(1,) * rank)) / float(max(gaps, 1))
+    t = to_dtype("linspace", t, T.real(a + b).dtype)
     y = a * (1 - t) + b * t if endpoint else a + (b - a) * t
     y = T.moveaxis(y, source=0, destination=one_axis("linspace", axis, y.ndim))
     if dtype is not None and as_dtype("linspace", dtype).kind in "iu":

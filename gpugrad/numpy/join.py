@@ -18,6 +18,7 @@ from gpugrad.numpy._arguments import (
     as_int,
     as_tensor,
     as_tensors,
+    counted_beside,
     device_beside,
     one_axis,
     pick,
@@ -380,6 +381,6 @@ def sliding_window_view(x: Any, window_shape: int | Sequence[int], axis: int | S
         if n < 1 or length < 0:
             raise ShapeError(f"sliding_window_view: expected a window of 0 to {x.shape[a]} along axis {a}, got {length}. "
                              "Pad the array first.")
-        places = numpy.arange(n)[:, None] + numpy.arange(length)
+        places = T.expand_dims(counted_beside(n, x), axis=(1,)) + counted_beside(length, x)
         x = T.moveaxis(pick(x, places, a), source=a + 1, destination=x.ndim)
     return x

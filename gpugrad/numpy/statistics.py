@@ -13,7 +13,7 @@ from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.layers import Layered
 from gpugrad.graph.namespace import TRACED as T
 from gpugrad.graph.tensor import Tensor
-from gpugrad.numpy._arguments import as_inexact, as_tensor, device_beside, normalize_axis, to_dtype, write_out
+from gpugrad.numpy._arguments import as_inexact, as_tensor, counted_beside, device_beside, normalize_axis, to_dtype, write_out
 from gpugrad.numpy.reduce import Axis, average, mean
 from gpugrad.numpy.shaping import one_of
 
@@ -125,21 +125,21 @@ def quantiles(op: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, 
     if not n:
         raise ShapeError(f"{op}: expected at least one element along each axis, got shape {x.shape}. Check the array.")
     rows = T.sort(T.reshape(T.transpose(x, axes=rest + axes), shape=(math.prod(lengths), n)), axis=1)      # NaN goes last
-    y = in_rows(rows, fractions.reshape(-1), method, skip_nan)
+    if not moving:
+        fractions = Tensor(new_array(fractions, device=device_beside(x)))
+    y = in_rows(rows, T.reshape(fractions, shape=(fractions.size,)), method, skip_nan)
     kept = tuple([1 if i in axes else m for i, m in enumerate(x.shape)]) if keepdims else lengths
     return T.reshape(T.swapaxes(y, axis1=0, axis2=1), shape=fractions.shape + kept)
 
 
-def in_rows(rows: Tensor, fractions: Any, method: str, skip_nan: bool) -> Tensor:
+def in_rows(rows: Tensor, fractions: Tensor, method: str, skip_nan: bool) -> Tensor:
     """The quantiles of each sorted row, as columns."""
-    def here(values: Any) -> Tensor:
-        return Tensor(new_array(values, device=device_beside(rows)))
     count, n = rows.shape
     numbers = T.equal(rows, rows)
-    present = T.sum(numbers, axis=(1,), keepdims=True) if skip_nan else here(numpy.full((1, 1), n))
-    place, weight = METHODS[method](present, fractions if isinstance(fractions, Tensor) else here(fractions))
-    last = T.maximum(present - 1, 0)
-    number = here(numpy.arange(count)[:, None])
+    present: Any = T.sum(numbers, axis=(1,), keepdims=True) if skip_nan else n
+    place, weight = METHODS[method](present, T.expand_dims(fractions, axis=(0,)))
+    last = T.maximum(present - 1, 0) if skip_nan else n - 1
+    number = T.expand_dims(counted_beside(count, rows), axis=(1,))
 
     def element(i: Tensor) -> Tensor:
         i = T.discretise(T.minimum(T.maximum(i, 0), last), dtype=numpy.dtype(int))
@@ -227,5 +227,5 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
 
 
 def diagonal_of(c: Tensor) -> Tensor:
-    number = Tensor(new_array(numpy.arange(c.shape[0]), device=device_beside(c)))
+    number = counted_beside(c.shape[0], c)
     return T.gather(c, number, number, index=(ARRAY, ARRAY))
