@@ -29,6 +29,8 @@ def exclusive(array: Any, holders: int = 1) -> bool:
     base = array.base
     if base is None:
         return array.flags.owndata
+    if type(array) is numpy.ndarray and not array.flags.writeable:                 # broadcast along axes of one
+        return False
     return type(base) is type(array) and base.size == array.size and exclusive(base, 2)      # `base` here, and the view
 
 

@@ -314,3 +314,9 @@ def test_adding_a_part_leaves_a_gradient_alone_that_others_can_see():
     (z.sum() + part).backward()
     assert_equal(x.grad.numpy(), [1, 3, 1, 1, 1])
     assert_equal(kept[0], xp.ones(5))
+
+
+def test_a_cotangent_that_was_broadcast_is_not_added_to_in_place():
+    """Of as many elements as what it was made of, it has memory of its own, but NumPy makes it read-only."""
+    g = gg.grad(lambda x: gg.sum(x[:5] ** 2) + gg.sum(gg.sum(x, axis=1) ** 2))(xp.ones((20000, 1)))
+    assert_equal(g[:6].ravel(), [4, 4, 4, 4, 4, 2])
