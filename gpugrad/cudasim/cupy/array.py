@@ -264,7 +264,7 @@ class ndarray:
         if isinstance(value, np.ndarray | list | tuple):
             if np.ndim(value):
                 raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
-            value = value[()]
+            value = np.asarray(value)[()]
         value = operand(value)
         if places or operand(self)[now()].flags.c_contiguous:
             value = without_sign(value)
@@ -324,7 +324,7 @@ def operand(x):
 
 def without_sign(value):
     """0 for a number that is -0.0: CuPy fills with zero bytes wherever a value equals 0."""
-    return value * 0 + 0 if isinstance(value, NUMBERS) and not isinstance(value, bool | np.bool_) and value == 0 else value
+    return type(value)(0) if isinstance(value, NUMBERS) and value == 0 else value
 
 
 def from_interface(x):

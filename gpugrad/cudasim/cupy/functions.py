@@ -2,6 +2,7 @@
 
 import inspect
 import types
+from typing import Any
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def function(path, signature):
 
 def refused(name, given):
     """Raise what CuPy raises where NumPy takes more."""
-    first = next(iter(given.values()), None)
+    first: Any = next(iter(given.values()), None)
     for x in first if name in OF_ARRAYS else () if name in TAKES_LISTS else (first,):
         if not (isinstance(x, ndarray) or hasattr(x, "__cuda_array_interface__")):
             raise TypeError(f"{name}: a cupy.ndarray object was expected, got {type(x)}")
@@ -297,7 +298,7 @@ def view_of(made, arrays, name):
     owner = memory.owner_of(made)
     for x in arrays:
         if memory.owner_of(x._host) is owner:
-            if name in ("diagonal", "diag") and not made.flags.writeable:
+            if not made.flags.writeable:                   # CuPy has no arrays that may not be written to
                 made.flags.writeable = True
             return view(x, made)
     return None
