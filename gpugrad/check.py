@@ -10,7 +10,7 @@ from gpugrad.arrays import default_device, device_of, is_array, module_of, move
 from gpugrad.errors import ArgumentError, DtypeError, GpugradError
 from gpugrad.graph.sweep import bare_array
 from gpugrad.graph.tensor import Tensor
-from gpugrad.primals import as_output
+from gpugrad.primals import as_output, require_callable
 from gpugrad.transforms import jvp, vjp
 from gpugrad.trees import flatten, map_tree
 
@@ -31,11 +31,13 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
     One random direction is tried for each order and mode: a wrong rule is missed with probability zero, a kink near
     the point may be reported.
     """
-    if order < 1:
-        raise ArgumentError(f"check_grads: expected order >= 1, got {order}. Order 1 checks first derivatives.")
-    unknown = set(modes) - {"forward", "reverse"}
+    require_callable("check_grads", f)
+    if not isinstance(order, int) or order < 1:
+        raise ArgumentError(f"check_grads: expected order >= 1, got {order!r}. Order 1 checks first derivatives.")
+    modes = tuple(modes) if isinstance(modes, list | tuple | set) else (modes,)
+    unknown = [mode for mode in modes if mode not in ("forward", "reverse")]
     if unknown or not modes:
-        raise ArgumentError(f"check_grads: expected modes out of 'forward' and 'reverse', got {tuple(modes)}. Name one or both.")
+        raise ArgumentError(f"check_grads: expected modes out of 'forward' and 'reverse', got {modes}. Name one or both.")
     if not isinstance(args, tuple | list):
         args = (args,)
     leaves, build = flatten(tuple(args))
@@ -53,7 +55,7 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
     for y in flatten(g(*xs))[0]:
         if as_output("check_grads", y).dtype.kind == "b":
             raise DtypeError("check_grads: expected a function that returns floats, got bool. Return floats.")
-    check(g, xs, order, tuple(modes), tolerance, step, numpy.random.default_rng(seed), "f")
+    check(g, xs, order, modes, tolerance, step, numpy.random.default_rng(seed), "f")
 
 
 def check(f: Callable, xs: tuple, order: int, modes: tuple, tolerance: float, step: float, rng: Any, name: str) -> None:

@@ -13,6 +13,7 @@ from gpugrad.graph.record import attach
 from gpugrad.graph.state import mode_now, switch
 from gpugrad.graph.sweep import pullback
 from gpugrad.graph.tensor import Tensor
+from gpugrad.primals import require_callable
 from gpugrad.transformed import Transformed
 from gpugrad.trees import flatten
 
@@ -23,6 +24,8 @@ def checkpoint(f: Callable) -> Callable:
     Memory for f falls from all its intermediate arrays to its inputs; time grows by one forward pass. Tensors that f takes
     from outside its arguments are differentiated too. f must compute the same again: random numbers are replayed.
     """
+    require_callable("checkpoint", f)
+
     def run(*args, **kwargs):
         leaves, build = flatten(args)
         if not mode_now().record or any(isinstance(x, Layered) for x in leaves):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 
 from gpugrad.arrays import at_home, copied, is_array, module_of
-from gpugrad.errors import ArgumentError, DtypeError
+from gpugrad.errors import ArgumentError, DtypeError, ShapeError
 from gpugrad.graph.backward import cotangent, filled_like
 from gpugrad.graph.layers import MAPS, Dual, Map, array_under, opened, tensor_of
 from gpugrad.graph.namespace import TRACED
@@ -37,6 +37,8 @@ from gpugrad.trees import flatten, flatten_like, map_tree, stretched
 
 #: vmap over a basis takes at most this many elements of basis at a time.
 BASIS_ELEMENTS = 1 << 24
+#: NumPy's arrays have no more.
+MOST_AXES = 64
 
 
 def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
@@ -271,6 +273,8 @@ def by_rows(pull: Callable, xs: list, build: Callable, ys: list, rebuild: Callab
 def over_basis(h: Callable, x: Any, out_axes: int) -> Any:
     """h of every unit vector of x's shape, stacked; the stacked axis becomes x's axes. In pieces where it would be large."""
     shape, n = numpy.shape(x), count([x])
+    if len(shape) >= MOST_AXES:
+        raise ShapeError(f"jacobian: expected fewer than {MOST_AXES} axes, got {len(shape)}. Reshape the array first.")
     array = array_under(x)
     xp = module_of(array) if is_array(array) else numpy
     dtype = x.dtype if hasattr(x, "dtype") else numpy.asarray(x).dtype
@@ -286,6 +290,9 @@ def over_basis(h: Callable, x: Any, out_axes: int) -> Any:
     def assemble(*parts):
         whole = parts[0] if len(parts) == 1 else join(parts, out_axes)
         rest = whole.shape[1:] if out_axes == 0 else whole.shape[:-1]
+        if len(shape + rest) > MOST_AXES:
+            raise ShapeError(f"jacobian: expected at most {MOST_AXES} axes of outputs and inputs together, got "
+                             f"{len(shape + rest)}. Reshape them first.")
         return whole.reshape(shape + rest if out_axes == 0 else rest + shape)
     return map_tree(assemble, *pieces)
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from gpugrad.errors import ArgumentError
 
+#: Levels of containers, beyond which a tree is taken for endless.
+DEEPEST = 100
+
 
 def flatten(tree: Any) -> tuple[list, Callable[[list], Any]]:
     """The leaves of a tree, in a fixed order, and the function that builds the same tree from other leaves."""
@@ -49,20 +52,39 @@ def stretched(prefix: Any, tree: Any, op: str) -> list:
 
 def describe(tree: Any, leaves: list) -> Any:
     """A hashable description of the containers; appends the leaves."""
+    try:
+        return _describe(tree, leaves)
+    except RecursionError as error:
+        if not deep(tree):                                # the calls are nested, not the tree
+            raise
+        raise ArgumentError(f"tree: expected containers that end, got more than {DEEPEST} levels, as of one inside itself. "
+                            "Pass the arrays in a list.") from error
+
+
+def deep(tree: Any) -> bool:
+    """Whether there are more levels of lists, tuples and dicts than a program would nest."""
+    level = [tree] if isinstance(tree, list | tuple | dict) else []
+    for _ in range(DEEPEST):
+        inside = [x for t in level for x in (t.values() if isinstance(t, dict) else t) if isinstance(x, list | tuple | dict)]
+        level = list({id(x): x for x in inside}.values())
+    return bool(level)
+
+
+def _describe(tree: Any, leaves: list) -> Any:
     if tree is None:
         return None
     kind = type(tree)
     if kind in (list, tuple):
-        return kind, tuple([describe(x, leaves) for x in tree])
+        return kind, tuple([_describe(x, leaves) for x in tree])
     if isinstance(tree, tuple) and hasattr(kind, "_fields"):
-        return kind, tuple([describe(x, leaves) for x in tree])
+        return kind, tuple([_describe(x, leaves) for x in tree])
     if isinstance(tree, dict):
         keys = list(tree)
-        return kind, tuple(keys), tuple([describe(tree[k], leaves) for k in keys])
+        return kind, tuple(keys), tuple([_describe(tree[k], leaves) for k in keys])
     if hasattr(kind, "__dataclass_fields__"):
         from dataclasses import fields  # who has a dataclass has paid for it
         names = tuple(f.name for f in fields(tree))
-        return kind, names, tuple([describe(getattr(tree, n), leaves) for n in names])
+        return kind, names, tuple([_describe(getattr(tree, n), leaves) for n in names])
     leaves.append(tree)
     return LEAF
 

@@ -251,3 +251,30 @@ def test_a_number_format_wants_one_element():
 def test_functions_survive_a_pickle():
     for f in (gg.sin, gg.add, gg.sum, gg.nn.relu):
         assert pickle.loads(pickle.dumps(f)) is f
+
+
+def endless():
+    xs = [np.ones(2)]
+    xs.append(xs)
+    return xs
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: gg.jacobian(np.sin)(np.ones((1,) * 33)), gg.ShapeError, "jacobian: expected at most 64 axes of outputs and inputs"),
+    (lambda: gg.jacobian(np.sin)(np.ones((1,) * 64)), gg.ShapeError, "jacobian: expected fewer than 64 axes, got 64"),
+    (lambda: gg.grad(lambda x: x[0].sum())(endless()), gg.ArgumentError, "tree: expected containers that end, got"),
+    (lambda: gg.vjp(lambda x: endless(), 1.0), gg.ArgumentError, "tree: expected containers that end, got"),
+    (lambda: gg.load(None), gg.DtypeError, "load: expected a path, got None"),
+    (lambda: gg.save(3, {"a": 1.0}), gg.DtypeError, "save: expected a path, got 3"),
+    (lambda: gg.save("no such folder/a.npz", {"a": 1.0}), FileNotFoundError, "save: expected a folder that is there, got"),
+    (lambda: gg.check_grads(np.sin, (1.0,), order="two"), gg.ArgumentError, "check_grads: expected order >= 1, got 'two'"),
+    (lambda: gg.check_grads(np.sin, (1.0,), modes=3), gg.ArgumentError, "check_grads: expected modes out of"),
+    (lambda: gg.check_grads(3, (1.0,)), gg.DtypeError, "check_grads: expected a function, got 3"),
+    (lambda: gg.checkpoint(3), gg.DtypeError, "checkpoint: expected a function, got 3"),
+    (lambda: gg.cond(True, 1, 2), gg.DtypeError, "cond: expected a function, got 1"),
+    (lambda: gg.scan(1, 2.0, np.ones(3)), gg.DtypeError, "scan: expected a function, got 1"),
+    (lambda: gg.no_grad(np.sin), gg.ArgumentError, "As a decorator it is @no_grad(), with brackets"),
+    (lambda: gg.enable_grad()(3), gg.DtypeError, "enable_grad: expected a function to decorate, got 3"),
+])
+def test_misuse_is_refused_by_class_and_message(call, error, message):
+    test_bad_input_is_refused_by_class_and_message(call, error, message)

@@ -9,6 +9,7 @@ from gpugrad.errors import ArgumentError, ShapeError
 from gpugrad.graph.layers import Batch
 from gpugrad.graph.tensor import Tensor
 from gpugrad.numpy import stack, where
+from gpugrad.primals import require_callable
 from gpugrad.trees import flatten, flatten_like, map_tree
 
 
@@ -20,6 +21,8 @@ def cond(condition: Any, then: Callable, otherwise: Callable, *args: Any) -> Any
 
     Raises ShapeError for a condition of more than one element, ArgumentError for results of different structure.
     """
+    require_callable("cond", then)
+    require_callable("cond", otherwise)
     shape = getattr(condition, "shape", ())
     if any(n != 1 for n in shape):
         raise ShapeError(f"cond: expected a condition of one element, got shape {shape}. Use gg.where, or .any() or .all().")
@@ -66,6 +69,7 @@ def scan(step: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
     In a compiled function the loop is written out: its program has every step's operations. Raises ArgumentError for rows of
     different number, ShapeError for a carry that changes shape.
     """
+    require_callable("scan", step)
     rows, build = flatten(xs)
     if not rows or not all((isinstance(x, Tensor) or is_array(x)) and x.ndim for x in rows):
         raise ArgumentError(f"scan: expected arrays with at least one axis to go along, got {short(xs)}. Pass a tree of arrays.")

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from sys import _getframe
 from typing import NamedTuple
 
+from gpugrad.errors import ArgumentError, DtypeError
 from gpugrad.held import Held, enter, leave, stepped
 
 #: Creation order of nodes, start of transforms, time of in-place changes: one clock, so that any two can be compared.
@@ -70,7 +71,15 @@ class setting(switch):
     def __exit__(self, *exc):
         leave(_MODE, self.tokens, _getframe(1))
 
+    def __new__(cls, *misplaced):
+        if misplaced:
+            raise ArgumentError(f"{cls.__name__}: expected no arguments, got {misplaced[0]!r}. As a decorator it is "
+                                f"@{cls.__name__}(), with brackets.")
+        return super().__new__(cls)
+
     def __call__(self, function):
+        if not callable(function):
+            raise DtypeError(f"{type(self).__name__}: expected a function to decorate, got {function!r}. Or use `with`.")
         return stepped(type(self), function) or super().__call__(function)
 
     def _recreate_cm(self):          # each call of a decorated function gets tokens of its own

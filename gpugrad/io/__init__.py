@@ -37,12 +37,20 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
 
     Raises ArgumentError for another ending or a leaf of another type, DtypeError for a dtype that the format lacks.
     """
-    path = Path(path)
+    path = path_of("save", path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"save: expected a folder that is there, got {str(path.parent)!r}. Make it first.")
     if path.suffix not in FORMATS:
         raise ArgumentError(f"save: expected a path that ends in {' or '.join(FORMATS)}, got {str(path)!r}. Choose a format.")
     structure, leaves = describe(tree)
     arrays = {name: host_array(name, leaf) for name, leaf in leaves.items()}
     write_whole(path, lambda file: FORMATS[path.suffix].write(file, arrays, structure))
+
+
+def path_of(op: str, path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise DtypeError(f"{op}: expected a path, got {short(path)}. Pass a str or a pathlib.Path.")
+    return Path(path)
 
 
 def load(path: str | os.PathLike[str], device: Device | str | None = None, like: Any = None) -> Any:
@@ -55,7 +63,7 @@ def load(path: str | os.PathLike[str], device: Device | str | None = None, like:
     bfloat16, which NumPy lacks, is read as float32. Raises FileFormatError for a file that is damaged, of another format, or
     holds pickled objects, which are never run; ShapeError or ArgumentError where the tree does not fit `like`.
     """
-    path = Path(path)
+    path = path_of("load", path)
     with open(path, "rb") as file:
         start = file.read(4)
         file.seek(0)
