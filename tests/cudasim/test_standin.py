@@ -55,6 +55,31 @@ def test_fill_takes_one_number_of_the_host(x):
         x.fill(np.ones(1))
 
 
+@pytest.mark.parametrize(("place", "name"), [(cupy, "ElementwiseKernel"), (cupy, "fuse"), (cupy.cuda, "malloc_managed")])
+def test_what_is_left_out_says_so(place, name):
+    assert not hasattr(place, name)
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}': the stand-in for CuPy leaves it out"):
+        getattr(place, name)
+
+
+def test_dlpack_stays_on_the_device(x):
+    y = cupy.from_dlpack(x)
+    y[0] = 7
+    assert x[0].tolist() == [7, 7, 7] and x.__dlpack_device__() == (2, 0)
+    with pytest.raises(TypeError, match="CPU arrays cannot be directly imported"):
+        cupy.from_dlpack(np.ones(3))
+    with pytest.raises(BufferError, match="no address that other libraries"):
+        np.from_dlpack(x)
+    assert cupy.frombuffer(np.arange(3.0).tobytes()).tolist() == [0, 1, 2]
+
+
+def test_powers_and_signs_are_cupys():
+    assert (cupy.array([2, 1, -1, -1, 0]) ** cupy.array([-1, -2, -3, -2, 1])).tolist() == [0, 1, -1, 1, 0]
+    assert cupy.sign(cupy.array([True, False])).dtype == "int8"
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="no instance of overloaded function"):
+        cupy.hypot(cupy.ones(2, "F"), 1)
+
+
 def test_reductions_are_arrays_without_axes(x):
     for y in (x.sum(), x.max(), cupy.mean(x), np.sum(x), x.argmax(), cupy.allclose(x, x), x[1, 2]):
         assert type(y) is cupy.ndarray and y.shape == ()

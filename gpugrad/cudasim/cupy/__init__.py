@@ -70,3 +70,7 @@ def is_available():
 def host_waits():
     """How often the host has waited for a device."""
     return _TOTAL.waits
+
+
+def __getattr__(name):
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: the stand-in for CuPy leaves it out", name=name)

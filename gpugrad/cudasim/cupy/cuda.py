@@ -40,3 +40,7 @@ runtime = SimpleNamespace(
 
 def is_available():
     return True
+
+
+def __getattr__(name):
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: the stand-in for CuPy leaves it out", name=name)

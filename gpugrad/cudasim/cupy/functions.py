@@ -298,8 +298,7 @@ def view_of(made, arrays, name):
     owner = memory.owner_of(made)
     for x in arrays:
         if memory.owner_of(x._host) is owner:
-            if not made.flags.writeable:                   # CuPy has no arrays that may not be written to
-                made.flags.writeable = True
+            made.flags.writeable = True                    # CuPy has no arrays that may not be written to
             return view(x, made)
     return None
 
