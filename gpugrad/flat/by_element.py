@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy
 
+from gpugrad.flat.elements import fusable, ours
 from gpugrad.flat.ir import Op, Value
+from gpugrad.flat.llvm import HALF, has_halves
 
 #: Matrices up to this length and width are multiplied by element, where there are at least so many pairs of them.
 SHORT, MANY = 8, 16
@@ -59,3 +61,37 @@ FITS: dict[str, Callable[[Op], bool]] = {
     "round": lambda op: abs(op.params["decimals"]) <= 22,          # powers of ten that are exact
     "nan_to_num": lambda op: all(type(v) in (int, float, type(None)) for v in op.params.values()),
 }
+
+
+# float16, which is computed in float32 and rounded after each operation, as NumPy does it ------------------------------------
+
+def in_single(op: Op) -> bool:
+    """Whether loops can do an operation on float16 so."""
+    if not ours(op) or len(op.outputs) != 1 or HALF not in [x.dtype for x in (*op.values, *op.outputs)] or not op.outputs[0].size:
+        return False
+    y = op.outputs[0]
+    if fusable(op) or not has_halves() or (y.dtype == HALF and any(x.dtype.itemsize > 4 for x in op.values)):
+        return False                                       # float64 would be rounded twice
+    args = [Value(x.number, x.shape, widened(x.dtype)) if isinstance(x, Value) else x for x in op.args]
+    return fusable(Op(op.name, args, op.params, (Value(y.number, y.shape, widened(y.dtype)),)))
+
+
+def single(w: Any, *args: Any, **params: Any) -> None:
+    y = w.op.outputs[0]
+    exponent = w.op.name == "power"
+    args = tuple([w.cast(x, widened(x.dtype)) if isinstance(x, Value) else x if exponent else rounded(x) for x in args])
+    params = {name: widened(numpy.dtype(v)) if name == "dtype" and v is not None else v for name, v in params.items()}
+    wide = w.make(w.op.name, args, y.shape, widened(y.dtype), **params)
+    w.give(w.cast(wide, y.dtype))
+
+
+def widened(dtype: numpy.dtype) -> numpy.dtype:
+    return numpy.dtype("f4") if dtype == HALF else dtype
+
+
+def rounded(x: Any) -> Any:
+    """A number beside float16 is one itself."""
+    if type(x) not in (int, float):
+        return x
+    with numpy.errstate(over="ignore"):
+        return float(HALF.type(x))

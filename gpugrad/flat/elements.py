@@ -14,7 +14,7 @@ import numpy
 
 from gpugrad.flat.division import floor_divide, fmod, remainder
 from gpugrad.flat.ir import Op, Value
-from gpugrad.flat.llvm import ELEMENTS, Body, Node
+from gpugrad.flat.llvm import ELEMENTS, HALF, Body, Node, element_of, has_halves
 from gpugrad.flat.vector_math import FUNCTIONS, apply
 from gpugrad.graph.namespace import PRIMITIVES
 from gpugrad.kernels.gelu import FORMULAS as GELU
@@ -197,7 +197,12 @@ def ours(op: Op) -> bool:
 def fusable(op: Op) -> bool:
     """Whether ELEMENTWISE has the operation, for its dtypes and parameters."""
     name, y = op.name, op.outputs[0] if len(op.outputs) == 1 else None
-    if y is None or name not in ELEMENTWISE or any(x.dtype not in ELEMENTS for x in (*op.values, y)):
+    if y is None or name not in ELEMENTWISE:
+        return False
+    if HALF in (y.dtype, *[x.dtype for x in op.values]):
+        single = name == "astype" and {y.dtype.name, op.values[0].dtype.name} == {"float16", "float32"}
+        return single and ours(op) and has_halves()
+    if any(x.dtype not in ELEMENTS for x in (*op.values, y)):
         return False
     if (op.params and set(op.params) - {"dtype", "shape"}) or not op.values or not ours(op):
         return False
@@ -236,7 +241,7 @@ def converted(x: Node, element: str) -> Node:
     if x.element == element:
         return x
     if x.is_float:
-        return x.body.cast("fpext" if element == "f64" else "fptrunc", x, element)
+        return x.body.cast("fpext" if int(element[1:]) > int(x.element[1:]) else "fptrunc", x, element)
     unsigned = x.element == "i1"
     if element in ("f32", "f64"):
         return x.body.cast("uitofp" if unsigned else "sitofp", x, element)
@@ -245,7 +250,7 @@ def converted(x: Node, element: str) -> Node:
 
 def written(b: Body, op: Op, get: Callable[[Value], Node], lanes: int) -> Node:
     """The instructions of one operation; `get` finds the value of an argument with that many lanes."""
-    element = ELEMENTS[compute_dtype(op)]
+    element = element_of(compute_dtype(op))
     if op.name in COMPARISONS and element == "i1":           # whose 1 is below its 0
         element = "i8"
     xs: list[Any] = []

@@ -318,11 +318,12 @@ def expand(graph: Graph) -> Graph:
 
 def simpler(op: Op, number: Iterator[int], shared: dict[Any, Value]) -> Iterator[Op]:
     """The operation, or those of its rule and of theirs."""
-    if not expandable(op):
+    half = by_element.in_single(op)
+    if not half and not expandable(op):
         yield op
         return
     w = Writer(number, Op(op.name, op.args, op.params, op.outputs, line=op.line, forward=op.forward), shared)
-    RULES[op.name](w, *op.args, **op.params)
+    (by_element.single if half else RULES[op.name])(w, *op.args, **op.params)
     for part in w.ops:
         yield from simpler(part, number, shared)
 

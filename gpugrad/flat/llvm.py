@@ -6,6 +6,7 @@ element ("f32", "f64", "i1", "i8", …) and a number of lanes; one lane is a sca
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import struct
 from typing import Any
@@ -16,9 +17,23 @@ from gpugrad.errors import MissingExtraError
 from gpugrad.flat.stages import library, stage
 from gpugrad.kernels.disk_cache import cache_folder, keep
 
-NAMES = {"f32": "float", "f64": "double"}
+NAMES = {"f16": "half", "f32": "float", "f64": "double"}
 ELEMENTS = {numpy.dtype(name): element for name, element in (
     ("f4", "f32"), ("f8", "f64"), ("bool", "i1"), ("i1", "i8"), ("i2", "i16"), ("i4", "i32"), ("i8", "i64"))}
+
+
+#: In loops it is only what float32 comes from and goes to.
+HALF = numpy.dtype("f2")
+
+
+def element_of(dtype: numpy.dtype) -> str:
+    return "f16" if dtype == HALF else ELEMENTS[dtype]
+
+
+@functools.cache
+def has_halves() -> bool:
+    """Whether the processor has instructions for the two casts; elsewhere LLVM would call functions that are not there."""
+    return bool(llvm_binding().get_host_cpu_features().get("f16c"))
 
 
 def type_text(element: str, lanes: int) -> str:

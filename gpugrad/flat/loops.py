@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gpugrad.flat.elements import converted, written
 from gpugrad.flat.fuse import BLOCK, REDUCTIONS, Group
 from gpugrad.flat.ir import Op, Value
-from gpugrad.flat.llvm import ELEMENTS, Body, Module, Node, type_text
+from gpugrad.flat.llvm import HALF, Body, Module, Node, element_of, type_text
 from gpugrad.flat.read_loops import START, read, turned
 from gpugrad.flat.vector_math import FUNCTIONS
 
@@ -38,7 +38,7 @@ class Nest(NamedTuple):
 
 
 def element(x: Value) -> str:
-    return ELEMENTS[x.dtype]
+    return element_of(x.dtype)
 
 
 def is_heavy(op: Op) -> bool:
@@ -302,7 +302,7 @@ class Writer:
             function = f"@llvm.masked.load.v{lanes}{kind}.p0"
             self.b.module.declare(f"declare {whole} {function}(ptr, i32, {mask.type}, {whole})")
             y = self.b.write(f"call {whole} {function}(ptr {at}, i32 {size}, {mask}, {whole} zeroinitializer)", kind, lanes)
-        return y.compare("ne", 0) if x.dtype == bool else y
+        return y.compare("ne", 0) if x.dtype == bool else y.floating() if x.dtype == HALF else y
 
     def pick(self, x: Value, places: Node, mask: Node | None = None, rest: int = 0) -> Node:
         """x.flat at a vector of places; `rest` where there is a mask and it is not set."""
@@ -335,6 +335,8 @@ class Writer:
     def store(self, x: Value, y: Node, index: Node) -> None:
         if x.dtype == bool:
             y = self.b.cast("zext", y, "i8")
+        elif x.dtype == HALF:
+            y = y.bits()
         at, size = self.address(x, index), x.dtype.itemsize
         if self.mask is None or y.lanes == 1:
             passing = y.lanes > 1 and x in self.group.passing
@@ -346,7 +348,7 @@ class Writer:
 
 
 def stored_element(x: Value) -> str:
-    return "i8" if x.dtype == bool else element(x)
+    return "i8" if x.dtype == bool else "i16" if x.dtype == HALF else element(x)
 
 
 def combine(b: Body, name: str, x: Node, y: Node) -> Node:

@@ -436,3 +436,32 @@ def test_running_sums_and_products_are_numpys(name, shape, axis, dtype):
         expected, found = both(f, x)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(np.signbit(found[0]), np.signbit(expected[0]))
+
+
+HALVES = {
+    "chain": lambda x, y: gg.tanh(x * y + 0.1) - x / (1 + y * y),
+    "numbers": lambda x, y: (x * 1e6, x + 3, 2 - y, x ** 2, x ** -0.5),
+    "row": lambda x, y: gg.exp(x - gg.max(x, axis=1, keepdims=True)) * y[0], "choice": lambda x, y: gg.where(x < 0.1, x, y * 2),
+    "compare": lambda x, y: (x < y, x == 0.1, gg.isnan(x)),
+    "casts": lambda x, y: (x.astype("f4") * 2, gg.round(y * 3).astype("f8")),
+    "mixed": lambda x, y: (x * y.astype("f4"), gg.maximum(x, y) + (x > 0)),
+    "sums": lambda x, y: (gg.sum(x * y, axis=1), gg.mean(x)),
+    "softmax": lambda x, y: gg.nn.softmax(x) * y, "gelu": lambda x, y: gg.nn.gelu(x) + gg.nn.relu(y) + gg.nn.sigmoid(x),
+    "gradient": lambda x, y: gg.grad(lambda x, y: gg.sum(gg.sin(x * y) * x), argnums=(0, 1))(x, y),
+    "views": lambda x, y: x.T @ y * 2,
+}
+
+
+@pytest.mark.parametrize("shape", [(5, 33), (3, 16), (40, 7), (1, 1)])
+@pytest.mark.parametrize("name", HALVES)
+def test_halves_are_computed_in_single_and_rounded_each_time(name, shape):
+    x, y = draw(*shape, dtype="f2"), draw(*shape, dtype="f2")
+    x.flat[::11] = np.inf
+    y.flat[::13] = np.nan
+    agree(HALVES[name], x, y, rtol=3e-3, atol=3e-3)
+
+
+def test_halves_are_in_loops():
+    x = draw(64, 64, dtype="f2")
+    assert all(isinstance(step, Group) for step in steps(lambda x: gg.tanh(x * 2) + x, x))
+    agree(lambda x: (x * 2 + 1) / 3, x, rtol=0, atol=0)                # bit for bit
