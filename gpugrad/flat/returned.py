@@ -48,10 +48,11 @@ class Returned:
         self.symbols: list[Symbol] = []
         self.makers: list[Maker] = []
         self.looks: list[tuple[int, Look, int]] = []
-        memory, firsts = Memory(doors, places, arguments), {}
+        memory = Memory(doors, places, arguments)
+        firsts: dict[int, int] = {}
         for i, x in enumerate(results):
             firsts.setdefault(id(x), i)
-            memory.add(data_of(x), lambda _, made, i=i: made[i], i)
+            memory.add(data_of(x), result_at(i), i)
         for i, x in enumerate(results):
             number = len(self.symbols)
             self.makers.append(maker(x, doors, number))
@@ -62,7 +63,7 @@ class Returned:
             if id(x) in doors.met:
                 continue
             k = firsts[id(x)]
-            look = memory.look(x, i) if k == i else lambda _, made, k=k: made[k]
+            look = memory.look(x, i) if k == i else result_at(k)
             if look is not None:
                 self.looks.append((i, look, number))
 
@@ -98,10 +99,9 @@ class Memory:
     def __init__(self, doors: Any, places: dict[int, int], arguments: dict[int, Symbol]):
         self.known: dict[int, tuple[Symbol, Look, int | None]] = {}      # id -> the Symbol, how to get it, which result it is
         for key, symbol in arguments.items():
-            self.add(symbol, lambda given, _, i=places[key]: given[i])
+            self.add(symbol, argument_at(places[key], None))
         for key, (tensor, _) in doors.met.items():          # as it is after the run, also where it was given another array
-            place = doors.arguments.get(key)
-            self.add(DATA.__get__(tensor), lambda given, _, t=tensor, i=place: t if i is None else given[i])
+            self.add(DATA.__get__(tensor), argument_at(doors.arguments.get(key), tensor))
 
     def add(self, symbol: Any, look: Look, result: int | None = None) -> None:
         if isinstance(symbol, Symbol) and not symbol.scalar:
@@ -123,6 +123,15 @@ class Memory:
             steps.append(symbol.how)
             symbol = symbol.base
         return None if base is None else lambda arguments, results: seen(base(arguments, results), path, as_tensor)
+
+
+def result_at(i: int) -> Look:
+    return lambda arguments, results: results[i]
+
+
+def argument_at(i: int | None, tensor: Tensor | None) -> Look:
+    """An argument, or the Tensor from outside."""
+    return lambda arguments, results: tensor if i is None else arguments[i]
 
 
 def seen(base: Any, steps: tuple, as_tensor: bool) -> Any:

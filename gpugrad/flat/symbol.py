@@ -209,7 +209,7 @@ class Symbol:
             return constants(function(*known(args), **known(kwargs)))
         out = kwargs.pop("out", None)
         with entered(function.__name__):
-            rest, kwargs = over_no_axis(function.__name__, *args[:1], args[1:], kwargs) if args else ((), kwargs)
+            rest, kwargs = over_no_axis(function.__name__, args[0] if args else None, args[1:], kwargs)
             given = wrapped((*args[:1], *rest))
             y = Tensor.__array_function__(None, function, types, given, wrapped(kwargs))  # type: ignore[attr-defined]
         return written(as_numpy(y, gives_array(function.__name__, args)), out)
