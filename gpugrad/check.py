@@ -34,10 +34,10 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
     require_callable("check_grads", f)
     if not isinstance(order, int) or order < 1:
         raise ArgumentError(f"check_grads: expected order >= 1, got {order!r}. Order 1 checks first derivatives.")
-    modes = tuple(modes) if isinstance(modes, list | tuple | set) else (modes,)
-    unknown = [mode for mode in modes if mode not in ("forward", "reverse")]
-    if unknown or not modes:
-        raise ArgumentError(f"check_grads: expected modes out of 'forward' and 'reverse', got {modes}. Name one or both.")
+    names: tuple = tuple(modes) if isinstance(modes, list | tuple | set) else (modes,)
+    unknown = [name for name in names if name not in ("forward", "reverse")]
+    if unknown or not names:
+        raise ArgumentError(f"check_grads: expected modes out of 'forward' and 'reverse', got {names}. Name one or both.")
     if not isinstance(args, tuple | list):
         args = (args,)
     leaves, build = flatten(tuple(args))
@@ -55,7 +55,7 @@ def check_grads(f: Callable, args: Sequence, order: int = 2, modes: Sequence[str
     for y in flatten(g(*xs))[0]:
         if as_output("check_grads", y).dtype.kind == "b":
             raise DtypeError("check_grads: expected a function that returns floats, got bool. Return floats.")
-    check(g, xs, order, modes, tolerance, step, numpy.random.default_rng(seed), "f")
+    check(g, xs, order, names, tolerance, step, numpy.random.default_rng(seed), "f")
 
 
 def check(f: Callable, xs: tuple, order: int, modes: tuple, tolerance: float, step: float, rng: Any, name: str) -> None:

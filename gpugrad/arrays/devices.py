@@ -84,12 +84,12 @@ def gpu_module(kind: str, asked: str) -> Any:
 
 
 CPU = Device("cpu")
-_DEFAULT: ContextVar[Device | None] = ContextVar("gpugrad_device", default=None)
+_DEFAULT: ContextVar[Device | Held | None] = ContextVar("gpugrad_device", default=None)
 
 
 def default_device() -> Device:
     """The device of new arrays: the innermost `with gg.device(...)`, else the GPU where one is usable, else the CPU."""
-    chosen = _DEFAULT.get()
+    chosen: Any = _DEFAULT.get()
     if type(chosen) is Held:
         chosen = chosen.value()
     return chosen or (Device("cuda") if cuda_usable() else CPU)

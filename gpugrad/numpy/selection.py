@@ -153,7 +153,7 @@ def putmask(a: Tensor, mask: Any, values: Any) -> None:
     update("putmask", a, T.cast(T.where(T.reshape(c, shape=x.shape), v, x), x.dtype))
 
 
-def copyto(dst: Tensor, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+def copyto(dst: Tensor, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
     """Make dst what it would be after dst[where] = src[where]; src and where broadcast to it."""
     x = target("copyto", dst)
     v = fitting("copyto", x, as_tensor("copyto", src, beside=x))
