@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy
 
-from gpugrad.flat.elements import fusable, ours
-from gpugrad.flat.ir import Op, Value
+from gpugrad.flat.elements import fusable
+from gpugrad.flat.ir import Op, Value, pure
 from gpugrad.flat.llvm import HALF, has_halves
 
 #: Matrices up to this length and width are multiplied by element, where there are at least so many pairs of them.
@@ -67,7 +67,7 @@ FITS: dict[str, Callable[[Op], bool]] = {
 
 def in_single(op: Op) -> bool:
     """Whether loops can do an operation on float16 so."""
-    if not ours(op) or len(op.outputs) != 1 or HALF not in [x.dtype for x in (*op.values, *op.outputs)] or not op.outputs[0].size:
+    if not pure(op) or len(op.outputs) != 1 or HALF not in [x.dtype for x in (*op.values, *op.outputs)] or not op.outputs[0].size:
         return False
     y = op.outputs[0]
     if fusable(op) or not has_halves() or (y.dtype == HALF and any(x.dtype.itemsize > 4 for x in op.values)):
