@@ -12,6 +12,7 @@ from on_device import assert_close
 
 import gpugrad as gg
 
+pytestmark = pytest.mark.skipif("config.getoption('--compiled')", reason="looks at functions, in whose places others are then")
 TRANSFORMS = [gg.grad, gg.value_and_grad, gg.jacobian, gg.hessian, gg.vmap, gg.compile, gg.checkpoint]
 
 
