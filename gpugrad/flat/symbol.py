@@ -16,6 +16,7 @@ import numpy
 
 from gpugrad.arrays.modules import register
 from gpugrad.errors import TraceError
+from gpugrad.flat.deferred import Deferred
 from gpugrad.flat.ir import Value
 from gpugrad.flat.numpy_ways import assignable, gives_array, over_no_axis, require_target
 from gpugrad.graph.namespace import PRIMITIVES, RAW, TRACED
@@ -43,15 +44,18 @@ class Symbol:
     In-place operations give the Symbol a new value; whoever holds the Symbol sees it, as with an array. So do its views:
     `base` is the Symbol that this one is a view of, `how` the operation, its parameters and which of its results this is,
     `views` has weak references.
+
+    array   what the Symbol stands for, in the run that is traced; `later` will compute it, if anybody asks
     """
 
-    __slots__ = ("array", "value", "fixed", "scalar", "base", "how", "views", "__weakref__")
+    __slots__ = ("like", "later", "value", "fixed", "scalar", "base", "how", "views", "__weakref__")
 
     __array_priority__ = 900
     flags = FLAGS
 
-    def __init__(self, array: numpy.ndarray, value: Value | None = None, fixed: bool = False):
-        self.array = array
+    def __init__(self, array: numpy.ndarray, value: Value | None = None, fixed: bool = False, later: Deferred | None = None):
+        self.like = array                      # has the shape and the dtype, and the numbers unless they come later
+        self.later = later
         self.value = value
         self.fixed = fixed                     # known before the program runs
         self.scalar = False                    # NumPy would have given a scalar here, not a 0-d array
@@ -59,17 +63,22 @@ class Symbol:
         self.how: Any = None
         self.views: list = []
 
-    shape = property(lambda self: self.array.shape)
-    dtype = property(lambda self: self.array.dtype)
-    ndim = property(lambda self: self.array.ndim)
-    size = property(lambda self: self.array.size)
-    nbytes = property(lambda self: self.array.nbytes)
-    itemsize = property(lambda self: self.array.itemsize)
+    array = property(lambda self: self.like if self.later is None else self.later.array(),
+                     lambda self, array: self.become(array))
+    shape = property(lambda self: self.like.shape)
+    dtype = property(lambda self: self.like.dtype)
+    ndim = property(lambda self: self.like.ndim)
+    size = property(lambda self: self.like.size)
+    nbytes = property(lambda self: self.like.nbytes)
+    itemsize = property(lambda self: self.like.itemsize)
     device = property(lambda self: RUNNING[-1].device or "cpu" if RUNNING else "cpu")
     T = property(lambda self: Tensor(self).T._data)
     mT = property(lambda self: Tensor(self).mT._data)
     real = property(lambda self: self if self.dtype.kind != "c" else Tensor(self).real._data)
     imag = property(lambda self: Tensor(self).imag._data)
+
+    def become(self, array: numpy.ndarray) -> None:
+        self.like, self.later = array, None
 
     def view_of(self, base: Symbol, *how: Any) -> None:
         """Link this to the Symbol that it is a view of."""
@@ -112,13 +121,13 @@ class Symbol:
             new = RAW[Symbol].spread(new, shape=self.shape)
         if new.dtype != self.dtype:
             new = RAW[Symbol].astype(new, dtype=self.dtype)
-        self.array, self.value, self.fixed = new.array, new.value, new.fixed
+        self.like, self.later, self.value, self.fixed = new.like, new.later, new.value, new.fixed
 
     def fill(self, value: Any) -> None:
         self.write(value if isinstance(value, Symbol) else Symbol(numpy.asarray(value, self.dtype), fixed=True))
 
     def copy(self, order: str = "K") -> Symbol:
-        twin = Symbol(self.array, self.value, self.fixed)
+        twin = Symbol(self.like, self.value, self.fixed, self.later)
         twin.scalar = self.scalar
         return twin
 

@@ -15,6 +15,7 @@ import numpy
 
 from gpugrad.arrays import Device, device_of, is_array
 from gpugrad.errors import TraceError
+from gpugrad.flat.deferred import deferred
 from gpugrad.flat.ir import Graph, Op, Value
 from gpugrad.flat.symbol import RUNNING, SYMBOLIC, Symbol, user_line
 from gpugrad.graph.state import clock
@@ -112,23 +113,23 @@ class Trace:
         params = {name: static(name, v) for name, v in params.items()}
         fixed = all(x.fixed for x in args if type(x) is Symbol)
         several = outputs != 1
-        given = [x.array if type(x) is Symbol else x for x in args]
-        y = stand_in(function, given) if self.updating and not fixed else None
-        if y is None:
-            y = function(*given, **params)
+        forward, raw = (None, False) if fixed else self.forward_op()
+        later = None
+        if (self.updating or raw) and not params:
+            later = deferred(function, [(x.later or x.like) if type(x) is Symbol else x for x in args], LARGE if raw else 0)
+        y = later.like if later else function(*[x.array if type(x) is Symbol else x for x in args], **params)
         if type(y) in NUMBERS:                             # of a number: weak as it was, which an array would not be
             return y
         arrays = [numpy.asarray(v) for v in (y if several else (y,))]
         if fixed:
             symbols = [Symbol(v, fixed=True) for v in arrays]
         else:
-            forward = self.forward_op()
             op = Op(name, [self.value(x) if type(x) is Symbol else x for x in args], params, several=several, forward=forward,
                     line=forward.line if forward is not None else user_line(), function=function, part=self.part)
             op.outputs = tuple([Value(self.number(), v.shape, v.dtype, op, i) for i, v in enumerate(arrays)])
             self.note(op)
-            symbols = [Symbol(v, value) for v, value in zip(arrays, op.outputs, strict=True)]
-        if len(given) == 1 and type(args[0]) is Symbol:
+            symbols = [Symbol(v, value, later=later) for v, value in zip(arrays, op.outputs, strict=True)]
+        if len(args) == 1 and type(args[0]) is Symbol and later is None:
             for i, symbol in enumerate(symbols):
                 if numpy.may_share_memory(symbol.array, args[0].array):
                     symbol.view_of(args[0], prim, params, i)
@@ -139,16 +140,19 @@ class Trace:
         self.ops.append(op)
         self.ticks.append(clock())
 
-    def forward_op(self) -> Op | None:
-        """The operation whose rule is running: that of the node at which the innermost sweep stands."""
+    def forward_op(self) -> tuple[Op | None, bool]:
+        """The operation whose rule is running: that of the node at which the innermost sweep stands; and whether that is a raw
+        sweep."""
         frame: Any = sys._getframe(2)
         while frame is not None and frame.f_code is not walk.__code__:
             frame = frame.f_back
-        node = frame and frame.f_locals.get("node")
+        local = {} if frame is None else frame.f_locals
+        node = local.get("node")
         if node is None or node.prim is None:
-            return None
+            return None, False
         i = bisect_left(self.ticks, node.seq)                  # a node is made right after its operation
-        return next((op for op in reversed(self.ops[max(0, i - 8):i]) if node.prim.name in (op.name, op.part)), None)
+        nearby = reversed(self.ops[max(0, i - 8):i])
+        return next((op for op in nearby if node.prim.name in (op.name, op.part)), None), not local["traced"]
 
     def written_out(self, prim: Any, args: tuple, params: dict) -> Any:
         """A primitive as the simpler ones that its twin is made of, once NumPy has said that the arguments are right."""
@@ -182,17 +186,6 @@ def narrow(array: numpy.ndarray) -> numpy.ndarray:
     alike = array.dtype.kind in "biuf" and bool((array == first).all()) and (
         array.dtype.kind != "f" or bool(first) or not numpy.signbit(array).any())          # -0 is equal to 0, and not 0
     return numpy.broadcast_to(first.copy(), array.shape) if alike else array
-
-
-def stand_in(function: Callable, args: list) -> numpy.ndarray | None:
-    """Of an elementwise operation: an argument of the shape and dtype of its result, whose values serve as well; else None."""
-    if not isinstance(function, numpy.ufunc) or function.nout != 1:
-        return None
-    arrays = [x for x in args if type(x) is numpy.ndarray]
-    shape = numpy.broadcast_shapes(*[x.shape for x in arrays])
-    with numpy.errstate(all="ignore"):
-        dtype = function(*[x[(slice(0, 1),) * x.ndim] if type(x) is numpy.ndarray else x for x in args]).dtype
-    return next((x for x in arrays if x.ndim and x.shape == shape and x.dtype == dtype), None)
 
 
 def outside(x: Any) -> bool:
