@@ -12,12 +12,15 @@ from gpugrad.bench.peers import Peer
 class GpugradPeer(Peer):
     library = "gpugrad"
 
-    # A Tensor, as the other libraries get theirs: of a bare array that backward needs, the engine takes a copy each step.
+    # A Tensor that shares the array, as the other libraries get theirs: of a bare array that backward needs, the engine takes a
+    # copy each step.
     def array(self, x: np.ndarray) -> Any:
-        return self.module.tensor(x, device=self.device)
+        return self.module.asarray(x, device=self.device)
 
     def leaf(self, x: np.ndarray) -> Any:
-        return self.module.tensor(x, requires_grad=True, device=self.device)
+        leaf = self.array(x)
+        leaf.requires_grad = True
+        return leaf
 
     def to_numpy(self, leaf: Any) -> np.ndarray:
         return self.module.asarray(leaf).detach().numpy()
