@@ -26,6 +26,9 @@ CONTIGUOUS = frozenset(("attention", "attention_pull"))
 HEADS = CONTIGUOUS
 
 
+KEEPS_MEMORY = numpy.lib.NumpyVersion(numpy.__version__) >= "2.1.0"      # reshape(copy=False) is there
+
+
 class Layout(NamedTuple):
     """Where a value lies: `array` views memory as large as `root` needs, without its contents."""
 
@@ -264,9 +267,11 @@ def contiguous_strides(x: Value) -> tuple[int, ...]:
 
 
 def viewed(array: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
-    """The array in another shape, without a copy; ValueError or AttributeError where there is no way."""
+    """The array in another shape, without a look at its contents; ValueError or AttributeError where there is no way."""
+    if KEEPS_MEMORY:
+        return array.reshape(shape, copy=False)
     view = array.view()
-    view.shape = shape
+    view.shape = shape                                    # NumPy 2.5 warns of this
     return view
 
 
