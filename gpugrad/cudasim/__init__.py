@@ -12,6 +12,7 @@ from .errors import (
     ArgumentError,
     BarrierDivergence,
     CompileError,
+    DivisionByZero,
     MemoryFault,
     Misaligned,
     OutOfBounds,
@@ -30,7 +31,7 @@ from .memory import address, empty
 from .module import Kernel, Module, compile_cuda
 
 __all__ = [
-    "ArgumentError", "BarrierDivergence", "Checks", "CompileError", "Counters", "Kernel", "MemoryFault", "Misaligned",
-    "Module", "OutOfBounds", "PtxError", "Race", "ReadOnly", "SimError", "StackOverflow", "StaleMemory", "Timeout",
+    "ArgumentError", "BarrierDivergence", "Checks", "CompileError", "Counters", "DivisionByZero", "Kernel", "MemoryFault",
+    "Misaligned", "Module", "OutOfBounds", "PtxError", "Race", "ReadOnly", "SimError", "StackOverflow", "StaleMemory", "Timeout",
     "Trap", "Uninitialised", "WarpDivergence", "address", "compile_cuda", "empty",
 ]

@@ -156,7 +156,7 @@ class Access(Faults):
             self.misaligned(lanes, address, kind, region)
         if kind != "read" and not region.writable:
             self.fault(ReadOnly, lanes, 0, int(address[0]), region, kind, "must leave read-only memory alone",
-                       "Pass a writable array.")
+                       "Only the host may write there.", f"in {lanes.batch.name_of(region)}")
         if run:
             return [Part("global", region, lanes, None, first - region.start)]
         return [Part("global", region, lanes, (address - np.uint64(region.start)).view(np.int64))]

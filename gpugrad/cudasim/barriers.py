@@ -3,6 +3,9 @@
 import numpy as np
 
 from .errors import BarrierDivergence, show_index
+from .lanes import WARP
+
+NAMED = 16  # barriers of a block
 
 
 class Arrival:
@@ -35,11 +38,21 @@ class Barriers:
             else:
                 chosen_predicate = predicate
             key = int(value[0]), int(value[1])
+            if key[0] >= NAMED or key[1] % WARP or key[1] > -(-self.batch.threads // WARP) * WARP:
+                self.misused(barrier.place, chosen, key)
             self.waiting.setdefault(key, []).append(Arrival(chosen, number, chosen_predicate, not barrier.arrive))
             if barrier.arrive:
                 moving.append((number, chosen))
             moving += self.release(key)
         return moving
+
+    def misused(self, place, lanes, key):
+        block, thread = lanes.coordinates(0)
+        raise BarrierDivergence(
+            f"{place.kernel}: a barrier must have a number below {NAMED} and await whole warps of its block, got barrier "
+            f"{key[0]} for {key[1] or 'all'} threads in a block of {self.batch.threads}, from thread {show_index(thread)} of "
+            f"block {show_index(block)} at {place}. Round the threads up to a multiple of {WARP}.",
+            kernel=place.kernel, block=block, thread=thread, line=place.line, source=place.source, ptx=place.ptx)
 
     def release(self, key):
         """Let go every block whose threads have all come."""

@@ -66,6 +66,7 @@ class Checks:
     races          shared-memory accesses of different warps with no barrier between them
     hazards        global accesses of any two threads, and shared accesses of lanes of one warp, that nothing orders; a launch
                    takes two to four times as long with it
+    division       integers divided by zero
     counters       sectors, bank conflicts and unique bytes (instruction counts cost nothing and are always there)
     early_exit     let threads that have returned be absent from a barrier, as hardware does since Volta
     exact          leave the .approx functions as accurate as NumPy, instead of as inaccurate as NVIDIA documents
@@ -76,6 +77,7 @@ class Checks:
     uninitialised: bool = True
     races: bool = True
     hazards: bool = False
+    division: bool = True
     counters: bool = True
     early_exit: bool = False
     exact: bool = False

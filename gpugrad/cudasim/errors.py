@@ -78,6 +78,10 @@ class Trap(SimError, RuntimeError):
     """The kernel ran a trap, or a device-side assert failed."""
 
 
+class DivisionByZero(SimError, ZeroDivisionError):
+    """An integer was divided by zero: C++ leaves the result undefined, and a device says nothing."""
+
+
 class Timeout(SimError, RuntimeError):
     """The kernel did not end within the step limit."""
 

@@ -80,7 +80,9 @@ class ModuleVariables:
                 buffer = np.zeros(variable.size, np.uint8)
                 self.buffers[variable.name] = buffer
                 self.spaces[variable.name] = variable.space
-                memory.SPACE.allocation_of(buffer).title = f"variable `{short(variable.name)}`"
+                allocation = memory.SPACE.allocation_of(buffer)
+                allocation.title = f"{'__constant__ ' * (variable.space == 'const')}variable `{short(variable.name)}`"
+                allocation.constant = variable.space == "const"
         for variable in program.variables.values():
             if variable.name in self.buffers and variable.values:
                 self.initialise(variable)

@@ -68,12 +68,13 @@ class Allocation(Region):
         super().__init__(data, start, describe(owner), initialised)
         self.owner = weakref.ref(owner)
         self.poison = None if initialised is None else data.copy()
+        self.constant = False  # __constant__: the host writes there, and kernels do not
 
     @property
     def writable(self):  # type: ignore[override]
         """What the array says now: it may change its mind between launches."""
         owner = self.owner()
-        return owner is None or owner.flags.writeable
+        return not self.constant and (owner is None or owner.flags.writeable)
 
     def notice_host_writes(self):
         """Bytes that no longer hold the poison were written by the host; whole 4-byte words count.

@@ -27,6 +27,7 @@ LANES_PER_BATCH = 65536
 LANES_TOGETHER = 1 << 19  # of a kernel whose blocks wait for each other
 LOCAL_BYTES_PER_BATCH = 1 << 26
 ONE_AT_A_TIME = threading.RLock()  # launches: a region remembers what the one that runs read and wrote
+STATIC_SHARED_LIMIT = 48 << 10
 SHARED_LIMITS = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 
 
@@ -191,6 +192,9 @@ class Launch:
         arch = int(re.sub(r"\D", "", self.kernel.module.arch) or 90)
         limit = SHARED_LIMITS.get(arch, 99 << 10)
         static = sum(stop - start for start, stop, _ in self.kernel.layout.shared.spans)
+        if static > STATIC_SHARED_LIMIT:
+            raise ArgumentError(f"{name}: __shared__ variables must have at most {STATIC_SHARED_LIMIT} bytes in all, got "
+                                f"{static}, which ptxas refuses. Use `extern __shared__` for more.", kernel=name)
         if static + self.shared > limit or self.shared < 0:
             raise ArgumentError(f"{name}: shared memory must be at most {limit} bytes on {self.kernel.module.arch}, got "
                                 f"{static} static and {self.shared} dynamic. Use a smaller tile.", kernel=name)

@@ -9,7 +9,7 @@ def qualified(name):
     `name` itself where it is not mangled.
     """
     local = name.startswith("_ZZ") and [m for m in re.finditer(r"E(\d+)", name)
-                                        if re.fullmatch(r"(_\d+|_\d+_)?", name[m.end() + int(m[1]):])]
+                                        if re.fullmatch(r"(_\d+|_\d+_)?(_\$_\d+)?", name[m.end() + int(m[1]):])]
     if local:
         return identifier(name, local[0].start(1))[0]
     if not name.startswith("_Z"):

@@ -11,16 +11,21 @@ from .errors import Trap, show_index
 
 @opcode("trap", "brkpt")
 def trap(i):
+    # A trap without a line is the compiler's own.
+    advice = "Look at the condition before it." if i.place.line else (
+        "NVRTC puts such a trap where the source does what is never defined, such as storing into a __constant__ variable, "
+        "dividing by a constant 0 or following a constant null pointer.")
+
     def run(lanes):
-        stop(i, lanes, "the kernel must not reach its trap", f"{lanes.count} threads there, the first")
+        stop(i, lanes, "the kernel must not reach its trap", f"{lanes.count} threads there, the first", advice)
     return Step(run, [], [], "control", lanes=True)
 
 
-def stop(i, lanes, expected, got):
+def stop(i, lanes, expected, got, advice="Look at the condition before it."):
     block, thread = lanes.coordinates(0)
     place = i.place
     raise Trap(f"{place.kernel}: {expected}, got {got} thread {show_index(thread)} of block {show_index(block)}, at "
-               f"{place}. Look at the condition before it.", kernel=place.kernel, block=block, thread=thread,
+               f"{place}. {advice}", kernel=place.kernel, block=block, thread=thread,
                line=place.line, source=place.source, ptx=place.ptx)
 
 

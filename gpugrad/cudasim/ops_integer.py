@@ -3,6 +3,7 @@
 import numpy as np
 
 from .decode import opcode
+from .errors import DivisionByZero, show_index
 from .syntax import Register
 from .types import NUMPY, SIGNED, UNSIGNED
 
@@ -182,14 +183,46 @@ def divide(a, b):
     return np.where(b == 0, a.dtype.type(-1), signed)
 
 
+def division(i, function):
+    """A Step of a division, which refuses zeros as divisors."""
+    def run(lanes, a, b):
+        if not b.all():
+            by_zero(i, lanes, a, np.atleast_1d(b == 0))
+        return function(a, b)
+
+    def marked(lanes, a, b, of_a, of_b):
+        zero = (b == 0) & (of_b == 0)
+        if zero.any():
+            by_zero(i, lanes, a, np.atleast_1d(zero))
+        return function(a, b), np.maximum(of_a, of_b)
+    step = i.step(run, [i.type] * 2, [i.type], "integer", lanes=True)
+    step.marked = marked
+    return step
+
+
+def by_zero(i, lanes, a, zero):
+    """Raise DivisionByZero for the first lane whose divisor is zero, if the launch looks for that and the division is the user's:
+    NVRTC counts a loop's turns by one, too, before it is entered."""
+    if not lanes.batch.checks.division or not (set("/%") & set(i.place.source or "/")):
+        return
+    position, count = int(np.flatnonzero(zero)[0]), lanes.count if zero.size == 1 else int(zero.sum())
+    block, thread = lanes.coordinates(position)
+    dividend, place = int(a if a.ndim == 0 else a[position]), i.place
+    others = f" ({count - 1} more threads alike)" if count > 1 else ""
+    raise DivisionByZero(
+        f"{place.kernel}: the divisor of an integer must not be zero, got {dividend} {'/' if i.parts[0] == 'div' else '%'} 0 "
+        f"by thread {show_index(thread)} of block {show_index(block)}{others} at {place}. Guard the division.",
+        kernel=place.kernel, block=block, thread=thread, line=place.line, source=place.source, ptx=place.ptx)
+
+
 @by_type("div")
 def div(i):
-    return i.step(divide, [i.type] * 2, [i.type], "integer")
+    return division(i, divide)
 
 
 @opcode("rem")
 def rem(i):
-    return i.step(lambda a, b: a - divide(a, b) * b, [i.type] * 2, [i.type], "integer")
+    return division(i, lambda a, b: a - divide(a, b) * b)
 
 
 @by_type("abs")
